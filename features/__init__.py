@@ -1,0 +1,5 @@
+"""What the chain of events says, as numbers: pure functions of bytes, numbers and a moment.
+
+The service calls them on every request and training calls the same ones when it replays the log,
+so the two cannot drift. No I/O, no clock, no protobuf.
+"""

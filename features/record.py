@@ -1,0 +1,163 @@
+"""The 40 bytes that a timeline keeps of an event, and the header before them. Pure.
+
+A timeline is ``HEADER`` followed by records, and is read with ``numpy.frombuffer`` at no cost.
+The layout is little-endian and naturally aligned; ``service/record.lua`` reads the first 20 bytes
+of a record and the header, so the two change together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+RECORD: Final = np.dtype(
+    [
+        ("occurred_at", "<i8"),  # milliseconds since 1970-01-01 UTC
+        ("hash", "<u8"),  # BLAKE2b-64 of source and event id
+        ("sequence", "<u4"),  # order within the millisecond
+        ("interaction", "<u4"),  # BLAKE2b-32 of the interaction id; 0: stands alone
+        ("value", "<f4"),  # NaN: absent
+        ("type", "<u2"),
+        ("intent", "<u2"),  # 0: absent, as for every code below
+        ("action", "<u2"),
+        ("duration", "<u2"),  # whole seconds; 65,535: absent
+        ("channel", "u1"),
+        ("flags", "u1"),  # bits 0 and 1: direction; bit 2: continues another contact
+        ("outcome", "u1"),
+        ("sentiment", "i1"),  # hundredths, -100 to 100; -128: absent
+    ]
+)
+SIZE: Final = RECORD.itemsize
+
+HEADER: Final = np.dtype([("magic", "S8"), ("log_ms", "<u8"), ("log_sequence", "<u8")])
+MAGIC: Final = b"rapport1"
+
+DIRECTION: Final = 0b011
+CONTINUATION: Final = 0b100
+NO_DURATION: Final = 65_535
+MAX_DURATION: Final = 64_800  # 18 hours
+NO_SENTIMENT: Final = -128
+MAX_SEQUENCE: Final = 2**32 - 1
+
+Records = npt.NDArray[Any]
+"""A one-dimensional array of dtype :data:`RECORD`."""
+
+
+class LogId(NamedTuple):
+    """The id of a log entry, which says when the store received it. (0, 0) is before all."""
+
+    ms: int
+    sequence: int
+
+    def __str__(self) -> str:
+        return f"{self.ms}-{self.sequence}"
+
+    @classmethod
+    def parse(cls, written: str) -> LogId:
+        """Read ``"1700000000000-0"``.
+
+        Raises:
+            ValueError: It is not two whole numbers with a hyphen between.
+        """
+        ms, _, sequence = written.partition("-")
+        return cls(int(ms), int(sequence))
+
+
+NEVER: Final = LogId(0, 0)
+
+
+def event_hash(source: str, event_id: str) -> int:
+    """Hash an event's identity; two sources may both have an event "1"."""
+    identity = b"%d:%b%b" % (len(source.encode()), source.encode(), event_id.encode())
+    return int.from_bytes(hashlib.blake2b(identity, digest_size=8).digest(), "little")
+
+
+def interaction_hash(interaction_id: str) -> int:
+    """Hash an interaction id into 32 bits; the empty id is 0, and only it."""
+    if not interaction_id:
+        return 0
+    digest = hashlib.blake2b(interaction_id.encode(), digest_size=4).digest()
+    return int.from_bytes(digest, "little") or 1
+
+
+def pack(
+    *,
+    occurred_at: int,
+    hash: int,
+    type: int,
+    sequence: int = 0,
+    interaction: int = 0,
+    value: float | None = None,
+    intent: int = 0,
+    action: int = 0,
+    duration: float | None = None,
+    channel: int = 0,
+    direction: int = 0,
+    continuation: bool = False,
+    outcome: int = 0,
+    sentiment: float | None = None,
+) -> bytes:
+    """Encode one event: 40 bytes.
+
+    Args:
+        occurred_at: Milliseconds since 1970-01-01 UTC, not negative.
+        hash: From :func:`event_hash`.
+        type: Code of the event type, as all codes from the vocabulary.
+        sequence: Order within the millisecond, 0 to 2**32 - 1.
+        interaction: From :func:`interaction_hash`.
+        value: In the business's currency; rounded to 24 bits of precision.
+        duration: Seconds, 0 to 64,800; cut to whole seconds.
+        sentiment: -1 to 1; rounded to hundredths.
+    """
+    one = np.zeros(1, RECORD)
+    one[0] = (
+        occurred_at,
+        hash,
+        sequence,
+        interaction,
+        math.nan if value is None else value,
+        type,
+        intent,
+        action,
+        NO_DURATION if duration is None else int(duration),
+        channel,
+        direction | (CONTINUATION if continuation else 0),
+        outcome,
+        NO_SENTIMENT if sentiment is None else round(sentiment * 100),
+    )
+    return one.tobytes()
+
+
+def decode(stored: bytes | None) -> tuple[LogId, Records]:
+    """Read a stored timeline or ledger without copying it.
+
+    Returns:
+        The id of the last log entry folded into it, and its records, read-only and in order.
+
+    Raises:
+        ValueError: The bytes are no timeline: wrong magic or length.
+    """
+    if not stored:
+        return NEVER, EMPTY
+    if stored[:8] != MAGIC or (len(stored) - HEADER.itemsize) % SIZE:
+        raise ValueError(
+            f"{len(stored)} bytes starting {stored[:8]!r} are no timeline; "
+            f"expected {MAGIC!r}, a header of {HEADER.itemsize} bytes and records of {SIZE}"
+        )
+    header = np.frombuffer(stored, HEADER, count=1)
+    records = np.frombuffer(stored, RECORD, offset=HEADER.itemsize)
+    return LogId(int(header["log_ms"][0]), int(header["log_sequence"][0])), records
+
+
+def encode(last: LogId, records: Records) -> bytes:
+    """Write what :func:`decode` reads."""
+    header = np.array([(MAGIC, last.ms, last.sequence)], HEADER)
+    return header.tobytes() + records.tobytes()
+
+
+EMPTY: Final[Records] = np.zeros(0, RECORD)
+EMPTY.flags.writeable = False
