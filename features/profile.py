@@ -1,0 +1,115 @@
+"""A customer's slow attributes and consents, with unknown, missing and stale kept apart. Pure.
+
+Stored as the timeline's header followed by msgpack. An attribute that was never told is unknown;
+one that was asked for and does not exist is missing; one that was told too long ago is stale.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+import numpy as np
+
+from features.record import HEADER, MAGIC, NEVER, LogId
+from features.vocabulary import Attribute
+
+Value = float | bool | str
+
+
+class State(enum.IntEnum):
+    """How far an attribute can be trusted; the number is the feature."""
+
+    known = 0
+    stale = 1
+    missing = 2
+    unknown = 3
+
+
+class Told(msgspec.Struct, frozen=True, array_like=True):
+    """An attribute as it was last written; the value None is missing."""
+
+    value: Value | None
+    updated_at: int
+
+
+class Consent(msgspec.Struct, frozen=True, array_like=True):
+    """A permission for a purpose, on one channel or (empty) on all that have none of their own."""
+
+    purpose: str
+    channel: str
+    granted: bool
+    updated_at: int
+
+
+class Profile(msgspec.Struct, frozen=True):
+    """Everything that is kept of a customer besides their events."""
+
+    attributes: dict[str, Told] = {}
+    consents: list[Consent] = []
+
+    def state(self, name: str, declared: Attribute, now: int) -> State:
+        """Say how far the attribute can be trusted at ``now`` (milliseconds)."""
+        told = self.attributes.get(name)
+        if told is None:
+            return State.unknown
+        if told.value is None:
+            return State.missing
+        limit = declared.stale_after_ms
+        if limit is not None and now - told.updated_at > limit:
+            return State.stale
+        return State.known
+
+    def granted(self, purpose: str, channel: str) -> bool:
+        """Whether the customer consents. Nothing said means no; the channel's own entry wins."""
+        said = {consent.channel: consent.granted for consent in self.consents
+                if consent.purpose == purpose}
+        return said.get(channel, said.get("", False))
+
+    def changed(
+        self, attributes: Mapping[str, Value | None], consents: list[Consent], now: int
+    ) -> Profile:
+        """This profile with some attributes and consents written anew at ``now``."""
+        written = {name: Told(value, now) for name, value in attributes.items()}
+        replaced = {(one.purpose, one.channel) for one in consents}
+        kept = [one for one in self.consents if (one.purpose, one.channel) not in replaced]
+        return Profile(self.attributes | written, [*kept, *consents])
+
+
+EMPTY: Final = Profile()
+
+_decode = msgspec.msgpack.Decoder(Profile)
+
+
+def decode(stored: bytes | None) -> tuple[LogId, Profile]:
+    """Read a stored profile and the id of the last log entry folded into it.
+
+    Raises:
+        ValueError: The bytes are no profile.
+    """
+    if not stored:
+        return NEVER, EMPTY
+    if stored[:8] != MAGIC:
+        raise ValueError(f"{len(stored)} bytes starting {stored[:8]!r} are no profile")
+    header = np.frombuffer(stored, HEADER, count=1)
+    try:
+        profile = _decode.decode(memoryview(stored)[HEADER.itemsize :])
+    except msgspec.DecodeError as error:
+        raise ValueError(f"the stored profile cannot be read: {error}") from error
+    return LogId(int(header["log_ms"][0]), int(header["log_sequence"][0])), profile
+
+
+def encode(profile: Profile) -> bytes:
+    """Write the part of what :func:`decode` reads that follows the header."""
+    return msgspec.msgpack.encode(profile)
+
+
+def number(value: Value | None, declared: Attribute) -> float:
+    """An attribute's or context value's number for the models; NaN where it has none."""
+    if value is None:
+        return float("nan")
+    if isinstance(value, str):
+        return float(declared.values.get(value, 0))
+    return float(value)
