@@ -16,7 +16,7 @@ import msgspec
 from features import duration
 
 Names = str | list[str]
-CodedField = Literal["type", "channel", "intent", "action", "outcome", "direction"]
+CodedField = Literal["type", "channel", "intent", "action", "outcome", "direction", "agent"]
 MeasuredField = Literal["value", "duration", "sentiment"]
 
 

@@ -24,7 +24,8 @@ COUNT, SUM, MEAN, DECAYED, SINCE_LAST, SINCE_FIRST = 0, 1, 2, 3, 4, 5
 LAST, GAP, DISTINCT, TREND, RUN, SEQUENCE = 6, 7, 8, 9, 10, 11
 
 TYPE, CHANNEL, INTENT, ACTION, OUTCOME, WAY = 0, 1, 2, 3, 4, 5
-VALUE, DURATION, SENTIMENT, ONE = 6, 7, 8, 9
+AGENT = 6
+VALUE, DURATION, SENTIMENT, ONE = 7, 8, 9, 10
 
 _LN2: Final = 0.6931471805599453
 _DE_BRUIJN: Final = np.uint64(0x03F79D71B4CB0A89)
@@ -79,6 +80,8 @@ def _coded(record: Records, field: int) -> int:
         return int(record.action)
     if field == OUTCOME:
         return int(record.outcome)
+    if field == AGENT:
+        return int(record.agent)
     return int(record.flags & DIRECTION)
 
 

@@ -31,6 +31,7 @@ _FIELDS: Final = {
     "action": kernels.ACTION,
     "outcome": kernels.OUTCOME,
     "direction": kernels.WAY,
+    "agent": kernels.AGENT,
     "value": kernels.VALUE,
     "duration": kernels.DURATION,
     "sentiment": kernels.SENTIMENT,
@@ -261,7 +262,10 @@ def compile(features: Sequence[declared.Feature], vocabulary: Vocabulary) -> Pro
             expire[windows.index(feature.window_ms), b // 64] |= np.uint64(1 << (b % 64))
         if isinstance(feature, declared.Distinct):
             distinct[slot] = distinct.max() + 1
-            widest = max(widest, max(codes[feature.field].values(), default=0) // 64 + 1)
+            largest = 65_535 if feature.field == "agent" else max(
+                codes[feature.field].values(), default=0
+            )
+            widest = max(widest, largest // 64 + 1)
         if isinstance(feature, declared.Sequence):
             steps_of[slot] = len(feature.steps)
     return Program(

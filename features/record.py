@@ -1,7 +1,7 @@
 """The 40 bytes that a timeline keeps of an event, and the header before them. Pure.
 
 A timeline is ``HEADER`` followed by records, and is read with ``numpy.frombuffer`` at no cost.
-The layout is little-endian and naturally aligned; ``service/record.lua`` reads the first 20 bytes
+The layout is little-endian and naturally aligned; ``service/record.lua`` reads the first 18 bytes
 of a record and the header, so the two change together.
 """
 
@@ -18,7 +18,8 @@ RECORD: Final = np.dtype(
     [
         ("occurred_at", "<i8"),  # milliseconds since 1970-01-01 UTC
         ("hash", "<u8"),  # BLAKE2b-64 of source and event id
-        ("sequence", "<u4"),  # order within the millisecond
+        ("sequence", "<u2"),  # order within the millisecond
+        ("agent", "<u2"),  # BLAKE2b-16 of the agent's id; 0: nobody took part
         ("interaction", "<u4"),  # BLAKE2b-32 of the interaction id; 0: stands alone
         ("value", "<f4"),  # NaN: absent
         ("type", "<u2"),
@@ -41,7 +42,7 @@ CONTINUATION: Final = 0b100
 NO_DURATION: Final = 65_535
 MAX_DURATION: Final = 64_800  # 18 hours
 NO_SENTIMENT: Final = -128
-MAX_SEQUENCE: Final = 2**32 - 1
+MAX_SEQUENCE: Final = 2**16 - 1
 
 Records = npt.NDArray[Any]
 """A one-dimensional array of dtype :data:`RECORD`."""
@@ -78,9 +79,18 @@ def event_hash(source: str, event_id: str) -> int:
 
 def interaction_hash(interaction_id: str) -> int:
     """Hash an interaction id into 32 bits; the empty id is 0, and only it."""
-    if not interaction_id:
+    return _short(interaction_id, 4)
+
+
+def agent_hash(agent_id: str) -> int:
+    """Hash an agent's id into 16 bits; the empty id is 0, and only it."""
+    return _short(agent_id, 2)
+
+
+def _short(name: str, size: int) -> int:
+    if not name:
         return 0
-    digest = hashlib.blake2b(interaction_id.encode(), digest_size=4).digest()
+    digest = hashlib.blake2b(name.encode(), digest_size=size).digest()
     return int.from_bytes(digest, "little") or 1
 
 
@@ -90,6 +100,7 @@ def pack(
     hash: int,
     type: int,
     sequence: int = 0,
+    agent: int = 0,
     interaction: int = 0,
     value: float | None = None,
     intent: int = 0,
@@ -107,7 +118,8 @@ def pack(
         occurred_at: Milliseconds since 1970-01-01 UTC, not negative.
         hash: From :func:`event_hash`.
         type: Code of the event type, as all codes from the vocabulary.
-        sequence: Order within the millisecond, 0 to 2**32 - 1.
+        sequence: Order within the millisecond, 0 to 65,535.
+        agent: From :func:`agent_hash`.
         interaction: From :func:`interaction_hash`.
         value: In the business's currency; rounded to 24 bits of precision.
         duration: Seconds, 0 to 64,800; cut to whole seconds.
@@ -118,6 +130,7 @@ def pack(
         occurred_at,
         hash,
         sequence,
+        agent,
         interaction,
         math.nan if value is None else value,
         type,

@@ -35,7 +35,9 @@ Money = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
 AtMost = Annotated[int, msgspec.Meta(ge=0, le=10_000)]
 
 
-class Validity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"start": "from"}):
+class Validity(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True, rename={"start": "from"}
+):
     """The days on which an action may be used, both included, in UTC."""
 
     start: datetime.date | None = None

@@ -1,0 +1,94 @@
+"""Names of the keys in the store. Pure.
+
+The hash tag ``{tenant:partition}`` puts a customer's keys and their partition's log in one slot.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from features.partition import PARTITIONS, partition
+
+LOG_FIELD: Final = "e"
+"""Field of a log stream's entries that holds the LogEntry."""
+
+
+def tag(tenant: str, customer_id: str) -> str:
+    """The hash tag of a customer."""
+    return f"{{{tenant}:{partition(customer_id)}}}"
+
+
+def timeline(tenant: str, customer_id: str) -> str:
+    """Header and packed records."""
+    return f"tl1:{tag(tenant, customer_id)}:{customer_id}"
+
+
+def ledger(tenant: str, customer_id: str) -> str:
+    """What contact limits count, in the timeline's layout."""
+    return f"ct1:{tag(tenant, customer_id)}:{customer_id}"
+
+
+def profile(tenant: str, customer_id: str) -> str:
+    """Header and msgpack."""
+    return f"pf1:{tag(tenant, customer_id)}:{customer_id}"
+
+
+def tombstone(tenant: str, customer_id: str) -> str:
+    """Moment up to which a forgotten customer's events are refused."""
+    return f"ts1:{tag(tenant, customer_id)}:{customer_id}"
+
+
+def log(tenant: str, number: int) -> str:
+    """Stream of a partition's log entries."""
+    return f"log1:{{{tenant}:{number}}}"
+
+
+def log_of(tenant: str, customer_id: str) -> str:
+    """Stream of the log entries of a customer's partition."""
+    return log(tenant, partition(customer_id))
+
+
+def logs(tenant: str) -> list[str]:
+    """All log streams."""
+    return [log(tenant, number) for number in range(PARTITIONS)]
+
+
+def decision(tenant: str, decision_id: str) -> str:
+    """Pointer to a decision's log entry; its id starts with its partition, in hexadecimal."""
+    return f"dc1:{{{tenant}:{int(decision_id[:2], 16)}}}:{decision_id}"
+
+
+def decision_log(tenant: str, decision_id: str) -> str:
+    """Stream that holds a decision."""
+    return log(tenant, int(decision_id[:2], 16))
+
+
+def identity(tenant: str, namespace: str, value: str) -> str:
+    """Customer that an identifier names."""
+    name = f"{namespace}:{value}"
+    return f"id1:{{{tenant}:{partition(name)}}}:{name}"
+
+
+def models(tenant: str) -> str:
+    """Pointer to the active bundle."""
+    return f"model:{{{tenant}}}:active"
+
+
+def manifests(tenant: str) -> str:
+    """Hash of the manifests of all bundles by version."""
+    return f"model:{{{tenant}}}:manifests"
+
+
+def bundle(tenant: str, version: str) -> str:
+    """Bytes of a bundle."""
+    return f"model:{{{tenant}}}:bundle:{version}"
+
+
+def vocabulary(tenant: str) -> str:
+    """The claimed vocabulary."""
+    return f"vocabulary:{{{tenant}}}"
+
+
+def exported(tenant: str) -> str:
+    """Hash of the last exported log id by partition."""
+    return f"exported:{{{tenant}}}"

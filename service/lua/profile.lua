@@ -1,0 +1,12 @@
+-- Write a profile, unless it changed since it was read.
+--
+-- KEYS  profile, log, tombstone: one hash slot
+-- ARGV  the stored header that the caller read ("" for none), the new profile, its log entry, TTL
+-- Gives the id of the log entry, or "" where the header is another by now.
+local HEADER, MAGIC = 24, 'rapport1'
+if redis.call('GETRANGE', KEYS[1], 0, HEADER - 1) ~= ARGV[1] then return '' end
+local id = redis.call('XADD', KEYS[2], '*', 'e', ARGV[3])
+local ms, sequence = string.match(id, '(%d+)-(%d+)')
+local header = MAGIC .. struct.pack('<I8I8', tonumber(ms), tonumber(sequence))
+redis.call('SET', KEYS[1], header .. ARGV[2], 'PX', ARGV[4])
+return id

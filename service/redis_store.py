@@ -1,0 +1,406 @@
+"""The store on Redis or Valkey: core commands and a few Lua scripts, no modules, no SCAN."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from contextlib import asynccontextmanager
+from importlib import resources
+from typing import Any, Final, cast
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.commands.core import AsyncScript
+from redis.exceptions import NoScriptError, RedisError
+
+from features.duration import DAY
+from features.record import NEVER, SIZE, LogId, encode
+from features.record import EMPTY as NO_RECORDS
+from features.timeline import LIMIT
+from rapport.v1 import log_pb2
+from service import keys
+from service.coalesce import Coalescer
+from service.errors import ConfigurationError, StoreUnavailable
+from service.store import BATCH, ERASED, UNAVAILABLE, Snapshot, Status, Write
+
+_PIPELINE: Final = 64  # script calls in one round trip
+_FORGET_PAGE: Final = 1_000
+_DECISION_TTL: Final = 30 * DAY
+
+
+class RedisStore:
+    """A :class:`service.store.Store` on one Redis or Valkey server.
+
+    Args:
+        url: Such as ``redis://host:6379/0``, ``rediss://...`` or ``unix:///path``.
+        tenant: First part of every key's hash tag.
+        ttl: Milliseconds that a customer's keys live after their last write.
+        horizon: Milliseconds past which the ledger forgets: the longest window of any limit.
+        limit: Events that a timeline keeps.
+        timeout: Seconds to wait for a reply.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        tenant: str = "main",
+        ttl: int = 400 * DAY,
+        horizon: int = 30 * DAY,
+        limit: int = LIMIT,
+        timeout: float = 2.0,
+    ) -> None:
+        self._redis: Redis = Redis.from_url(
+            url,
+            socket_timeout=timeout,
+            socket_connect_timeout=timeout,
+            retry=Retry(NoBackoff(), 0),  # a write sent twice would answer DUPLICATE
+        )
+        self.tenant = tenant
+        self._ttl, self._horizon, self._limit = ttl, horizon, limit
+        self._scripts = {
+            name: self._redis.register_script(
+                resources.files("service").joinpath(f"lua/{name}.lua").read_text("utf-8")
+            )
+            for name in ("record", "profile", "journal", "forget", "swap")
+        }
+        self._read = Coalescer(self._fetch)
+
+    async def check(self) -> None:
+        """Refuse a store that would lose or mix up data.
+
+        Raises:
+            ConfigurationError: It evicts keys.
+            StoreUnavailable: It does not answer.
+        """
+        async with _translated():
+            memory = await self._redis.info("memory")
+        policy = memory.get("maxmemory_policy", "noeviction")
+        if policy != "noeviction":
+            raise ConfigurationError(
+                f"the store's maxmemory-policy is {policy!r}, which would drop customers' "
+                "timelines; set it to 'noeviction'"
+            )
+
+    # Reading
+
+    def read(self, customer_id: str) -> Awaitable[Snapshot]:
+        """Read everything of one customer; see :class:`service.store.Store`."""
+        return self._read(customer_id)
+
+    async def _fetch(self, customers: Sequence[str]) -> list[Snapshot]:
+        async with _translated(), self._redis.pipeline(transaction=False) as pipeline:
+            for customer in customers:
+                pipeline.mget(
+                    keys.timeline(self.tenant, customer),
+                    keys.ledger(self.tenant, customer),
+                    keys.profile(self.tenant, customer),
+                )
+            return [Snapshot(*found) for found in await pipeline.execute()]
+
+    async def resolve(self, names: Sequence[tuple[str, str]]) -> list[str | None]:
+        """Customers that identifiers name."""
+        async with _translated(), self._redis.pipeline(transaction=False) as pipeline:
+            for namespace, value in names:
+                pipeline.get(keys.identity(self.tenant, namespace, value))
+            return [found and found.decode() for found in await pipeline.execute()]
+
+    async def decision(self, decision_id: str) -> bytes | None:
+        """The log entry of a decision."""
+        async with _translated():
+            pointer = await self._redis.get(keys.decision(self.tenant, decision_id))
+            if pointer is None:
+                return None
+            id = pointer.split(b" ", 1)[0]
+            found = await self._redis.xrange(
+                keys.decision_log(self.tenant, decision_id), id, id, count=1
+            )
+        return cast(bytes, found[0][1][keys.LOG_FIELD.encode()]) if found else None
+
+    # Writing
+
+    async def record(self, events: Sequence[tuple[str, Write]]) -> list[int]:
+        """Store events of any customers, at most ``BATCH`` of one customer in a script call."""
+        of_customer: dict[str, list[int]] = {}
+        for index, (customer, _) in enumerate(events):
+            of_customer.setdefault(customer, []).append(index)
+        calls = [
+            (customer, indexes[first : first + BATCH])
+            for customer, indexes in of_customer.items()
+            for first in range(0, len(indexes), BATCH)
+        ]
+        statuses = [UNAVAILABLE] * len(events)
+        for first in range(0, len(calls), _PIPELINE):
+            some = calls[first : first + _PIPELINE]
+            replies = await self._call(
+                "record",
+                [
+                    (
+                        [
+                            keys.timeline(self.tenant, customer),
+                            keys.ledger(self.tenant, customer),
+                            keys.log_of(self.tenant, customer),
+                            keys.tombstone(self.tenant, customer),
+                        ],
+                        [
+                            self._limit,
+                            self._ttl,
+                            self._horizon,
+                            *(
+                                part
+                                for index in indexes
+                                for part in (
+                                    events[index][1].record,
+                                    int(events[index][1].counted),
+                                    events[index][1].entry,
+                                )
+                            ),
+                        ],
+                    )
+                    for customer, indexes in some
+                ],
+            )
+            for (_, indexes), reply in zip(some, replies, strict=True):
+                if not isinstance(reply, Exception):
+                    for index, status in zip(indexes, reply[1], strict=True):
+                        statuses[index] = status
+        return statuses
+
+    async def _call(self, name: str, calls: Sequence[tuple[list[str], list[Any]]]) -> list[Any]:
+        """Run a script several times in one round trip; a failed call gives its exception.
+
+        Only calls that the server says it did not run (NOSCRIPT, after a restart) are repeated.
+        """
+        script: AsyncScript = self._scripts[name]
+        replies: list[Any] = [None] * len(calls)
+        waiting = list(range(len(calls)))
+        for _ in range(2):
+            try:
+                async with self._redis.pipeline(transaction=False) as pipeline:
+                    for i in waiting:
+                        names, arguments = calls[i]
+                        pipeline.evalsha(script.sha, len(names), *names, *arguments)
+                    answers = await pipeline.execute(raise_on_error=False)
+            except (RedisError, OSError) as error:
+                answers = [error] * len(waiting)
+            for i, answer in zip(waiting, answers, strict=True):
+                replies[i] = answer
+            waiting = [i for i in waiting if isinstance(replies[i], NoScriptError)]
+            if not waiting:
+                break
+            try:
+                await self._redis.script_load(script.script)
+            except (RedisError, OSError):
+                break
+        return replies
+
+    async def _call_one(self, name: str, names: list[str], arguments: list[Any]) -> Any:
+        async with _translated():
+            reply = (await self._call(name, [(names, arguments)]))[0]
+            if isinstance(reply, Exception):
+                raise reply
+            return reply
+
+    async def write_profile(
+        self, customer_id: str, expected: LogId, profile: bytes, entry: bytes
+    ) -> LogId | None:
+        """Replace a profile that was read at ``expected``."""
+        written = await self._call_one(
+            "profile",
+            [
+                keys.profile(self.tenant, customer_id),
+                keys.log_of(self.tenant, customer_id),
+            ],
+            [
+                b"" if expected == NEVER else encode(expected, NO_RECORDS),
+                profile,
+                entry,
+                self._ttl,
+            ],
+        )
+        return LogId.parse(written.decode()) if written else None
+
+    async def link(self, namespace: str, value: str, customer_id: str) -> str:
+        """Let an identifier name a customer unless it names one already."""
+        key = keys.identity(self.tenant, namespace, value)
+        async with _translated():
+            before = await self._redis.set(key, customer_id, nx=True, get=True)
+        return cast(str, before.decode()) if before else customer_id
+
+    async def journal(self, decisions: Sequence[tuple[str, str, bytes]]) -> None:
+        """Append decisions to the log, each once."""
+        replies = await self._call(
+            "journal",
+            [
+                (
+                    [
+                        keys.decision_log(self.tenant, decision_id),
+                        keys.decision(self.tenant, decision_id),
+                    ],
+                    [entry, customer_id, _DECISION_TTL],
+                )
+                for customer_id, decision_id, entry in decisions
+            ],
+        )
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise StoreUnavailable(f"decisions could not be logged: {reply}") from reply
+
+    async def forget(self, customer_id: str, moment: int, entry: bytes) -> tuple[int, int]:
+        """Remove a customer: keys first, then what the log still holds of them."""
+        stream = keys.log_of(self.tenant, customer_id)
+        erased, size = await self._call_one(
+            "forget",
+            [
+                keys.timeline(self.tenant, customer_id),
+                keys.ledger(self.tenant, customer_id),
+                keys.profile(self.tenant, customer_id),
+                stream,
+                keys.tombstone(self.tenant, customer_id),
+            ],
+            [moment, entry],
+        )
+        removed = 0
+        async with _translated():
+            start = "-"
+            while True:
+                page = await self._redis.xrange(stream, start, erased, count=_FORGET_PAGE)
+                gone = [
+                    (id, found)
+                    for id, fields in page
+                    if (found := log_pb2.LogEntry.FromString(fields[b"e"])).customer_id
+                    == customer_id
+                    and id != erased
+                ]
+                await self._drop(stream, customer_id, gone)
+                removed += len(gone)
+                if len(page) < _FORGET_PAGE:
+                    return max(0, (size - len(encode(NEVER, NO_RECORDS))) // SIZE), removed
+                start = b"(" + page[-1][0]
+
+    async def _drop(
+        self, stream: str, customer_id: str, gone: Sequence[tuple[bytes, log_pb2.LogEntry]]
+    ) -> None:
+        """Delete log entries, and the keys that lead to their customer."""
+        if not gone:
+            return
+        await self._redis.xdel(stream, *(id for id, _ in gone))
+        for _, entry in gone:
+            if entry.WhichOneof("entry") == "decision":
+                decision_id = entry.decision.response.decision_id
+                await self._redis.delete(keys.decision(self.tenant, decision_id))
+            if entry.WhichOneof("entry") == "identity":
+                named = entry.identity.identifier
+                key = keys.identity(self.tenant, named.namespace, named.value)
+                if await self._redis.get(key) == customer_id.encode():
+                    await self._redis.delete(key)
+
+    # Models, vocabulary, health
+
+    async def models(self) -> tuple[bytes | None, list[bytes]]:
+        """The pointer to the active bundle, and the manifests of all bundles."""
+        async with _translated():
+            pointer = await self._redis.get(keys.models(self.tenant))
+            return pointer, await self._redis.hvals(keys.manifests(self.tenant))
+
+    async def publish(self, version: str, manifest: bytes, blob: bytes) -> bool:
+        """Keep a bundle for ever under its version; False where the version is taken."""
+        async with _translated():
+            if not await self._redis.set(keys.bundle(self.tenant, version), blob, nx=True):
+                return False
+            await self._redis.hset(keys.manifests(self.tenant), version, manifest)
+        return True
+
+    async def bundle(self, version: str) -> bytes | None:
+        """The bytes of a bundle."""
+        async with _translated():
+            return cast(
+                "bytes | None", await self._redis.get(keys.bundle(self.tenant, version))
+            )
+
+    async def point(self, old: bytes | None, new: bytes) -> bool:
+        """Move the pointer to the active bundle; False where somebody else has moved it."""
+        return bool(
+            await self._call_one("swap", [keys.models(self.tenant)], [old or b"", new])
+        )
+
+    async def claim(self, vocabulary: bytes, previous: bytes | None) -> bytes | None:
+        """Claim a vocabulary where ``previous`` is the one claimed; give what is claimed now."""
+        key = keys.vocabulary(self.tenant)
+        if vocabulary != previous:
+            await self._call_one("swap", [key], [previous or b"", vocabulary])
+        async with _translated():
+            return cast("bytes | None", await self._redis.get(key))
+
+    async def claimed(self) -> bytes | None:
+        """The vocabulary that is claimed now."""
+        async with _translated():
+            return cast("bytes | None", await self._redis.get(keys.vocabulary(self.tenant)))
+
+    async def status(self) -> Status:
+        """Ask the store how it is."""
+        async with _translated():
+            start = time.perf_counter()
+            await self._redis.ping()
+            latency = 1e3 * (time.perf_counter() - start)
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                for stream in keys.logs(self.tenant):
+                    pipeline.xlen(stream)
+                return Status(latency, sum(await pipeline.execute()))
+
+    # The log, for the exporter
+
+    async def log_page(self, number: int, after: LogId, count: int) -> list[tuple[LogId, bytes]]:
+        """Entries of a partition's log that come after an id, oldest first."""
+        async with _translated():
+            page = await self._redis.xrange(
+                keys.log(self.tenant, number), f"({after}", "+", count=count
+            )
+        return [(LogId.parse(id.decode()), fields[b"e"]) for id, fields in page]
+
+    async def trim(self, number: int, before: LogId) -> int:
+        """Drop the entries of a partition's log that come before an id; give their number."""
+        async with _translated():
+            return int(
+                await self._redis.xtrim(
+                    keys.log(self.tenant, number), minid=str(before), approximate=False
+                )
+            )
+
+    async def trim_to(self, number: int, entries: int) -> int:
+        """Drop all but the newest entries of a partition's log; give the number dropped."""
+        async with _translated():
+            return int(
+                await self._redis.xtrim(
+                    keys.log(self.tenant, number), maxlen=entries, approximate=False
+                )
+            )
+
+    async def exported(self) -> dict[int, LogId]:
+        """The last exported id of each partition that was ever exported."""
+        async with _translated():
+            found = await self._redis.hgetall(keys.exported(self.tenant))
+        return {int(number): LogId.parse(id.decode()) for number, id in found.items()}
+
+    async def mark_exported(self, number: int, id: LogId) -> None:
+        """Note that a partition's log is exported up to and with an id."""
+        async with _translated():
+            await self._redis.hset(keys.exported(self.tenant), str(number), str(id))
+
+    async def close(self) -> None:
+        """Wait for reads in flight and give the connections back."""
+        await self._read.drain()
+        await self._redis.aclose()
+
+
+@asynccontextmanager
+async def _translated() -> AsyncIterator[None]:
+    """Raise the errors of the client as ours."""
+    try:
+        yield
+    except (RedisError, OSError) as error:
+        raise StoreUnavailable(f"the store did not answer: {error}; try again") from error
+
+
+assert ERASED == 5  # noqa: S101  the code that record.lua gives
