@@ -25,7 +25,7 @@ _POWERS: Final = np.ldexp(1.0, np.arange(-1022, 1024))
 
 @numba.njit(cache=True)
 def exp(x: float) -> float:
-    """e to the x; 0 below -708 and e to the 709 above 709. NaN stays NaN.
+    """E to the x; 0 below -708 and e to the 709 above 709. NaN stays NaN.
 
     Cody and Waite's reduction to |r| <= ln(2)/2, then the Taylor polynomial of degree 13, whose
     remainder there is under 5e-18.

@@ -311,7 +311,5 @@ def read(records: Records, now: int, lens: Lens) -> Journey:
     intents = np.empty(len(records), np.int64)
     contacts = np.empty(len(records), np.int64)
     different, failure, first = _read(records, now, lens, values, intents, contacts)
-    by_intent = dict(
-        zip(intents[:different].tolist(), contacts[:different].tolist(), strict=True)
-    )
+    by_intent = dict(zip(intents[:different].tolist(), contacts[:different].tolist(), strict=True))
     return Journey(values, by_intent, failure, first)

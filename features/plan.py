@@ -262,8 +262,10 @@ def compile(features: Sequence[declared.Feature], vocabulary: Vocabulary) -> Pro
             expire[windows.index(feature.window_ms), b // 64] |= np.uint64(1 << (b % 64))
         if isinstance(feature, declared.Distinct):
             distinct[slot] = distinct.max() + 1
-            largest = 65_535 if feature.field == "agent" else max(
-                codes[feature.field].values(), default=0
+            largest = (
+                65_535
+                if feature.field == "agent"
+                else max(codes[feature.field].values(), default=0)
             )
             widest = max(widest, largest // 64 + 1)
         if isinstance(feature, declared.Sequence):

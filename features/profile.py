@@ -64,9 +64,20 @@ class Profile(msgspec.Struct, frozen=True):
 
     def granted(self, purpose: str, channel: str) -> bool:
         """Whether the customer consents. Nothing said means no; the channel's own entry wins."""
-        said = {consent.channel: consent.granted for consent in self.consents
-                if consent.purpose == purpose}
+        said = {
+            consent.channel: consent.granted
+            for consent in self.consents
+            if consent.purpose == purpose
+        }
         return said.get(channel, said.get("", False))
+
+    def as_of(self, moment: int) -> Profile:
+        """What of this profile had been told by ``moment``; the values before are not kept."""
+        attributes = {
+            name: told for name, told in self.attributes.items() if told.updated_at <= moment
+        }
+        consents = [one for one in self.consents if one.updated_at <= moment]
+        return Profile(attributes, consents)
 
     def changed(
         self, attributes: Mapping[str, Value | None], consents: list[Consent], now: int

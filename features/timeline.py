@@ -88,9 +88,7 @@ class Fold:
         """Add one packed record and say what became of it."""
         new = np.frombuffer(packed, RECORD)
         raw = np.frombuffer(packed, np.uint8).reshape(1, SIZE)
-        status, self._count = _insert(
-            self._buffer, self._raw, self._count, new, raw, self._limit
-        )
+        status, self._count = _insert(self._buffer, self._raw, self._count, new, raw, self._limit)
         return Status(status)
 
     @property

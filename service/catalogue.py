@@ -71,7 +71,12 @@ class Treatment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Limit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """At most so many outcomes of a kind within a sliding window, counted on the ledger."""
+    """At most so many outcomes of a kind within a sliding window, counted on the ledger.
+
+    Showing an action once more must not exceed a limit on ``presented``; a limit on any other
+    outcome drops the action once it is exceeded, so ``at_most: 0, outcome: rejected`` keeps an
+    action back after a single refusal.
+    """
 
     name: str
     at_most: AtMost
@@ -116,7 +121,7 @@ class When(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     intent: str | None = None
     at_least: Probability = 0.3  # of that intent
     fact: str | None = None
-    magnitude: float = 1.0  # of that fact, at least
+    magnitude: float = 1.0  # of that fact, at least; at most, where this is negative
     channel: str | None = None
 
 
@@ -153,7 +158,7 @@ class Action(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     valid: Validity = Validity()
     purpose: str | None = None  # consent that it needs; None: a service that needs none
     assurance: AssuranceName = "none"
-    intents: list[str] = []  # that it answers: priority x that intent's weight
+    intents: list[str] = []  # that it answers; see IntentMatch
 
 
 class Placement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -174,9 +179,17 @@ class _Placements(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     placements: dict[str, Placement]
 
 
+class IntentMatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Weight of an action that answers an intent: from ``floor`` at 0 % to ``ceiling`` at 100 %."""
+
+    floor: Weight = 0.5
+    ceiling: Weight = 5.0
+
+
 class Policies(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Rules that are about many actions."""
 
+    intent_match: IntentMatch = IntentMatch()
     limits: list[Limit] = []
     context_weights: list[ContextWeight] = []
     levers: list[Lever] = []

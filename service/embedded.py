@@ -49,7 +49,9 @@ class EmbeddedStore:
         home.mkdir(parents=True, exist_ok=True)
         at = self._scratch / "store.sock"
         if len(str(at)) > _SOCKET_PATH_LIMIT:
-            raise ConfigurationError(f"{at}: too long for a unix socket; set TMPDIR to a shorter one")
+            raise ConfigurationError(
+                f"{at}: too long for a unix socket; set TMPDIR to a shorter one"
+            )
         self.port = _free_port() if port == 0 else port
         self.url = f"unix://{at}" if self.port is None else f"redis://127.0.0.1:{self.port}/0"
         self._log = self._scratch / "store.log"

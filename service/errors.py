@@ -9,7 +9,8 @@
     ├── Precondition         FAILED_PRECONDITION the state forbids it
     ├── StoreUnavailable     UNAVAILABLE         the store did not answer; try again
     ├── DeadlineTooShort     DEADLINE_EXCEEDED   no time was left to answer
-    └── ConfigurationError   (at start)          a file is wrong; names file, line and field
+    ├── ConfigurationError   (at start)          a file is wrong; names file, line and field
+    └── BundleRefused        FAILED_PRECONDITION a bundle does not verify; says why
 
 Each class carries its gRPC status; one interceptor translates. A message names field, value and
 remedy.
@@ -95,5 +96,11 @@ class DeadlineTooShort(RapportError):
 
 class ConfigurationError(RapportError):
     """A file of the configuration is wrong."""
+
+    status = grpc.StatusCode.FAILED_PRECONDITION
+
+
+class BundleRefused(RapportError):
+    """A bundle is truncated, altered, or does not fit this server; the old one goes on serving."""
 
     status = grpc.StatusCode.FAILED_PRECONDITION

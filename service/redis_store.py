@@ -15,8 +15,8 @@ from redis.commands.core import AsyncScript
 from redis.exceptions import NoScriptError, RedisError
 
 from features.duration import DAY
-from features.record import NEVER, SIZE, LogId, encode
 from features.record import EMPTY as NO_RECORDS
+from features.record import NEVER, SIZE, LogId, encode
 from features.timeline import LIMIT
 from rapport.v1 import log_pb2
 from service import keys
@@ -315,15 +315,11 @@ class RedisStore:
     async def bundle(self, version: str) -> bytes | None:
         """The bytes of a bundle."""
         async with _translated():
-            return cast(
-                "bytes | None", await self._redis.get(keys.bundle(self.tenant, version))
-            )
+            return cast("bytes | None", await self._redis.get(keys.bundle(self.tenant, version)))
 
     async def point(self, old: bytes | None, new: bytes) -> bool:
         """Move the pointer to the active bundle; False where somebody else has moved it."""
-        return bool(
-            await self._call_one("swap", [keys.models(self.tenant)], [old or b"", new])
-        )
+        return bool(await self._call_one("swap", [keys.models(self.tenant)], [old or b"", new]))
 
     async def claim(self, vocabulary: bytes, previous: bytes | None) -> bytes | None:
         """Claim a vocabulary where ``previous`` is the one claimed; give what is claimed now."""

@@ -7,6 +7,7 @@ Every event has an id of its own, so that a run that was killed can be run again
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import csv
 import gzip
 import itertools
@@ -20,13 +21,13 @@ from typing import Any, Final, TextIO, cast
 import duckdb
 import grpc
 import msgspec
-from rapport.v1 import customer_pb2, customer_pb2_grpc, decision_pb2, decision_pb2_grpc
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from features.vocabulary import Vocabulary
+from rapport.v1 import customer_pb2, customer_pb2_grpc, decision_pb2, decision_pb2_grpc
 from service import config as configuration
 from service.errors import (
     ConfigurationError,
@@ -39,6 +40,8 @@ from training.mapping import Mapped, Mapper, Mapping, Refused
 
 Row = tuple[int, list[str] | Refused]
 """Where a row is, and its cells or why they could not be read."""
+
+_Read = tuple[list[str], Iterator[Row]]  # a header and the rows below it
 
 Progressed = Callable[[int, int | None], None]
 """Told after each batch how many rows are done, and of how many, where that is known."""
@@ -80,19 +83,20 @@ def events(mapping: Mapping, vocabulary: Vocabulary, path: Path) -> Iterator[Map
         ConfigurationError: With the first row, where the mapping and the columns of the file, or
             the mapping and the vocabulary, do not fit.
     """
-    parquet = path.suffix == ".parquet"
-    header, rows = _parquet(mapping, path) if parquet else _csv(mapping, path)
-    try:
-        mapper = Mapper(mapping, vocabulary, header)
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{path}: {error}") from error
-    for row, (line, cells) in enumerate(rows, 1):
-        yield cells if isinstance(cells, Refused) else mapper(line, row, cells)
+    read = _parquet if path.suffix == ".parquet" else _csv
+    with contextlib.ExitStack() as opened:
+        header, rows = read(mapping, path, opened)
+        try:
+            mapper = Mapper(mapping, vocabulary, header)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{path}: {error}") from error
+        for row, (line, cells) in enumerate(rows, 1):
+            yield cells if isinstance(cells, Refused) else mapper(line, row, cells)
 
 
-def _parquet(mapping: Mapping, path: Path) -> tuple[list[str], Iterator[Row]]:
+def _parquet(mapping: Mapping, path: Path, opened: contextlib.ExitStack) -> _Read:
     """Read the columns that the mapping needs as texts, times as ISO 8601."""
-    db = duckdb.connect()
+    db = opened.enter_context(duckdb.connect())
     try:
         described = db.execute(
             "DESCRIBE SELECT * FROM read_parquet($path)", {"path": str(path)}
@@ -110,58 +114,55 @@ def _parquet(mapping: Mapping, path: Path) -> tuple[list[str], Iterator[Row]]:
         texts.append(f"coalesce(cast({quoted} AS VARCHAR), '')")
 
     def rows() -> Iterator[Row]:
-        with db:
-            query = f"SELECT {', '.join(texts) or 'NULL'} FROM read_parquet($path)"
-            result = db.execute(query, {"path": str(path)})
-            row = 0
-            while several := result.fetchmany(10_000):
-                for cells in several:
-                    row += 1
-                    yield row, list(cells)
+        query = f"SELECT {', '.join(texts) or 'NULL'} FROM read_parquet($path)"  # noqa: S608
+        result = db.execute(query, {"path": str(path)})
+        row = 0
+        while several := result.fetchmany(10_000):
+            for cells in several:
+                row += 1
+                yield row, list(cells)
 
     return [name for name, _ in needed], rows()
 
 
-def _csv(mapping: Mapping, path: Path) -> tuple[list[str], Iterator[Row]]:
+def _csv(mapping: Mapping, path: Path, opened: contextlib.ExitStack) -> _Read:
     """Read a CSV file, each row with the line that it begins on."""
-    file = _open(path, mapping.file.encoding)
+    file = opened.enter_context(_open(path, mapping.file.encoding))
     suspicious: list[str] = []
     try:
         lines = _noting(file, suspicious)
         reader = csv.reader(lines, delimiter=mapping.file.delimiter, strict=True)
         header = next(reader, [])
     except (*_UNREADABLE, TypeError, csv.Error) as error:
-        file.close()
         raise ConfigurationError(
             f"{path}: {error}; name a CSV file, its delimiter, encoding"
         ) from error
 
     def rows() -> Iterator[Row]:
-        with file:
-            while True:
-                line = reader.line_num + 1
-                suspicious.clear()
-                try:
-                    cells = next(reader, None)
-                except csv.Error as error:
-                    reason = f"{error}, in lines {line} to {reader.line_num}; quotes are doubled"
-                    yield line, Refused(line, "", "", reason)
-                    continue
-                except _UNREADABLE as error:
-                    reason = f"nothing from here on can be read: {error}; make the file again"
-                    yield line, Refused(line, "", "", reason)
-                    return
-                if cells is None:
-                    return
-                if suspicious:
-                    names = itertools.chain(header, itertools.repeat(""))
-                    column, cell = next(
-                        one for one in zip(names, cells, strict=False) if _broken(one[1])
-                    )
-                    reason = f"has bytes that are not {mapping.file.encoding}; set `file.encoding`"
-                    yield line, Refused(line, column, _shown(cell), reason)
-                elif cells:
-                    yield line, cells
+        while True:
+            line = reader.line_num + 1
+            suspicious.clear()
+            try:
+                cells = next(reader, None)
+            except csv.Error as error:
+                reason = f"{error}, in lines {line} to {reader.line_num}; quotes are doubled"
+                yield line, Refused(line, "", "", reason)
+                continue
+            except _UNREADABLE as error:
+                reason = f"nothing from here on can be read: {error}; make the file again"
+                yield line, Refused(line, "", "", reason)
+                return
+            if cells is None:
+                return
+            if suspicious:
+                names = itertools.chain(header, itertools.repeat(""))
+                column, cell = next(
+                    one for one in zip(names, cells, strict=False) if _broken(one[1])
+                )
+                reason = f"has bytes that are not {mapping.file.encoding}; set `file.encoding`"
+                yield line, Refused(line, column, _shown(cell), reason)
+            elif cells:
+                yield line, cells
 
     return header, rows()
 
@@ -395,6 +396,7 @@ def run(
     mapping: Path,
     config: Path,
     target: str | None,
+    *,
     token: str | None = None,
     refused: Path = Path("build/refused.csv"),
     limit: int | None = None,

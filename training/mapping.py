@@ -22,10 +22,10 @@ from zoneinfo import ZoneInfo
 import msgspec
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
-from rapport.v1 import event_pb2
 
 from features.record import MAX_DURATION, MAX_SEQUENCE
 from features.vocabulary import Attribute, Direction, Outcome, Vocabulary
+from rapport.v1 import event_pb2
 from service.errors import ConfigurationError
 
 ROW: Final = "#row"
@@ -41,12 +41,6 @@ _IDS: Final = (
     "queue",
     "locale",
 )
-_CONVERSIONS: Final[dict[str, Callable[[str], str]]] = {
-    "": str,
-    "whole": lambda text: re.sub(r"^(-?\d+)\.0*$", r"\1", text),
-    "strip": str.strip,
-    "lower": str.lower,
-}
 _FLAGS: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 _NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _CLOCK: Final = re.compile(r"(\d+):([0-5]\d):([0-5]\d)(\.\d+)?")
@@ -102,7 +96,7 @@ class Time(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"format: {self.format!r}; write iso, epoch_s, epoch_ms or a pattern")
         try:
             ZoneInfo(self.zone or "UTC")
-        except (OSError, ValueError) as error:
+        except (KeyError, OSError, ValueError) as error:
             raise ValueError(f"zone: {self.zone!r} is none; write one as Europe/Oslo") from error
 
 
@@ -139,7 +133,7 @@ class Mapping(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     event: Event
     time: Time = Time()
     file: File = File()
-    empty: list[str] = [""]  # cells that say nothing
+    empty: tuple[str, ...] = ("",)  # cells that say nothing
     decimal: Literal[".", ","] = "."
     duration_unit: Literal["ms", "s", "m", "h"] = "s"
     rename: dict[str, dict[str, str]] = {}  # of coded fields; a new name may use \1
@@ -194,6 +188,19 @@ class Refused(NamedTuple):
 
 class _Wrong(ValueError):
     """Carries column, value and reason of a refusal out of a row."""
+
+
+def _whole(text: str) -> str:
+    whole, _, fraction = text.partition(".")
+    return text if fraction.strip("0") or not whole.removeprefix("-").isdecimal() else whole
+
+
+_CONVERSIONS: Final[dict[str, Callable[[str], str]]] = {
+    "": str,
+    "whole": _whole,
+    "strip": str.strip,
+    "lower": str.lower,
+}
 
 
 class Template:
@@ -313,7 +320,9 @@ def moments(time: Time) -> Callable[[str], int]:
         except OverflowError:
             raise ValueError("is after the year 9999; is `time.format` epoch_ms?") from None
         except ValueError:
-            raise ValueError(f"is no time as `time.format` says: {time.format}") from None
+            raise ValueError(
+                f"is no time as {time.format}; set `time.format`, or correct it"
+            ) from None
         since = placed(moment) - _EPOCH
         if since.days < 0:
             raise ValueError("is before 1970; leave the row out")
@@ -438,8 +447,7 @@ class Mapper:
         if ms is None:
             raise self._absent("occurred_at")
         for field in self._ids:
-            if self._text[field](cells):
-                fields[field] = self._id(field, cells)
+            fields[field] = self._id(field, cells, absent=True)
         for name, read in self._numbers:
             if name not in fields and (number := self._read(name, cells, read)) is not None:
                 fields[name] = number
@@ -528,9 +536,9 @@ class Mapper:
     def _absent(self, field: str) -> _Wrong:
         return self._wrong(field, "", "is empty; fill it in, or leave the row out")
 
-    def _id(self, field: str, cells: list[str]) -> str:
+    def _id(self, field: str, cells: list[str], absent: bool = False) -> str:
         text = self._text[field](cells)
-        if not text:
+        if not text and not absent:
             raise self._absent(field)
         if len(text) > 128:
             raise self._wrong(field, text, f"has {len(text)} characters; use at most 128")

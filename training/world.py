@@ -1,4 +1,4 @@
-"""The simulated bank's truth: who its customers are, what they accept, and how it chose so far. Pure.
+"""The simulated bank's truth: its customers, what they accept, how it chose until now. Pure.
 
 Everything that a model could hope to learn is here: tastes that go with the profile, needs that
 make some actions fit, moods that make others unwelcome, and weariness of what was shown too often.
@@ -21,8 +21,8 @@ Mask = npt.NDArray[np.bool_]
 
 SEGMENTS: Final = ("student", "starter", "family", "self_employed", "senior")
 TEMPERS: Final = ("friend", "neutral", "enemy", "love_hate")
-LIMIT_DAYS: Final = 30
-"""Days for which a customer remembers what was shown, refused or needed."""
+MEMORY: Final = 30 * duration.DAY
+"""Milliseconds for which a customer remembers what was shown, refused or needed."""
 
 # Per segment: median age, log of the balance, digital skill, chance of a mortgage.
 _SEGMENTS: Final = np.array(
@@ -41,7 +41,7 @@ _FITS: Final = {"grow": 1.8, "retain": 1.6, "service": 0.9, "recover": 1.2, "nur
 _MISSES: Final = {"grow": -0.5, "retain": -1.2, "service": -2.6, "recover": -1.8, "nurture": -0.3}
 _CHANNEL: Final = {"phone": 0.2, "branch": 0.4, "ivr": -0.3, "app": -0.5, "web": -0.9}
 _MESSAGE: Final = -1.1
-_SEEN, _REFUSED, _TAKEN = -0.45, -1.3, -2.0
+_SEEN, _REFUSED, _TAKEN = -0.45, -1.3, -2.0  # a time presented, a recent refusal, a sale made
 
 _COMMON: Final = {
     "check_balance": 3.0, "login_trouble": 2.6, "card_declined": 2.0, "fee_question": 1.8,
@@ -125,7 +125,9 @@ class World:
         self._assurance = np.array([ASSURANCE[action.assurance] for action in actions])
         self._valid = np.array([action.valid.milliseconds for action in actions])
         self._shown = {
-            (name, channel): np.array([treatment(one, name, channel) is not None for one in actions])
+            (name, channel): np.array(
+                [treatment(one, name, channel) is not None for one in actions]
+            )
             for name, placement in business.placements.items()
             for channel in placement.channels
         }
@@ -135,7 +137,7 @@ class World:
         """The random numbers of one customer; they are the same however many others there are."""
         return np.random.default_rng([self._seed, 1, index])
 
-    def customer(self, index: int, days: int, rng: np.random.Generator) -> Customer:
+    def customer(self, index: int, rng: np.random.Generator) -> Customer:
         """Draw a customer; one in twelve joins during the simulation."""
         segment = int(np.searchsorted(_SHARES, rng.random()))
         temper = int(np.searchsorted(_TEMPER_SHARES, rng.random()))
@@ -164,11 +166,15 @@ class World:
             temper=temper,
             calm=_CALM[temper],
             swing=_SWING[temper],
-            activity=float(rng.lognormal(-0.15, 0.55)) * min(1.0, days),
+            activity=float(rng.lognormal(-0.15, 0.55)),
             marketing=bool(chances[0] < 0.78),
             profiling=bool(chances[1] < 0.85),
             research=bool(chances[2] < 0.60),
-            taste=self._prior + self._action_taste + group[self._group] + rng.normal(0, 0.3),
+            taste=self._prior
+            + 0.5 * self.sells
+            + self._action_taste
+            + group[self._group]
+            + rng.normal(0, 0.3),
             needs=needs / needs.sum(),
         )
 
@@ -188,7 +194,9 @@ class World:
         one = situation
         wanted = self.answers[one.need] if one.need >= 0 else np.zeros(len(self.actions), bool)
         lately = self.answers[one.needed].any(axis=0) & ~wanted
-        logits = customer.taste + _CHANNEL.get(one.channel, 0.0 if one.channel == "chat" else _MESSAGE)
+        logits = customer.taste + _CHANNEL.get(
+            one.channel, 0.0 if one.channel == "chat" else _MESSAGE
+        )
         logits += np.where(wanted, self._fits, np.where(lately, 0.4 * self._fits, self._misses))
         logits += one.mood * self._mood + min(one.failures, 3) * self._failed
         if customer.temper >= TEMPERS.index("enemy"):
@@ -200,10 +208,10 @@ class World:
 
 
 class Incumbent:
-    """How the bank chose until now: crude and partly by chance, so that its log can be learned from.
+    """How the bank chose until now: crude and partly by chance, so its log can be learned from.
 
-    It knows priors and the last topic it saw, and nothing else of the customer. Slot by slot it
-    draws from (1 - floor) softmax + floor uniform over what remains. It has no contact limits.
+    It knows priors and the last topic it saw, likes to sell, and looks at nothing else. It draws
+    slot by slot from (1 - floor) softmax + floor uniform over what remains. It has no contact limits.
     """
 
     floor: Final = 0.2
@@ -227,7 +235,11 @@ class Incumbent:
         """
         world, rng = self._world, self._rng
         rest = np.flatnonzero(eligible)
-        score: Any = 0.5 * world._prior[rest] + self.noise * rng.standard_normal(len(rest))
+        score: Any = (
+            0.5 * world._prior[rest]
+            + world.sells[rest]
+            + self.noise * rng.standard_normal(len(rest))
+        )
         if topic >= 0:
             score = score + 2.0 * world.answers[topic, rest]
         weight = np.exp(score)
@@ -240,6 +252,3 @@ class Incumbent:
             selection.append(float(chances[at]))
             rest, weight = np.delete(rest, at), np.delete(weight, at)
         return chosen, selection
-
-
-MEMORY: Final = LIMIT_DAYS * duration.DAY

@@ -440,6 +440,7 @@ class UpdateProfileRequest(_message.Message):
     CONSENTS_FIELD_NUMBER: _builtins.int
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
     EXPECTED_VERSION_FIELD_NUMBER: _builtins.int
+    UPDATED_AT_FIELD_NUMBER: _builtins.int
     expected_version: _builtins.str
     """Refuses with ABORTED unless the profile still has this version. Absent: whatever it has."""
     @_builtins.property
@@ -460,6 +461,10 @@ class UpdateProfileRequest(_message.Message):
         request carries.
         """
 
+    @_builtins.property
+    def updated_at(self) -> _timestamp_pb2.Timestamp:
+        """When the values were told; only callers with scope `import` may set it. Absent: now."""
+
     def __init__(
         self,
         *,
@@ -468,10 +473,11 @@ class UpdateProfileRequest(_message.Message):
         consents: _abc.Iterable[Global___Consent] | None = ...,
         update_mask: _field_mask_pb2.FieldMask | None = ...,
         expected_version: _builtins.str = ...,
+        updated_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["customer", b"customer", "update_mask", b"update_mask"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["customer", b"customer", "update_mask", b"update_mask", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "consents", b"consents", "customer", b"customer", "expected_version", b"expected_version", "update_mask", b"update_mask"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "consents", b"consents", "customer", b"customer", "expected_version", b"expected_version", "update_mask", b"update_mask", "updated_at", b"updated_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

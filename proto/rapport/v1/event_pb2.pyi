@@ -225,7 +225,7 @@ class Event(_message.Message):
     own name.
     """
     sequence: _builtins.int
-    """Order among events of the same millisecond, as the source knows it. Absent is 0."""
+    """Order among events of the same millisecond, as the source knows it, 0 to 65,535. Absent is 0."""
     type: _builtins.str
     """Event type, declared in the vocabulary. Absent is refused."""
     channel: _builtins.str

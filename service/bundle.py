@@ -1,0 +1,179 @@
+"""A bundle: one versioned, checksummed set of models, definitions, vocabulary and report. Pure.
+
+======================  ===========================================================================
+manifest.json           version, digests, metrics, and the SHA-256 of every other file
+definitions.json        the feature definitions that the models were trained on
+vocabulary.json         the vocabulary that their codes are from
+intent.txt              LightGBM model of the intent; may be absent
+acceptance.txt          LightGBM model of the acceptance probability; may be absent
+calibration.json        what turns their scores into probabilities
+golden.msgpack          cases that a server must reproduce before it serves
+======================  ===========================================================================
+
+The bundle's checksum is the SHA-256 of its manifest, which covers all the rest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tarfile
+import zlib
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from service.errors import BundleRefused
+
+MANIFEST: Final = "manifest.json"
+DEFINITIONS: Final = "definitions.json"
+VOCABULARY: Final = "vocabulary.json"
+INTENT: Final = "intent.txt"
+ACCEPTANCE: Final = "acceptance.txt"
+CALIBRATION: Final = "calibration.json"
+GOLDEN: Final = "golden.msgpack"
+
+_LARGEST: Final = 512 * 2**20
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """What a bundle says of itself."""
+
+    version: str
+    built_at: int  # milliseconds
+    code: str  # version of Rapport that built it
+    feature_digest: str
+    vocabulary_digest: str
+    files: dict[str, str]  # SHA-256 by name
+    metrics: dict[str, float] = {}
+    lineage: dict[str, str] = {}  # what it was trained on
+
+
+class IntentCalibration(msgspec.Struct, frozen=True):
+    """Probabilities = softmax(scores / temperature); a class is a code of ``field``."""
+
+    field: str  # "intents" or "types"
+    classes: list[int]
+    temperature: float
+
+
+class AcceptanceCalibration(msgspec.Struct, frozen=True):
+    """Probability = sigmoid(slope x score + offset), after Platt (1999)."""
+
+    slope: float
+    offset: float
+
+
+class Calibration(msgspec.Struct, frozen=True):
+    """How scores become probabilities."""
+
+    intent: IntentCalibration | None = None
+    acceptance: AcceptanceCalibration | None = None
+
+
+class Golden(msgspec.Struct, frozen=True, array_like=True):
+    """A case with its answers, as little-endian doubles. Empty bytes: that model is absent."""
+
+    timeline: bytes  # with its header
+    profile: bytes  # msgpack
+    channel: int
+    direction: int
+    now: int
+    vector: bytes  # customer features
+    intents: bytes  # probabilities
+    row: bytes  # input of the acceptance model
+    acceptance: bytes  # its one probability
+
+
+class Bundle(msgspec.Struct, frozen=True):
+    """A bundle whose files are what its manifest says."""
+
+    manifest: Manifest
+    checksum: str
+    files: dict[str, bytes]
+
+
+def seal(
+    files: Mapping[str, bytes],
+    *,
+    version: str,
+    built_at: int,
+    code: str,
+    feature_digest: str,
+    vocabulary_digest: str,
+    metrics: Mapping[str, float],
+    lineage: Mapping[str, str],
+) -> Bundle:
+    """Write the manifest of some files."""
+    manifest = Manifest(
+        version=version,
+        built_at=built_at,
+        code=code,
+        feature_digest=feature_digest,
+        vocabulary_digest=vocabulary_digest,
+        files={name: hashlib.sha256(data).hexdigest() for name, data in sorted(files.items())},
+        metrics=dict(metrics),
+        lineage=dict(lineage),
+    )
+    written = msgspec.json.format(msgspec.json.encode(manifest, order="sorted"), indent=2)
+    return Bundle(manifest, hashlib.sha256(written).hexdigest(), {**files, MANIFEST: written})
+
+
+def opened(files: Mapping[str, bytes]) -> Bundle:
+    """Check files against their manifest.
+
+    Raises:
+        BundleRefused: The manifest is absent or unreadable, or a file is absent, altered or extra.
+    """
+    written = files.get(MANIFEST)
+    if written is None:
+        raise BundleRefused(f"the bundle has no {MANIFEST}; publish it again")
+    try:
+        manifest = msgspec.json.decode(written, type=Manifest)
+    except msgspec.DecodeError as error:
+        raise BundleRefused(f"{MANIFEST} cannot be read: {error}; publish it again") from error
+    for name, wanted in manifest.files.items():
+        if name not in files:
+            raise BundleRefused(f"{name} is missing from bundle {manifest.version}")
+        if hashlib.sha256(files[name]).hexdigest() != wanted:
+            raise BundleRefused(
+                f"{name} of bundle {manifest.version} was altered: its SHA-256 is not the "
+                "manifest's; publish it again"
+            )
+    extra = set(files) - set(manifest.files) - {MANIFEST}
+    if extra:
+        raise BundleRefused(f"bundle {manifest.version} holds what its manifest does not: {extra}")
+    return Bundle(manifest, hashlib.sha256(written).hexdigest(), dict(files))
+
+
+def pack(bundle: Bundle) -> bytes:
+    """One blob that :func:`unpack` reads; the same files always give the same bytes."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for name in sorted(bundle.files):
+            member = tarfile.TarInfo(name)
+            member.size = len(bundle.files[name])
+            tar.addfile(member, io.BytesIO(bundle.files[name]))
+    return zlib.compress(buffer.getvalue(), 6)
+
+
+def unpack(blob: bytes) -> Bundle:
+    """Read and check a blob.
+
+    Raises:
+        BundleRefused: It is truncated or altered.
+    """
+    files = {}
+    try:
+        plain = zlib.decompressobj().decompress(blob, _LARGEST)
+        with tarfile.open(fileobj=io.BytesIO(plain), mode="r") as tar:
+            for member in tar:
+                stream = tar.extractfile(member)
+                if stream is not None:
+                    files[member.name] = stream.read()
+    except (zlib.error, tarfile.TarError, EOFError) as error:
+        raise BundleRefused(
+            f"the bundle's {len(blob)} bytes are truncated or altered ({error}); publish it again"
+        ) from error
+    return opened(files)

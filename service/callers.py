@@ -1,0 +1,84 @@
+"""Who may call what. Tokens are compared by their SHA-256; the file holds no secret."""
+
+from __future__ import annotations
+
+import hashlib
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Final, Literal, NamedTuple
+
+import msgspec
+
+from service import config
+from service.errors import Denied, Unauthenticated
+
+Scope = Literal["decide", "record", "import", "replay", "profile", "admin"]
+SCOPES: Final[frozenset[str]] = frozenset(
+    ("decide", "record", "import", "replay", "profile", "admin")
+)
+
+
+class Caller(NamedTuple):
+    """Somebody who calls."""
+
+    name: str
+    scopes: frozenset[str]
+
+    def need(self, scope: Scope) -> None:
+        """Insist on a scope.
+
+        Raises:
+            Denied: The caller lacks it.
+        """
+        if scope not in self.scopes:
+            raise Denied(
+                f"caller {self.name!r} lacks scope {scope!r}; it has: "
+                f"{', '.join(sorted(self.scopes)) or 'none'}"
+            )
+
+
+class _Declared(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    token_sha256: str
+    scopes: list[Scope]
+
+    def __post_init__(self) -> None:
+        if len(self.token_sha256) != 64:
+            raise ValueError("write the 64 hexadecimal digits of `printf %s TOKEN | sha256sum`")
+
+
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    callers: dict[str, _Declared]
+
+
+EVERYBODY: Final = Caller("local", SCOPES)
+
+current: ContextVar[Caller] = ContextVar("caller", default=Caller("nobody", frozenset()))
+"""The caller of the request that is being answered."""
+
+
+class Callers:
+    """The callers that a server knows; without a file, everybody may do everything."""
+
+    def __init__(self, path: Path | None) -> None:
+        declared = config.load(path, _File).callers if path is not None else {}
+        self.open = path is None
+        self._by_digest = {
+            one.token_sha256.lower(): Caller(name, frozenset(one.scopes))
+            for name, one in declared.items()
+        }
+
+    def identify(self, authorization: str) -> Caller:
+        """Find the caller behind an ``authorization`` header.
+
+        Raises:
+            Unauthenticated: The header is absent, no bearer token, or of nobody known.
+        """
+        if self.open:
+            return EVERYBODY
+        kind, _, token = authorization.partition(" ")
+        caller = self._by_digest.get(hashlib.sha256(token.strip().encode()).hexdigest())
+        if kind.lower() != "bearer" or caller is None:
+            raise Unauthenticated(
+                "send the metadata 'authorization: Bearer TOKEN' of a known caller"
+            )
+        return caller

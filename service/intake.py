@@ -1,0 +1,148 @@
+"""Turn events as callers send them into what the store keeps. Pure."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from features import record
+from features.vocabulary import Direction, Outcome, Vocabulary
+from rapport.v1 import event_pb2, log_pb2
+from service import identity
+from service.callers import Caller
+from service.checks import LONGEST_VALUE, Checks
+from service.errors import Violation
+from service.store import Write
+
+MAX_EVENTS: Final = 1_000
+_MAX_ATTRIBUTES: Final = 32
+_MAX_SOURCE: Final = 64
+_DIRECTIONS: Final = frozenset(map(int, Direction))
+_OUTCOMES: Final = frozenset(map(int, Outcome))
+
+
+class Named(NamedTuple):
+    """Whom a request is about: an id, or an identifier still to be resolved."""
+
+    customer_id: str | None
+    identifier: tuple[str, str] | None = None  # namespace and normalised value
+
+
+class Taken(NamedTuple):
+    """An event that is fit to be stored."""
+
+    who: Named
+    write: Write
+
+
+def customer(
+    checks: Checks, key: event_pb2.CustomerKey, vocabulary: Vocabulary, field: str = "customer"
+) -> Named:
+    """Check whom a request is about."""
+    if key.WhichOneof("key") == "customer_id":
+        checks.text(f"{field}.customer_id", key.customer_id, required=True)
+        return Named(key.customer_id)
+    if key.WhichOneof("key") == "identifier":
+        named = key.identifier
+        value = identity.normalise(vocabulary, named.namespace, named.value)
+        if isinstance(value, Violation):
+            checks.wrong(f"{field}.identifier.{value.field}", value.description)
+            return Named(None)
+        return Named(None, (named.namespace, value))
+    checks.wrong(field, "is absent; send customer_id or identifier")
+    return Named(None)
+
+
+def take(
+    event: event_pb2.Event,
+    at: str,
+    vocabulary: Vocabulary,
+    counted: frozenset[int],
+    caller: Caller,
+    now: int,
+) -> Taken | Violation:
+    """Check one event and pack it.
+
+    Args:
+        event: As it was sent.
+        at: Its path in the request, such as ``events[3].``.
+        vocabulary: What its names must be declared in.
+        counted: Outcomes that contact limits count.
+        caller: Who sends it.
+        now: Milliseconds since 1970-01-01 UTC.
+
+    Returns:
+        What to store, or the first thing that is wrong.
+    """
+    checks = Checks(at)
+    past = "import" in caller.scopes
+    who = customer(checks, event.customer, vocabulary)
+    checks.text("event_id", event.event_id, required=True)
+    source = checks.text("source", event.source, most=_MAX_SOURCE) or caller.name
+    occurred_at = checks.moment("occurred_at", event, "occurred_at", now, past=past)
+    if event.HasField("received_at") and not past:
+        checks.wrong("received_at", "may be set by callers with scope 'import' only; leave it out")
+    if event.sequence > record.MAX_SEQUENCE:
+        checks.wrong(
+            "sequence",
+            f"{event.sequence} is over {record.MAX_SEQUENCE}; count within the millisecond",
+        )
+    for field in ("interaction_id", "parent_interaction_id", "agent_id", "skill", "queue",
+                  "locale", "decision_id"):  # fmt: skip
+        checks.text(field, getattr(event, field))
+    if len(event.attributes) > _MAX_ATTRIBUTES:
+        checks.wrong(
+            "attributes", f"has {len(event.attributes)} entries; send at most {_MAX_ATTRIBUTES}"
+        )
+    for name, value in event.attributes.items():
+        checks.text(f"attributes.{name[:32]}", name, most=_MAX_SOURCE)
+        checks.text(f"attributes.{name[:32]}", value, most=LONGEST_VALUE)
+    type_code = checks.code("type", event.type, vocabulary.type_codes, required=True)
+    channel = checks.code("channel", event.channel, vocabulary.channels)
+    intent = checks.code("intent", event.intent, vocabulary.intent_codes)
+    action = checks.code("action", event.action, vocabulary.actions)
+    direction = checks.enumerated("direction", event.direction, _DIRECTIONS)
+    outcome = checks.enumerated("outcome", event.outcome, _OUTCOMES)
+    value_ = checks.finite("value", event.value, -1e12, 1e12) if event.HasField("value") else None
+    mood = None
+    if event.HasField("sentiment"):
+        mood = checks.finite("sentiment", event.sentiment, -1, 1)
+    seconds = None
+    if event.HasField("duration"):
+        length = event.duration.seconds + event.duration.nanos / 1e9
+        seconds = checks.finite("duration", length, 0, record.MAX_DURATION)
+    if checks.violations or occurred_at is None:
+        return checks.violations[0]
+    packed = record.pack(
+        occurred_at=occurred_at,
+        hash=record.event_hash(source, event.event_id),
+        type=type_code,
+        sequence=event.sequence,
+        agent=record.agent_hash(event.agent_id),
+        interaction=record.interaction_hash(event.interaction_id),
+        value=value_,
+        intent=intent,
+        action=action,
+        duration=seconds,
+        channel=channel,
+        direction=direction,
+        continuation=bool(event.parent_interaction_id),
+        outcome=outcome,
+        sentiment=mood,
+    )
+    kept = event_pb2.Event()
+    kept.CopyFrom(event)
+    kept.ClearField("customer")
+    kept.source = source
+    entry = log_pb2.LogEntry(
+        customer_id=who.customer_id or "",
+        event=log_pb2.EventLogged(record=packed, event=kept, caller=caller.name),
+    )
+    return Taken(who, Write(packed, outcome in counted and action > 0, entry.SerializeToString()))
+
+
+def addressed(entry: bytes, customer_id: str) -> bytes:
+    """A log entry that says whose it is, where its identifier has been resolved since.
+
+    Appending a field to a serialised message sets it.
+    """
+    return entry + log_pb2.LogEntry(customer_id=customer_id).SerializeToString()

@@ -1,0 +1,105 @@
+"""Around every call: who calls, how long it took, what went wrong, one line in the log."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+import structlog
+from google.protobuf import any_pb2
+from google.rpc import error_details_pb2, status_pb2
+
+from service import callers, logs
+from service.callers import Callers
+from service.errors import InvalidRequest, RapportError
+
+_OPEN = ("/grpc.health.", "/grpc.reflection.")
+
+Details = tuple[tuple[str, bytes], ...]
+
+
+class Edge(grpc.aio.ServerInterceptor):  # type: ignore[misc]
+    """Identifies callers, translates our errors, and writes the canonical line."""
+
+    def __init__(self, known: Callers) -> None:
+        self._known = known
+        self._log = structlog.get_logger()
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler:
+        """Wrap the handler of one of our own methods; health and reflection pass."""
+        handler = await continuation(handler_call_details)
+        method = handler_call_details.method
+        if handler is None or method.startswith(_OPEN) or handler.unary_unary is None:
+            return handler
+        metadata = dict(handler_call_details.invocation_metadata or ())
+
+        async def answer(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+            return await self._answer(method, metadata, handler.unary_unary, request, context)
+
+        return grpc.unary_unary_rpc_method_handler(
+            answer,
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+
+    async def _answer(
+        self,
+        method: str,
+        metadata: dict[str, str | bytes],
+        behaviour: Callable[[Any, Any], Awaitable[Any]],
+        request: Any,
+        context: grpc.aio.ServicerContext[Any, Any],
+    ) -> Any:
+        start = time.perf_counter()
+        noted = logs.begin()
+        request_id = str(metadata.get("x-request-id") or uuid.uuid4().hex)
+        code, caller = grpc.StatusCode.OK, "nobody"
+        try:
+            who = self._known.identify(str(metadata.get("authorization", "")))
+            caller = who.name
+            callers.current.set(who)
+            return await behaviour(request, context)
+        except RapportError as error:
+            code = error.status
+            noted["error"] = type(error).__name__
+            trailing = (("x-request-id", request_id), *_details(error))
+            await context.abort(code, str(error), trailing)
+        except Exception as error:
+            if isinstance(error, grpc.aio.AbortError):
+                raise
+            code = grpc.StatusCode.INTERNAL
+            self._log.error("unexpected", request_id=request_id, exc_info=True)
+            await context.abort(code, f"internal error; quote request id {request_id}")
+        finally:
+            self._log.info(
+                "call",
+                method=method.rpartition("/")[2],
+                status=code.name,
+                ms=round(1e3 * (time.perf_counter() - start), 3),
+                caller=caller,
+                request_id=request_id,
+                **noted,
+            )
+
+
+def _details(error: RapportError) -> Details:
+    """The error as ``google.rpc.Status``, with a BadRequest for wrong fields."""
+    status = status_pb2.Status(code=error.status.value[0], message=str(error))
+    if isinstance(error, InvalidRequest):
+        bad = error_details_pb2.BadRequest(
+            field_violations=[
+                error_details_pb2.BadRequest.FieldViolation(field=field, description=description)
+                for field, description in error.violations
+            ]
+        )
+        packed = any_pb2.Any()
+        packed.Pack(bad)
+        status.details.append(packed)
+    return (("grpc-status-details-bin", status.SerializeToString()),)

@@ -1,0 +1,98 @@
+"""Decisions on their way to the log: a bounded queue, flushed in the background."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+import structlog
+
+from service.errors import StoreUnavailable
+from service.store import Store
+
+CAPACITY: Final = 20_000
+_BATCH: Final = 64
+_SLOWEST_RETRY: Final = 2.0
+
+
+class Entry(NamedTuple):
+    """A decision that waits. Its log entry is built when it is its turn, off the answer's path."""
+
+    customer_id: str
+    decision_id: str
+    channel: str
+    interaction_id: str
+    actions: Sequence[str]
+    build: Callable[[], bytes]
+
+
+class Journal:
+    """Appends decisions to the store's log; keeps trying while the store is away."""
+
+    def __init__(self, store: Store, capacity: int = CAPACITY) -> None:
+        self._store = store
+        self._capacity = capacity
+        self._waiting: dict[str, Entry] = {}
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self.dropped = 0
+
+    def start(self) -> None:
+        """Begin to flush in the background."""
+        self._task = asyncio.create_task(self._run(), name="journal")
+
+    @property
+    def pending(self) -> int:
+        """Decisions that are not in the log yet."""
+        return len(self._waiting)
+
+    def append(self, entry: Entry) -> bool:
+        """Take a decision; False where there is no room, and the answer must say so."""
+        if len(self._waiting) >= self._capacity:
+            self.dropped += 1
+            return False
+        self._waiting[entry.decision_id] = entry
+        self._wake.set()
+        return True
+
+    def waiting(self, decision_id: str) -> Entry | None:
+        """A decision that is not in the log yet."""
+        return self._waiting.get(decision_id)
+
+    async def _run(self) -> None:
+        pause = 0.0
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._waiting:
+                try:
+                    await self._flush_some()
+                    pause = 0.0
+                except StoreUnavailable as error:
+                    pause = min(_SLOWEST_RETRY, 2 * pause + 0.05)
+                    structlog.get_logger().warning(
+                        "journal waits", pending=self.pending, seconds=pause, error=str(error)
+                    )
+                    await asyncio.sleep(pause)
+
+    async def _flush_some(self) -> None:
+        some = list(self._waiting.values())[:_BATCH]
+        await self._store.journal([(e.customer_id, e.decision_id, e.build()) for e in some])
+        for entry in some:
+            self._waiting.pop(entry.decision_id, None)
+
+    async def close(self, seconds: float) -> None:
+        """Flush what is waiting, for at most so long; what is left then is lost and counted."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        try:
+            async with asyncio.timeout(seconds):
+                while self._waiting:
+                    await self._flush_some()
+        except (StoreUnavailable, TimeoutError) as error:
+            self.dropped += len(self._waiting)
+            structlog.get_logger().error(
+                "journal lost decisions", lost=len(self._waiting), error=str(error)
+            )

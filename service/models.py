@@ -1,0 +1,216 @@
+"""Models that score: verified, warmed, and swapped as one immutable reference.
+
+A bundle is loaded beside the one that serves; only when it has reproduced its golden cases does it
+take over, and one that is refused changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import lightgbm
+import msgspec
+import numpy as np
+
+from features import journey
+from features import profile as profiles
+from features.definitions import Definitions
+from features.elementary import Floats, sigmoid, softmax
+from features.kernels import Integers
+from features.plan import Context, Plan, rows_of
+from features.record import Records, decode
+from features.vocabulary import Vocabulary
+from service import bundle as bundles
+from service.bundle import Bundle, Calibration, Golden
+from service.catalogue import Business
+from service.errors import BundleRefused
+from service.policies import described
+
+_TOLERANCE: Final = 1e-12
+
+
+class Models:
+    """The models of one bundle, ready to score one configuration's actions.
+
+    Args:
+        bundle: Checked files.
+        business: Whose actions it will score.
+
+    Raises:
+        BundleRefused: It was built on other definitions or another kernel, breaks the vocabulary,
+            or does not reproduce its golden cases.
+    """
+
+    def __init__(self, bundle: Bundle, business: Business) -> None:
+        self.manifest = bundle.manifest
+        self.checksum = bundle.checksum
+        try:
+            self._vocabulary = msgspec.json.decode(
+                bundle.files[bundles.VOCABULARY], type=Vocabulary
+            )
+            definitions = msgspec.json.decode(bundle.files[bundles.DEFINITIONS], type=Definitions)
+            self._calibration = msgspec.json.decode(
+                bundle.files[bundles.CALIBRATION], type=Calibration
+            )
+            golden = msgspec.msgpack.decode(bundle.files[bundles.GOLDEN], type=list[Golden])
+            self.plan = Plan(definitions, self._vocabulary)
+            self._intent = _booster(bundle, bundles.INTENT)
+            self._acceptance = _booster(bundle, bundles.ACCEPTANCE)
+        except (KeyError, ValueError, msgspec.DecodeError, lightgbm.basic.LightGBMError) as error:
+            raise BundleRefused(
+                f"bundle {self.manifest.version} cannot be loaded: {error}"
+            ) from error
+        if self.plan.digest != self.manifest.feature_digest:
+            raise BundleRefused(
+                f"bundle {self.manifest.version} was built on other definitions: its feature "
+                f"digest is {self.manifest.feature_digest}, this server computes "
+                f"{self.plan.digest}; train it with this version of Rapport"
+            )
+        broken = self._vocabulary.breaks(business.vocabulary)
+        if broken:
+            raise BundleRefused(
+                f"bundle {self.manifest.version} knows another vocabulary: {broken[0]}"
+            )
+        self._actions = self.plan.actions(described(business))
+        codes = [business.vocabulary.actions[action.name] for action in business.actions]
+        self.row_of_action: Integers = rows_of(codes)
+        customers, actions = len(self.plan.customer_features), len(self.plan.action_features)
+        self._intent_columns = self.plan.columns("intent")
+        self._acceptance_columns = self.plan.columns("acceptance")
+        self._pair_at = customers + actions
+        self._rows = np.empty((len(codes), len(self.plan.names)))
+        self._rows[:, customers : self._pair_at] = self._actions
+        for number, case in enumerate(golden):
+            self._reproduce(number, case)
+
+    @property
+    def scores_intents(self) -> bool:
+        """Whether there is an intent model."""
+        return self._intent is not None
+
+    @property
+    def scores_acceptance(self) -> bool:
+        """Whether there is an acceptance model."""
+        return self._acceptance is not None
+
+    def customer(
+        self,
+        records: Records,
+        profile: profiles.Profile,
+        context: Context,
+        now: int,
+        facts: journey.Journey | None = None,
+    ) -> Floats:
+        """The features of the customer; see :meth:`features.plan.Plan.customer`."""
+        return self.plan.customer(records, profile, context, now, facts)
+
+    def intents(self, vector: Floats) -> Floats:
+        """Probability of each class of the intent model, from the customer's features."""
+        calibration = self._calibration.intent
+        if self._intent is None or calibration is None:
+            return np.empty(0)
+        row = vector[self._intent_columns].reshape(1, -1)
+        scores = self._intent.predict(row, raw_score=True, num_threads=1)
+        return softmax(np.asarray(scores, np.float64).reshape(-1) / calibration.temperature)
+
+    def named(self, probabilities: Floats) -> list[tuple[str, float]]:
+        """Intents with their probabilities, most likely first."""
+        calibration = self._calibration.intent
+        if calibration is None:
+            return []
+        names = self._vocabulary.names[calibration.field]
+        pairs = zip(calibration.classes, probabilities.tolist(), strict=True)
+        ranked = sorted(pairs, key=lambda pair: (-pair[1], pair[0]))
+        return [(names[code], probability) for code, probability in ranked]
+
+    def rows(self, vector: Floats, records: Records, now: int) -> Floats:
+        """Everything the acceptance model may see of each action: [actions, names of the plan].
+
+        The array is overwritten by the next call.
+        """
+        self._rows[:, : len(vector)] = vector
+        if self._pair_at < self._rows.shape[1]:
+            self._rows[:, self._pair_at :] = self.plan.pairs(
+                records, now, self.row_of_action, len(self._rows)
+            )
+        return self._rows
+
+    def acceptance(self, rows: Floats) -> Floats:
+        """Acceptance probability of each row of :meth:`rows`."""
+        calibration = self._calibration.acceptance
+        if self._acceptance is None or calibration is None:
+            return np.empty(0)
+        scores = self._acceptance.predict(
+            np.ascontiguousarray(rows[:, self._acceptance_columns]), raw_score=True, num_threads=1
+        )
+        return sigmoid(np.asarray(scores) * calibration.slope + calibration.offset)
+
+    def contributions(self, row: Floats) -> list[tuple[str, float, float]]:
+        """What each feature added to a row's log-odds: name, value, contribution, largest first."""
+        calibration = self._calibration.acceptance
+        if self._acceptance is None or calibration is None:
+            return []
+        seen = row[self._acceptance_columns]
+        parts = self._acceptance.predict(seen.reshape(1, -1), pred_contrib=True, num_threads=1)[0]
+        names = [self.plan.names[i] for i in self._acceptance_columns]
+        told = zip(names, seen.tolist(), (parts[:-1] * calibration.slope).tolist(), strict=True)
+        return sorted(told, key=lambda one: -abs(one[2]))
+
+    def _reproduce(self, number: int, case: Golden) -> None:
+        """Compute a golden case and compare; this warms the kernels too."""
+        _, records = decode(case.timeline)
+        profile = msgspec.msgpack.decode(case.profile, type=profiles.Profile)
+        vector = self.plan.customer(
+            records, profile, Context(case.channel, case.direction), case.now
+        )
+        self.rows(vector, records, case.now)
+        found = [("vector", vector, case.vector, 0.0)]
+        if self._intent is not None:
+            found.append(("intents", self.intents(vector), case.intents, _TOLERANCE))
+        if self._acceptance is not None and case.row:
+            row = np.frombuffer(case.row).reshape(1, -1)
+            found.append(("acceptance", self.acceptance(row), case.acceptance, _TOLERANCE))
+        for what, ours, written, tolerance in found:
+            theirs = np.frombuffer(written)
+            same = (
+                ours.tobytes() == written
+                if tolerance == 0.0
+                else ours.shape == theirs.shape and np.allclose(ours, theirs, tolerance, tolerance)
+            )
+            if not same:
+                raise BundleRefused(
+                    f"bundle {self.manifest.version} does not give its own answers here: "
+                    f"{what} of golden case {number} differs; train it with this version"
+                )
+
+
+def _booster(bundle: Bundle, name: str) -> Any:
+    text = bundle.files.get(name)
+    return None if text is None else lightgbm.Booster(model_str=text.decode())
+
+
+def goldens(
+    models: Models, cases: Sequence[tuple[bytes, profiles.Profile, Context, int]]
+) -> list[Golden]:
+    """Write golden cases for the models of an unpublished bundle."""
+    written = []
+    for stored, profile, context, now in cases:
+        _, records = decode(stored)
+        vector = models.customer(records, profile, context, now)
+        row = models.rows(vector, records, now)[:1].copy()
+        scored = models.scores_acceptance
+        written.append(
+            Golden(
+                stored,
+                profiles.encode(profile),
+                context.channel,
+                context.direction,
+                now,
+                vector.tobytes(),
+                models.intents(vector).tobytes(),
+                row.tobytes() if scored else b"",
+                models.acceptance(row).tobytes() if scored else b"",
+            )
+        )
+    return written
