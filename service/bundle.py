@@ -117,7 +117,12 @@ def seal(
         lineage=dict(lineage),
     )
     written = msgspec.json.format(msgspec.json.encode(manifest, order="sorted"), indent=2)
-    return Bundle(manifest, hashlib.sha256(written).hexdigest(), {**files, MANIFEST: written})
+    return Bundle(manifest, checksum(written), {**files, MANIFEST: written})
+
+
+def checksum(manifest: bytes) -> str:
+    """SHA-256 of a written manifest: the checksum of its whole bundle."""
+    return hashlib.sha256(manifest).hexdigest()
 
 
 def opened(files: Mapping[str, bytes]) -> Bundle:
@@ -144,7 +149,7 @@ def opened(files: Mapping[str, bytes]) -> Bundle:
     extra = set(files) - set(manifest.files) - {MANIFEST}
     if extra:
         raise BundleRefused(f"bundle {manifest.version} holds what its manifest does not: {extra}")
-    return Bundle(manifest, hashlib.sha256(written).hexdigest(), dict(files))
+    return Bundle(manifest, checksum(written), dict(files))
 
 
 def pack(bundle: Bundle) -> bytes:

@@ -28,6 +28,9 @@ ISSUES: tuple[str, ...] = ("grow", "retain", "service", "recover", "nurture")
 AssuranceName = Literal["none", "ani", "verified"]
 ASSURANCE: dict[str, int] = {"none": 1, "ani": 2, "verified": 3}
 
+OUTCOME_TYPE = "outcome"
+"""Event type of what RecordOutcome stores; every vocabulary declares it."""
+
 Probability = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Positive = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
 Weight = Annotated[float, msgspec.Meta(ge=0, le=100)]
@@ -260,6 +263,11 @@ def _problems(business: Business, folder: Path, action_files: list[str]) -> Iter
                 hint = f"did you mean {near[0]!r}?" if near else "declare it first"
                 yield f"{where}: {name!r} is not declared; {hint}"
 
+    if OUTCOME_TYPE not in vocabulary.types:
+        yield (
+            f"{folder / 'vocabulary.yaml'}: types: {OUTCOME_TYPE!r} is not declared; "
+            "RecordOutcome stores events of that type"
+        )
     seen: dict[str, str] = {}
     for file, action in zip(action_files, business.actions, strict=True):
         at = f"{file}: actions.{action.name}"

@@ -140,6 +140,19 @@ def take(
     return Taken(who, Write(packed, outcome in counted and action > 0, entry.SerializeToString()))
 
 
+def linked(identifier: tuple[str, str], customer_id: str, caller: Caller) -> bytes:
+    """The log entry of an identifier that names a customer from now on."""
+    namespace, value = identifier
+    entry = log_pb2.LogEntry(
+        customer_id=customer_id,
+        identity=log_pb2.IdentityLinked(
+            identifier=event_pb2.Identifier(namespace=namespace, value=value),
+            caller=caller.name,
+        ),
+    )
+    return entry.SerializeToString()
+
+
 def addressed(entry: bytes, customer_id: str) -> bytes:
     """A log entry that says whose it is, where its identifier has been resolved since.
 

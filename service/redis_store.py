@@ -221,10 +221,11 @@ class RedisStore:
         )
         return LogId.parse(written.decode()) if written else None
 
-    async def link(self, namespace: str, value: str, customer_id: str) -> str:
+    async def link(self, namespace: str, value: str, customer_id: str, entry: bytes) -> str:
         """Let an identifier name a customer unless it names one already."""
         key = keys.identity(self.tenant, namespace, value)
         async with _translated():
+            await self._redis.xadd(keys.log_of(self.tenant, customer_id), {keys.LOG_FIELD: entry})
             before = await self._redis.set(key, customer_id, nx=True, get=True)
         return cast(str, before.decode()) if before else customer_id
 

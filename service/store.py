@@ -69,8 +69,11 @@ class Store(Protocol):
         """Customers that (namespace, normalised value) name; None where nobody."""
         ...
 
-    async def link(self, namespace: str, value: str, customer_id: str) -> str:
-        """Let an identifier name a customer unless it names one already; give whom it names."""
+    async def link(self, namespace: str, value: str, customer_id: str, entry: bytes) -> str:
+        """Let an identifier name a customer unless it names one already; give whom it names.
+
+        The log entry comes first: what leads to a customer can then always be found again.
+        """
         ...
 
     async def journal(self, decisions: Sequence[tuple[str, str, bytes]]) -> None:

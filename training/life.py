@@ -235,11 +235,17 @@ class Life(Person):
         interaction = self.interaction()
         intent = self._world.intents[need.intent]
         self._needed_at[need.intent] = now
-        self.say(now, "contact_started", channel, IN, interaction=interaction, parent=parent)
+        person = int(chance() * len(self._world.agents))
+        agent = f"agent-{person + 1:02d}"
+        self.say(
+            now, "contact_started", channel, IN,
+            interaction=interaction, parent=parent, agent=agent,
+        )  # fmt: skip
         self.decide(now + 40 * SECOND, channel, interaction, need)
         after = now + 3 * MINUTE + int(min(self._rng.lognormal(5.2, 0.6), 3_000) * SECOND)
         handed = not parent and channel != "branch" and chance() < 0.09
         easy = 0.75 - 0.35 * self._world.hardness[need.intent] + 1.2 * need.helped
+        easy += self._world.agents[person]
         resolved = not handed and chance() < 1 / (1 + math.exp(-easy))
         self.feel(after, 0.3 if resolved else -0.1 if handed else -0.35)
         self.say(
@@ -253,6 +259,7 @@ class Life(Person):
             sentiment=self.shown_mood(after),
             interaction=interaction,
             parent=parent,
+            agent=agent,
         )
         self._free_at = after
         again = need.contacts > 0 and not parent

@@ -6,6 +6,7 @@ State is always as of the newest moment that it was told of; ``training.life`` s
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -44,6 +45,7 @@ class Happening(NamedTuple):
     interaction: str = ""
     parent: str = ""
     decision: str = ""
+    agent: str = ""
 
 
 class Decision(NamedTuple):
@@ -172,7 +174,7 @@ class Person:
             log(after, Outcome.dismissed)
 
     # One parameter for each field that a story needs.
-    def say(  # noqa: PLR0913
+    def say(
         self,
         ms: int,
         type: str,
@@ -186,12 +188,13 @@ class Person:
         sentiment: float | None = None,
         interaction: str = "",
         parent: str = "",
+        agent: str = "",
     ) -> None:
         """Log that something happened."""
         self.happenings.append(
             Happening(
                 ms, type, channel, direction, intent, "", outcome, value, duration, sentiment,
-                interaction, parent,
+                interaction, parent, "", agent,
             )
         )  # fmt: skip
 
@@ -219,7 +222,8 @@ class Person:
     def mood_now(self, now: int) -> float:
         """Mood at a moment, -1 to 1; it returns to calm with a half-life of a week."""
         calm = self._customer.calm
-        return calm + (self._mood - calm) * 0.5 ** (max(0, now - self._mood_at) / (7 * DAY))
+        weeks = max(0, now - self._mood_at) / (7 * DAY)
+        return calm + (self._mood - calm) * math.pow(0.5, weeks)
 
     def feel(self, now: int, by: float) -> None:
         """Move the mood."""

@@ -52,7 +52,7 @@ class Simulated:
     truth: Path
 
 
-def simulate(  # noqa: PLR0913  each is a choice of whoever simulates
+def simulate(
     business: Business,
     out: Path,
     *,
@@ -154,6 +154,7 @@ def _events(
             occurred_at=one.ms,
             hash=record.event_hash(source, event_id),
             type=types[one.type],
+            agent=record.agent_hash(one.agent),
             interaction=record.interaction_hash(one.interaction),
             value=one.value,
             intent=intents[one.intent] if one.intent else 0,
@@ -181,6 +182,7 @@ def _events(
             interaction_id=one.interaction,
             parent_interaction_id=one.parent,
             decision_id=one.decision,
+            agent_id=one.agent,
         )
         entry = log_pb2.LogEntry(
             customer_id=customer_id,

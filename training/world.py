@@ -122,6 +122,8 @@ class World:
         self._common = np.log([_COMMON.get(intent, 1.0) for intent in self.intents])
         self.hardness: Floats = rng.normal(0.2, 0.9, len(self.intents))
         """[intents] logits of failing to help oneself."""
+        self.agents: Floats = rng.normal(0, 0.4, 40)
+        """Logits of resolving a contact."""
         self._assurance = np.array([ASSURANCE[action.assurance] for action in actions])
         self._valid = np.array([action.valid.milliseconds for action in actions])
         self._shown = {
@@ -211,7 +213,7 @@ class Incumbent:
     """How the bank chose until now: crude and partly by chance, so its log can be learned from.
 
     It knows priors and the last topic it saw, likes to sell, and looks at nothing else. It draws
-    slot by slot from (1 - floor) softmax + floor uniform over what remains. It has no contact limits.
+    slot by slot from (1 - floor) softmax + floor uniform over what remains, without contact limits.
     """
 
     floor: Final = 0.2

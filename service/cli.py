@@ -1,0 +1,159 @@
+"""The ``rapport`` command. Training adds its commands through the entry-point group
+``rapport.commands``, so an image without the training extra simply lacks them.
+"""  # noqa: D205
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from contextlib import ExitStack
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import uvloop
+from rich.console import Console
+
+from features.duration import milliseconds
+from features.plan import Plan
+from service import VERSION, catalogue, logs
+from service.embedded import EmbeddedStore
+from service.errors import ConfigurationError, RapportError
+from service.redis_store import RedisStore
+from service.server import Server, Settings
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    help="Real-time customer decisioning: why they are here, and what to do next.",
+)
+config_app = typer.Typer(no_args_is_help=True, help="Check the configuration.")
+app.add_typer(config_app, name="config")
+
+Config = Annotated[Path, typer.Option(help="Configuration folder.")]
+StoreUrl = Annotated[
+    str | None,
+    typer.Option("--store", envvar="REDIS_URL", help="Redis or Valkey; absent: an embedded one."),
+]
+
+
+@app.command()
+def serve(
+    config: Config = Path("config"),
+    listen: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1:50051",
+    store: StoreUrl = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of the embedded store; absent: kept in memory.")
+    ] = None,
+    tenant: Annotated[str, typer.Option(help="Keeps several businesses apart in a store.")] = "main",
+    callers: Annotated[
+        Path | None, typer.Option(help="Who may call; absent: everybody, from this machine only.")
+    ] = None,
+    tls_certificate: Annotated[Path | None, typer.Option(help="PEM chain of the server.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="PEM key of the server.")] = None,
+    deadline: Annotated[str, typer.Option(help="For calls that bring none.")] = "250ms",
+    archive: Annotated[
+        Path | None, typer.Option(help="Export the log to Parquet files in this folder.")
+    ] = None,
+    log_age: Annotated[str, typer.Option(help="How long the store keeps the log.")] = "7d",
+    log_entries: Annotated[
+        int, typer.Option(help="Entries the store keeps where nothing exports them.")
+    ] = 5_000_000,
+) -> None:
+    """Serve decisions over gRPC until SIGTERM, then drain."""
+    business = catalogue.load(config)
+    settings = Settings(
+        listen=listen,
+        tenant=tenant,
+        callers=callers,
+        tls_certificate=tls_certificate,
+        tls_key=tls_key,
+        deadline=milliseconds(deadline) / 1000,
+        log_age=milliseconds(log_age),
+        log_entries=log_entries,
+        archive=archive,
+    )
+    writer = logs.configure(pretty=sys.stderr.isatty())
+    with ExitStack() as held:
+        held.callback(writer.close)
+        url = store or held.enter_context(EmbeddedStore(data)).url
+        if archive is not None:
+            held.callback(_end, _exporter(url, tenant, archive))
+        uvloop.run(_serve(business, url, settings))
+
+
+async def _serve(business: catalogue.Business, url: str, settings: Settings) -> None:
+    server = Server(
+        business,
+        RedisStore(url, tenant=settings.tenant, horizon=business.ledger_window_ms),
+        settings,
+    )
+    await server.start()
+    try:
+        await server.until_signal()
+    finally:
+        await server.stop()
+
+
+def _exporter(url: str, tenant: str, archive: Path) -> subprocess.Popen[bytes]:
+    """Start the exporter as a process of its own: writing Parquet must not stall a decision."""
+    if not any(entry.name == "training" for entry in entry_points(group="rapport.commands")):
+        raise ConfigurationError("--archive needs the training extra; install 'rapport[training]'")
+    command = [sys.executable, "-m", "service.cli", "export", "--follow", "--archive", str(archive),
+               "--tenant", tenant]  # fmt: skip
+    return subprocess.Popen(
+        command, env={**os.environ, "REDIS_URL": url}, start_new_session=True, stdin=subprocess.PIPE
+    )
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Let the exporter write what is left; it stops when its standard input closes."""
+    if process.stdin is not None:
+        process.stdin.close()
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+
+
+@config_app.command("check")
+def check(config: Annotated[Path, typer.Argument(help="Configuration folder.")]) -> None:
+    """Check a configuration folder; every mistake is named with file, place and remedy."""
+    business = catalogue.load(config)
+    try:
+        plan = Plan(business.definitions, business.vocabulary)
+    except ValueError as error:
+        raise ConfigurationError(f"{config / 'features.yaml'}: {error}") from error
+    Console().print(
+        f"[green]{config} is fine[/]: {len(business.actions)} actions, "
+        f"{len(business.placements)} placements, {len(plan.names)} features, "
+        f"{len(business.policies.limits)} limits, version {business.digest}"
+    )
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    Console().print(VERSION)
+
+
+def main() -> None:
+    """Run the command; our own errors are told in a line, without a trace."""
+    for entry in entry_points(group="rapport.commands"):
+        try:
+            app.add_typer(entry.load())
+        except ModuleNotFoundError as error:
+            if error.name is not None and error.name.split(".")[0] in ("service", "features"):
+                raise
+    try:
+        app()
+    except (RapportError, FileNotFoundError, ValueError) as error:
+        Console(stderr=True).print(f"[red]error:[/] {error}", highlight=False)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

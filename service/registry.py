@@ -1,0 +1,140 @@
+"""Which bundle is in charge: published ones, the pointer to the active one, and the swap."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from typing import Final
+
+import msgspec
+import structlog
+
+from service import bundle as bundles
+from service.bundle import Bundle, Manifest
+from service.catalogue import Business
+from service.errors import BundleRefused, Conflict, NotFound, Precondition, StoreUnavailable
+from service.models import Models
+from service.store import Store
+
+_POLL_SECONDS: Final = 2.0
+
+
+class Pointer(msgspec.Struct, frozen=True):
+    """What is in charge, and what was before."""
+
+    active: str
+    previous: str = ""
+
+
+class Registry:
+    """The models that serve now, kept in step with what the store says is active."""
+
+    def __init__(self, store: Store, business: Business) -> None:
+        self._store = store
+        self._business = business
+        self._models: Models | None = None
+        self._task: asyncio.Task[None] | None = None
+        self.refused = ""
+
+    @property
+    def models(self) -> Models | None:
+        """The models in charge; None before the first bundle."""
+        return self._models
+
+    async def start(self) -> None:
+        """Load what is active, and follow the pointer from then on."""
+        await self._follow()
+        self._task = asyncio.create_task(self._run(), name="registry")
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(_POLL_SECONDS)
+            try:
+                await self._follow()
+            except StoreUnavailable as error:
+                structlog.get_logger().warning("models not checked", error=str(error))
+
+    async def _follow(self) -> None:
+        """Load the active bundle where it is another than ours; keep ours if it is refused."""
+        written, _ = await self._store.models()
+        if written is None:
+            return
+        version = msgspec.json.decode(written, type=Pointer).active
+        if self._models is not None and self._models.manifest.version == version:
+            return
+        if self.refused.startswith(f"{version}: "):
+            return
+        try:
+            self._swap(await self._load(version))
+        except (BundleRefused, NotFound) as error:
+            self.refused = f"{version}: {error}"
+            structlog.get_logger().error("bundle refused", version=version, error=str(error))
+
+    def _swap(self, models: Models) -> None:
+        self._models = models
+        self.refused = ""
+        gc.collect()
+        gc.freeze()  # a full collection would walk the models for tens of milliseconds
+        structlog.get_logger().info("bundle active", version=models.manifest.version)
+
+    async def _load(self, version: str) -> Models:
+        blob = await self._store.bundle(version)
+        if blob is None:
+            raise NotFound(f"bundle {version!r} is not published; see ListModels")
+        return await asyncio.to_thread(lambda: Models(bundles.unpack(blob), self._business))
+
+    async def listed(self) -> tuple[Pointer | None, list[tuple[Manifest, str]]]:
+        """The pointer, and manifests with checksums of all bundles, newest first."""
+        written, manifests = await self._store.models()
+        pointer = None if written is None else msgspec.json.decode(written, type=Pointer)
+        read = [
+            (msgspec.json.decode(one, type=Manifest), bundles.checksum(one)) for one in manifests
+        ]
+        return pointer, sorted(read, key=lambda one: (-one[0].built_at, one[0].version))
+
+    async def activate(self, version: str) -> Models:
+        """Verify a bundle here, then put it in charge everywhere.
+
+        Raises:
+            NotFound: It is not published.
+            BundleRefused: It does not verify; the old one goes on serving.
+            Conflict: Somebody else activated another at the same time.
+        """
+        written, _ = await self._store.models()
+        models = await self._load(version)
+        old = None if written is None else msgspec.json.decode(written, type=Pointer)
+        if old is None or old.active != version:
+            pointer = Pointer(version, "" if old is None else old.active)
+            if not await self._store.point(written, msgspec.json.encode(pointer)):
+                raise Conflict("another bundle was activated just now; list them and try again")
+        self._swap(models)
+        return models
+
+    async def rollback(self) -> Models:
+        """Put the bundle before the active one back in charge.
+
+        Raises:
+            Precondition: There is none.
+        """
+        pointer, _ = await self.listed()
+        if pointer is None or not pointer.previous:
+            raise Precondition("no bundle was active before this one; name a version")
+        return await self.activate(pointer.previous)
+
+    async def close(self) -> None:
+        """Stop following the pointer."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+
+async def publish(store: Store, sealed: Bundle) -> None:
+    """Keep a bundle in the store; it becomes a candidate.
+
+    Raises:
+        Conflict: Its version is taken by another bundle.
+    """
+    version = sealed.manifest.version
+    manifest = sealed.files[bundles.MANIFEST]
+    if not await store.publish(version, manifest, bundles.pack(sealed)):
+        raise Conflict(f"version {version!r} is published already; versions are for ever")

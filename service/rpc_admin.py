@@ -1,0 +1,101 @@
+"""AdminService: messages to the domain and back, nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+
+from rapport.v1 import admin_pb2 as pb
+from rapport.v1 import admin_pb2_grpc
+from service import answers, callers, logs
+from service.bundle import Manifest
+from service.catalogue import Business
+from service.errors import StoreUnavailable, invalid
+from service.journal import Journal
+from service.registry import Pointer, Registry
+from service.retention import Retention
+from service.store import Store
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class Admin(admin_pb2_grpc.AdminServiceServicer):
+    """ListModels, ActivateModel and GetStatus."""
+
+    def __init__(
+        self,
+        business: Business,
+        store: Store,
+        registry: Registry,
+        journal: Journal,
+        retention: Retention,
+        started_at: int,
+    ) -> None:
+        self._business = business
+        self._store = store
+        self._registry = registry
+        self._journal = journal
+        self._retention = retention
+        self._started_at = started_at
+
+    async def ListModels(  # noqa: N802
+        self, request: pb.ListModelsRequest, context: Context
+    ) -> pb.ListModelsResponse:
+        """See the API."""
+        callers.current.get().need("admin")
+        pointer, manifests = await self._registry.listed()
+        return pb.ListModelsResponse(
+            bundles=[_bundle(one, checksum, pointer) for one, checksum in manifests]
+        )
+
+    async def ActivateModel(  # noqa: N802
+        self, request: pb.ActivateModelRequest, context: Context
+    ) -> pb.ActivateModelResponse:
+        """See the API."""
+        callers.current.get().need("admin")
+        if request.WhichOneof("target") is None or not (request.version or request.rollback):
+            raise invalid("version", "is absent; send a published version, or rollback")
+        if request.rollback:
+            models = await self._registry.rollback()
+        else:
+            models = await self._registry.activate(request.version)
+        logs.note(bundle=models.manifest.version)
+        pointer, _ = await self._registry.listed()
+        return pb.ActivateModelResponse(active=_bundle(models.manifest, models.checksum, pointer))
+
+    async def GetStatus(  # noqa: N802
+        self, request: pb.GetStatusRequest, context: Context
+    ) -> pb.GetStatusResponse:
+        """See the API."""
+        callers.current.get().need("admin")
+        status = pb.GetStatusResponse(
+            versions=answers.versions(self._business, self._registry.models),
+            started_at=answers.timestamp(self._started_at),
+            journal_pending=self._journal.pending,
+            journal_dropped=self._journal.dropped,
+            log_dropped=self._retention.dropped,
+            refused_bundle=self._registry.refused,
+        )
+        try:
+            status.store_latency_ms = (await self._store.status()).latency_ms
+            status.store_reachable = True
+        except StoreUnavailable as error:
+            logs.note(store=str(error))
+        return status
+
+
+def _bundle(manifest: Manifest, checksum: str, pointer: Pointer | None) -> pb.ModelBundle:
+    state = pb.ModelBundle.STATE_CANDIDATE
+    if pointer is not None and manifest.version == pointer.active:
+        state = pb.ModelBundle.STATE_ACTIVE
+    elif pointer is not None and manifest.version == pointer.previous:
+        state = pb.ModelBundle.STATE_PREVIOUS
+    return pb.ModelBundle(
+        version=manifest.version,
+        state=state,
+        built_at=answers.timestamp(manifest.built_at),
+        checksum=checksum,
+        feature_digest=manifest.feature_digest,
+        metrics=manifest.metrics,
+    )

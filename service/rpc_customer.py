@@ -1,0 +1,295 @@
+"""CustomerService: messages to the domain and back, nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import grpc
+import numpy as np
+from google.protobuf import struct_pb2
+
+from features import profile as profiles
+from features.profile import Consent, Profile, Value
+from features.record import CONTINUATION, DIRECTION, NO_DURATION, NO_SENTIMENT, LogId, decode
+from rapport.v1 import customer_pb2 as pb
+from rapport.v1 import customer_pb2_grpc, event_pb2, log_pb2
+from service import answers, callers, identity, intake, logs
+from service.catalogue import Business
+from service.checks import Checks
+from service.errors import Conflict, Violation, invalid
+from service.store import Store
+
+_PAGE: Final = 50
+_MAX_PAGE: Final = 512
+_MAX_CONSENTS: Final = 64
+_TRIES: Final = 5
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class Customers(customer_pb2_grpc.CustomerServiceServicer):
+    """GetTimeline, GetProfile, UpdateProfile, LinkIdentity and ForgetCustomer."""
+
+    def __init__(self, business: Business, store: Store, clock: Callable[[], int]) -> None:
+        self._business = business
+        self._store = store
+        self._clock = clock
+
+    async def _whom(self, checks: Checks, key: event_pb2.CustomerKey) -> str:
+        """The customer that a request is about, once the request is known to be right."""
+        callers.current.get().need("profile")
+        who = intake.customer(checks, key, self._business.vocabulary)
+        checks.finish()
+        if who.identifier is not None:
+            found = (await self._store.resolve([who.identifier]))[0]
+            customer = found or identity.newcomer(*who.identifier)
+        else:
+            customer = who.customer_id or ""
+        logs.note(customer=logs.masked(customer))
+        return customer
+
+    async def GetTimeline(  # noqa: N802
+        self, request: pb.GetTimelineRequest, context: Context
+    ) -> pb.GetTimelineResponse:
+        """See the API."""
+        checks = Checks()
+        vocabulary = self._business.vocabulary
+        size = request.page_size or _PAGE
+        if size > _MAX_PAGE:
+            checks.wrong("page_size", f"{size} is out of range; send 1 to {_MAX_PAGE}")
+        types = [
+            checks.code(f"types[{i}]", name, vocabulary.type_codes, required=True)
+            for i, name in enumerate(request.types)
+        ]
+        channels = [
+            checks.code(f"channels[{i}]", name, vocabulary.channels, required=True)
+            for i, name in enumerate(request.channels)
+        ]
+        before = _token(checks, request.page_token)
+        customer = await self._whom(checks, request.customer)
+        log_id, records = decode((await self._store.read(customer)).timeline)
+        chosen = np.ones(len(records), bool)
+        if types:
+            chosen &= np.isin(records["type"], types)
+        if channels:
+            chosen &= np.isin(records["channel"], channels)
+        if request.HasField("since"):
+            chosen &= records["occurred_at"] >= answers.milliseconds(request.since)
+        if request.HasField("until"):
+            chosen &= records["occurred_at"] < answers.milliseconds(request.until)
+        kept = np.flatnonzero(chosen)[::-1]
+        if before is not None:
+            keys = [_key(records[i]) for i in kept]
+            kept = kept[[i for i, key in enumerate(keys) if key < before]]
+        page = kept[:size]
+        return pb.GetTimelineResponse(
+            events=[self._event(records[i]) for i in page],
+            next_page_token="" if len(kept) <= size else _written(_key(records[page[-1]])),
+            total=len(records),
+            log_id=answers.log_id(log_id),
+        )
+
+    def _event(self, record: Any) -> pb.TimelineEvent:
+        names = self._business.vocabulary.names
+        event = pb.TimelineEvent(
+            event_hash=f"{int(record['hash']):016x}",
+            occurred_at=answers.timestamp(int(record["occurred_at"])),
+            sequence=int(record["sequence"]),
+            type=names["types"].get(int(record["type"]), ""),
+            channel=names["channels"].get(int(record["channel"]), ""),
+            direction=int(record["flags"]) & DIRECTION,  # type: ignore[arg-type]
+            intent=names["intents"].get(int(record["intent"]), ""),
+            action=names["actions"].get(int(record["action"]), ""),
+            outcome=int(record["outcome"]),  # type: ignore[arg-type]
+            continuation=bool(int(record["flags"]) & CONTINUATION),
+        )
+        if not np.isnan(record["value"]):
+            event.value = float(record["value"])
+        if record["duration"] != NO_DURATION:
+            event.duration_seconds = int(record["duration"])
+        if record["sentiment"] != NO_SENTIMENT:
+            event.sentiment = int(record["sentiment"]) / 100
+        return event
+
+    async def GetProfile(  # noqa: N802
+        self, request: pb.GetProfileRequest, context: Context
+    ) -> pb.GetProfileResponse:
+        """See the API."""
+        customer = await self._whom(Checks(), request.customer)
+        id, profile = profiles.decode((await self._store.read(customer)).profile)
+        return pb.GetProfileResponse(profile=self._profile(customer, id, profile))
+
+    def _profile(self, customer: str, id: LogId, profile: Profile) -> pb.Profile:
+        now = self._clock()
+        built = pb.Profile(customer_id=customer, version=answers.log_id(id))
+        for name, declared in self._business.vocabulary.attributes.items():
+            state = profile.state(name, declared, now)
+            attribute = pb.Attribute(state=int(state) + 1)  # type: ignore[arg-type]
+            told = profile.attributes.get(name)
+            if told is not None:
+                attribute.updated_at.CopyFrom(answers.timestamp(told.updated_at))
+                if told.value is not None:
+                    attribute.value.CopyFrom(_value(told.value))
+            built.attributes[name].CopyFrom(attribute)
+        for one in profile.consents:
+            built.consents.add(
+                purpose=one.purpose,
+                channel=one.channel,
+                granted=one.granted,
+                updated_at=answers.timestamp(one.updated_at),
+            )
+        return built
+
+    async def UpdateProfile(  # noqa: N802
+        self, request: pb.UpdateProfileRequest, context: Context
+    ) -> pb.UpdateProfileResponse:
+        """See the API."""
+        caller = callers.current.get()
+        checks = Checks()
+        now = self._clock()
+        if request.HasField("updated_at"):
+            caller.need("import")
+            now = checks.moment("updated_at", request, "updated_at", now, past=True) or now
+        attributes, consents = self._changes(checks, request, now)
+        customer = await self._whom(checks, request.customer)
+        change = log_pb2.ProfileChanged(
+            attributes={name: _value(value) for name, value in attributes.items()},
+            consents=[
+                log_pb2.ConsentChanged(purpose=c.purpose, channel=c.channel, granted=c.granted)
+                for c in consents
+            ],
+            updated_at=answers.timestamp(now),
+            caller=caller.name,
+        )
+        entry = log_pb2.LogEntry(customer_id=customer, profile=change).SerializeToString()
+        for _ in range(_TRIES):
+            id, profile = profiles.decode((await self._store.read(customer)).profile)
+            if request.expected_version and request.expected_version != answers.log_id(id):
+                raise Conflict(
+                    f"the profile is at version {answers.log_id(id) or 'none'}, not "
+                    f"{request.expected_version[:64]}; read it and try again"
+                )
+            changed = profile.changed(attributes, consents, now)
+            written = await self._store.write_profile(customer, id, profiles.encode(changed), entry)
+            if written is not None:
+                return pb.UpdateProfileResponse(profile=self._profile(customer, written, changed))
+        raise Conflict(f"the profile changed {_TRIES} times meanwhile; try again")
+
+    def _changes(
+        self, checks: Checks, request: pb.UpdateProfileRequest, now: int
+    ) -> tuple[dict[str, Value | None], list[Consent]]:
+        vocabulary = self._business.vocabulary
+        named = [f"attributes.{name}" for name in request.attributes]
+        named += ["consents"] if request.consents else []
+        paths = list(request.update_mask.paths) if request.HasField("update_mask") else named
+        if not paths:
+            checks.wrong("update_mask", "is absent and nothing is to change; name a field")
+        attributes: dict[str, Value | None] = {}
+        consents: list[Consent] = []
+        for i, path in enumerate(paths):
+            kind, _, name = path.partition(".")
+            if path == "consents":
+                consents = self._consents(checks, request, now)
+            elif kind == "attributes" and name:
+                sent = request.attributes.get(name, struct_pb2.Value(null_value=0))  # type: ignore[arg-type]
+                declared = vocabulary.attributes.get(name)
+                attributes[name] = checks.value(path[:80], sent, declared, vocabulary.attributes)
+            else:
+                checks.wrong(
+                    f"update_mask.paths[{i}]",
+                    f"{path[:80]!r} is no field; send 'attributes.NAME' or 'consents'",
+                )
+        return attributes, consents
+
+    def _consents(
+        self, checks: Checks, request: pb.UpdateProfileRequest, now: int
+    ) -> list[Consent]:
+        vocabulary = self._business.vocabulary
+        if len(request.consents) > _MAX_CONSENTS:
+            checks.wrong(
+                "consents", f"has {len(request.consents)} entries; at most {_MAX_CONSENTS}"
+            )
+            return []
+        purposes = {name: 1 for name in vocabulary.purposes}
+        for i, one in enumerate(request.consents):
+            checks.code(f"consents[{i}].purpose", one.purpose, purposes, required=True)
+            checks.code(f"consents[{i}].channel", one.channel, vocabulary.channels)
+        return [Consent(one.purpose, one.channel, one.granted, now) for one in request.consents]
+
+    async def LinkIdentity(  # noqa: N802
+        self, request: pb.LinkIdentityRequest, context: Context
+    ) -> pb.LinkIdentityResponse:
+        """See the API."""
+        caller = callers.current.get()
+        caller.need("profile")
+        checks = Checks()
+        checks.text("customer_id", request.customer_id, required=True)
+        named = request.identifier
+        value = identity.normalise(self._business.vocabulary, named.namespace, named.value)
+        if isinstance(value, Violation):
+            checks.wrong(f"identifier.{value.field}", value.description)
+        checks.finish()
+        logs.note(customer=logs.masked(request.customer_id))
+        status = pb.LinkIdentityResponse.STATUS_LINKED
+        who = str(value)
+        found = (await self._store.resolve([(named.namespace, who)]))[0]
+        if found is None:
+            entry = intake.linked((named.namespace, who), request.customer_id, caller)
+            found = await self._store.link(named.namespace, who, request.customer_id, entry)
+        elif found == request.customer_id:
+            status = pb.LinkIdentityResponse.STATUS_ALREADY_LINKED
+        if found != request.customer_id:
+            status = pb.LinkIdentityResponse.STATUS_AMBIGUOUS
+        return pb.LinkIdentityResponse(status=status, customer_id=found)
+
+    async def ForgetCustomer(  # noqa: N802
+        self, request: pb.ForgetCustomerRequest, context: Context
+    ) -> pb.ForgetCustomerResponse:
+        """See the API."""
+        caller = callers.current.get()
+        caller.need("profile")
+        if not request.customer_id:
+            raise invalid("customer_id", "is absent; send whom to forget")
+        logs.note(customer=logs.masked(request.customer_id))
+        now = self._clock()
+        erased = log_pb2.CustomerErased(erased_at=answers.timestamp(now), caller=caller.name)
+        entry = log_pb2.LogEntry(customer_id=request.customer_id, erased=erased)
+        events, entries = await self._store.forget(
+            request.customer_id, now, entry.SerializeToString()
+        )
+        return pb.ForgetCustomerResponse(
+            events=events, log_entries=entries, erased_at=answers.timestamp(now)
+        )
+
+
+def _value(value: Value | None) -> struct_pb2.Value:
+    if value is None:
+        return struct_pb2.Value(null_value=0)  # type: ignore[arg-type]
+    if isinstance(value, bool):
+        return struct_pb2.Value(bool_value=value)
+    if isinstance(value, str):
+        return struct_pb2.Value(string_value=value)
+    return struct_pb2.Value(number_value=value)
+
+
+_Key = tuple[int, int, int]
+
+
+def _key(record: Any) -> _Key:
+    return int(record["occurred_at"]), int(record["sequence"]), int(record["hash"])
+
+
+def _written(key: _Key) -> str:
+    return "-".join(f"{part:x}" for part in key)
+
+
+def _token(checks: Checks, written: str) -> _Key | None:
+    if not written:
+        return None
+    try:
+        moment, sequence, hash = (int(part, 16) for part in written.split("-"))
+    except ValueError:
+        checks.wrong("page_token", f"{written[:64]!r} is none; send that of the answer before")
+        return None
+    return moment, sequence, hash

@@ -1,0 +1,269 @@
+"""DecisionService: messages to the domain and back, nothing else."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import grpc
+
+from features.partition import partition
+from features.vocabulary import Outcome
+from rapport.v1 import decision_pb2 as pb
+from rapport.v1 import decision_pb2_grpc, event_pb2, log_pb2
+from service import answers, callers, explain, identity, intake, logs, questions
+from service.budget import Budget
+from service.catalogue import OUTCOME_TYPE, Business
+from service.checks import Checks
+from service.decide import Decider
+from service.errors import NotFound, Violation, invalid
+from service.intake import MAX_EVENTS, Named, Taken
+from service.journal import Entry, Journal
+from service.policies import counted_outcomes
+from service.registry import Registry
+from service.store import UNAVAILABLE, Store, Write
+
+_STATUS: Final = {
+    1: pb.EventResult.STATUS_STORED,
+    2: pb.EventResult.STATUS_DUPLICATE,
+    3: pb.EventResult.STATUS_CONFLICT,
+    4: pb.EventResult.STATUS_TOO_OLD_FOR_TIMELINE,
+    5: pb.EventResult.STATUS_ERASED,
+    UNAVAILABLE: pb.EventResult.STATUS_UNAVAILABLE,
+}
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class Decisions(decision_pb2_grpc.DecisionServiceServicer):
+    """Decide, RecordEvents, RecordOutcome and Explain."""
+
+    def __init__(
+        self,
+        business: Business,
+        store: Store,
+        registry: Registry,
+        decider: Decider,
+        journal: Journal,
+        clock: Callable[[], int],
+        deadline: float,
+    ) -> None:
+        self._business = business
+        self._store = store
+        self._registry = registry
+        self._decider = decider
+        self._journal = journal
+        self._clock = clock
+        self._deadline = deadline
+        self._counted = counted_outcomes(business)
+        self._worker = secrets.token_hex(2)
+
+    async def Decide(  # noqa: N802
+        self, request: pb.DecideRequest, context: Context
+    ) -> pb.DecideResponse:
+        """See the API."""
+        caller = callers.current.get()
+        caller.need("decide")
+        left = context.time_remaining()
+        budget = Budget(self._deadline if left is None else left, time.monotonic)
+        who, question = questions.read(request, self._business, caller, self._clock())
+        question = question._replace(customer_id=await self._whom(who))
+        answer = await self._decider.decide(question, budget)
+        recorded = question.as_of is None
+        decision_id = self._decision_id(question.customer_id, answer.now) if recorded else ""
+        response = answers.response(
+            answer,
+            decision_id,
+            self._business,
+            trace=request.include_trace,
+            features=request.include_features,
+        )
+        if recorded:
+            entry = Entry(
+                question.customer_id,
+                decision_id,
+                question.channel,
+                request.interaction_id,
+                [one.action for slate in response.slates for one in slate.recommendations],
+                lambda: answers.logged(
+                    answer, decision_id, question.customer_id, request, self._business,
+                    caller.name,
+                ),
+            )  # fmt: skip
+            if not self._journal.append(entry):
+                response.advisories.add(
+                    code="UNJOURNALED", message="The decision could not be kept for the log"
+                )
+        logs.note(
+            customer=logs.masked(question.customer_id),
+            decision_id=decision_id,
+            rung=pb.Rung.Name(answer.rung),
+            events=response.read.events,
+            advisories=[one.code for one in response.advisories],
+        )
+        return response
+
+    async def _whom(self, who: Named) -> str:
+        """The customer that a request means; an identifier of nobody's means a newcomer."""
+        if who.customer_id is not None:
+            return who.customer_id
+        assert who.identifier is not None  # noqa: S101  checked on the way in
+        found = (await self._store.resolve([who.identifier]))[0]
+        return found or identity.newcomer(*who.identifier)
+
+    def _decision_id(self, customer_id: str, now: int) -> str:
+        """Partition, time, worker and chance: an outcome finds its slot by the id alone."""
+        return f"{partition(customer_id):02x}{now:011x}{self._worker}{secrets.token_hex(4)}"
+
+    async def RecordEvents(  # noqa: N802
+        self, request: pb.RecordEventsRequest, context: Context
+    ) -> pb.RecordEventsResponse:
+        """See the API."""
+        caller = callers.current.get()
+        caller.need("record")
+        if not 1 <= len(request.events) <= MAX_EVENTS:
+            raise invalid("events", f"has {len(request.events)} entries; send 1 to {MAX_EVENTS}")
+        now = self._clock()
+        vocabulary = self._business.vocabulary
+        taken = [
+            intake.take(event, f"events[{i}].", vocabulary, self._counted, caller, now)
+            for i, event in enumerate(request.events)
+        ]
+        fit = [one for one in taken if isinstance(one, Taken)]
+        statuses = iter(await self._record(fit))
+        results = [
+            pb.EventResult(status=_STATUS[next(statuses)])
+            if isinstance(one, Taken)
+            else pb.EventResult(
+                status=pb.EventResult.STATUS_INVALID,
+                violation=pb.Violation(field=one.field, description=one.description),
+            )
+            for one in taken
+        ]
+        logs.note(events=len(results), refused=len(results) - len(fit))
+        return pb.RecordEventsResponse(results=results)
+
+    async def _record(self, taken: list[Taken]) -> list[int]:
+        """Store events, once it is known whose they are."""
+        names = list(dict.fromkeys(t.who.identifier for t in taken if t.who.identifier))
+        found = await self._store.resolve(names) if names else []
+        customers: dict[tuple[str, str], str] = {}
+        for name, customer in zip(names, found, strict=True):
+            if customer is None:
+                newcomer = identity.newcomer(*name)
+                entry = intake.linked(name, newcomer, callers.current.get())
+                customer = await self._store.link(*name, newcomer, entry)
+            customers[name] = customer
+        writes: list[tuple[str, Write]] = []
+        for one in taken:
+            if one.who.customer_id is not None:
+                writes.append((one.who.customer_id, one.write))
+            elif one.who.identifier is not None:
+                customer = customers[one.who.identifier]
+                named = intake.addressed(one.write.entry, customer)
+                writes.append((customer, one.write._replace(entry=named)))
+        return await self._store.record(writes)
+
+    async def RecordOutcome(  # noqa: N802
+        self, request: pb.RecordOutcomeRequest, context: Context
+    ) -> pb.RecordOutcomeResponse:
+        """See the API."""
+        caller = callers.current.get()
+        caller.need("record")
+        checks = Checks()
+        _decision(checks, request.decision_id)
+        if request.outcome not in set(map(int, Outcome)) - {0}:
+            checks.wrong("outcome", "is absent; send what happened, such as OUTCOME_ACCEPTED")
+        checks.text("event_id", request.event_id)
+        checks.finish()
+        decision = await self._find(request.decision_id)
+        if request.action and request.action not in decision.actions:
+            raise invalid(
+                "action",
+                f"{request.action[:128]!r} was not in the answer; it had: "
+                f"{', '.join(decision.actions) or 'none'}",
+            )
+        name = event_pb2.Outcome.Name(request.outcome)
+        event = event_pb2.Event(
+            event_id=request.event_id or f"{request.decision_id}/{request.action}/{name}",
+            source="outcome",
+            customer=event_pb2.CustomerKey(customer_id=decision.customer_id),
+            type=OUTCOME_TYPE,
+            sequence=request.outcome,  # presented comes before accepted
+            channel=request.channel or decision.channel,
+            action=request.action,
+            outcome=request.outcome,
+            interaction_id=decision.interaction_id,
+            decision_id=request.decision_id,
+        )
+        if request.HasField("occurred_at"):
+            event.occurred_at.CopyFrom(request.occurred_at)
+        elif request.event_id:
+            event.occurred_at.CopyFrom(answers.timestamp(self._clock()))
+        else:
+            # Repeating it must give the same bytes, so its moment is the decision's own.
+            event.occurred_at.CopyFrom(answers.timestamp(int(request.decision_id[2:13], 16)))
+        if request.HasField("value"):
+            event.value = request.value
+        taken = intake.take(
+            event, "", self._business.vocabulary, self._counted, caller, self._clock()
+        )
+        if isinstance(taken, Violation):
+            raise invalid(taken.field, taken.description)
+        status = (await self._store.record([(decision.customer_id, taken.write)]))[0]
+        logs.note(
+            customer=logs.masked(decision.customer_id),
+            decision_id=request.decision_id,
+            outcome=name,
+            stored=pb.EventResult.Status.Name(_STATUS[status]),
+        )
+        return pb.RecordOutcomeResponse(status=_STATUS[status], customer_id=decision.customer_id)
+
+    async def _find(self, decision_id: str) -> Entry:
+        """A decision, from our own journal or from the log."""
+        waiting = self._journal.waiting(decision_id)
+        if waiting is not None:
+            return waiting
+        written = await self._store.decision(decision_id)
+        if written is None:
+            raise NotFound(
+                f"decision {decision_id!r} is not known: it was never taken, recorded nothing, "
+                "or is older than 30 days"
+            )
+        entry = log_pb2.LogEntry.FromString(written)
+        response = entry.decision.response
+        return Entry(
+            entry.customer_id,
+            decision_id,
+            entry.decision.request.channel,
+            entry.decision.request.interaction_id,
+            [one.action for slate in response.slates for one in slate.recommendations],
+            lambda: written,
+        )
+
+    async def Explain(  # noqa: N802
+        self, request: pb.ExplainRequest, context: Context
+    ) -> pb.ExplainResponse:
+        """See the API."""
+        callers.current.get().need("decide")
+        checks = Checks()
+        _decision(checks, request.decision_id)
+        known = {action.name: 1 for action in self._business.actions}
+        checks.code("action", request.action, known, required=request.include_contributions)
+        checks.finish()
+        entry = await self._find(request.decision_id)
+        logs.note(customer=logs.masked(entry.customer_id), decision_id=request.decision_id)
+        decision = log_pb2.LogEntry.FromString(entry.build()).decision
+        return explain.explain(decision, request, self._business, self._registry.models)
+
+
+def _decision(checks: Checks, decision_id: str) -> None:
+    """Check that a text has the form of a decision id."""
+    try:
+        well_formed = len(bytes.fromhex(decision_id + "0")) == 13 and len(decision_id) == 25
+    except ValueError:
+        well_formed = False
+    if not well_formed:
+        checks.wrong("decision_id", f"{decision_id[:64]!r} is none; send that of a DecideResponse")

@@ -1,0 +1,209 @@
+"""One serving process: put together, started, drained."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+import time
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import grpc
+import msgspec
+import structlog
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1._async import HealthServicer
+from grpc_reflection.v1alpha import reflection
+
+from features.duration import DAY
+from features.plan import Plan
+from features.vocabulary import Vocabulary
+from rapport.v1 import (
+    admin_pb2,
+    admin_pb2_grpc,
+    customer_pb2,
+    customer_pb2_grpc,
+    decision_pb2,
+    decision_pb2_grpc,
+)
+from service.callers import Callers
+from service.catalogue import Business
+from service.decide import Decider
+from service.errors import ConfigurationError
+from service.interceptors import Edge
+from service.journal import Journal
+from service.redis_store import RedisStore
+from service.registry import Registry
+from service.retention import Retention
+from service.rpc_admin import Admin
+from service.rpc_customer import Customers
+from service.rpc_decision import Decisions
+
+_MAX_MESSAGE: Final = 8 * 2**20
+_LOOPBACK: Final = ("127.", "localhost", "[::1]", "unix:")
+
+SERVICES: Final = (
+    decision_pb2.DESCRIPTOR.services_by_name["DecisionService"].full_name,
+    customer_pb2.DESCRIPTOR.services_by_name["CustomerService"].full_name,
+    admin_pb2.DESCRIPTOR.services_by_name["AdminService"].full_name,
+)
+
+
+class Settings(NamedTuple):
+    """How to serve."""
+
+    listen: str = "127.0.0.1:50051"
+    tenant: str = "main"
+    callers: Path | None = None
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    deadline: float = 0.25  # seconds, for calls that bring none
+    grace: float = 5.0  # seconds that calls in flight get when it stops
+    log_age: int = 7 * DAY  # milliseconds
+    log_entries: int = 5_000_000
+    archive: Path | None = None
+
+
+def clock() -> int:
+    """Milliseconds since 1970-01-01 UTC."""
+    return time.time_ns() // 1_000_000
+
+
+class Server:
+    """Everything that serves one configuration from one store.
+
+    Args:
+        business: The configuration.
+        store: Where customers are; closed with the server.
+        settings: How to serve.
+
+    Raises:
+        ConfigurationError: Nobody is told who may call, and the address is not this machine's own.
+    """
+
+    def __init__(self, business: Business, store: RedisStore, settings: Settings) -> None:
+        known = Callers(settings.callers)
+        if known.open and not settings.listen.startswith(_LOOPBACK):
+            raise ConfigurationError(
+                f"--listen {settings.listen}: without --callers FILE everybody may do "
+                "everything, which is allowed on 127.0.0.1 only"
+            )
+        Plan(business.definitions, business.vocabulary)  # names what the features get wrong
+        self._business = business
+        self._store = store
+        self._settings = settings
+        self.registry = Registry(store, business)
+        self.journal = Journal(store)
+        self.retention = Retention(
+            store,
+            settings.log_age,
+            settings.log_entries,
+            exporting=settings.archive is not None,
+        )
+        decider = Decider(business, store, lambda: self.registry.models, clock)
+        self._health = HealthServicer()
+        self._server = grpc.aio.server(
+            interceptors=[Edge(known)],
+            options=[
+                ("grpc.max_receive_message_length", _MAX_MESSAGE),
+                ("grpc.so_reuseport", 0),
+            ],
+        )
+        decision_pb2_grpc.add_DecisionServiceServicer_to_server(
+            Decisions(
+                business, store, self.registry, decider, self.journal, clock, settings.deadline
+            ),
+            self._server,
+        )
+        customer_pb2_grpc.add_CustomerServiceServicer_to_server(
+            Customers(business, store, clock), self._server
+        )
+        admin_pb2_grpc.add_AdminServiceServicer_to_server(
+            Admin(business, store, self.registry, self.journal, self.retention, clock()),
+            self._server,
+        )
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        reflection.enable_server_reflection(
+            (
+                *SERVICES,
+                reflection.SERVICE_NAME,
+                health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
+            ),
+            self._server,
+        )
+        self.port = 0
+
+    async def start(self) -> None:
+        """Check the store, load the models, listen.
+
+        Raises:
+            ConfigurationError: The store evicts keys, the vocabulary breaks the one claimed, or
+                the address cannot be used.
+            StoreUnavailable: The store does not answer.
+        """
+        await self._store.check()
+        await claim(self._store, self._business.vocabulary)
+        await self.registry.start()
+        self.journal.start()
+        self.retention.start()
+        self.port = self._bind()
+        await self._server.start()
+        gc.collect()
+        gc.freeze()
+        for name in ("", *SERVICES):
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        structlog.get_logger().info("serving", address=self._settings.listen, port=self.port)
+
+    def _bind(self) -> int:
+        listen, certificate = self._settings.listen, self._settings.tls_certificate
+        try:
+            if certificate is None or self._settings.tls_key is None:
+                return self._server.add_insecure_port(listen)
+            pair = (self._settings.tls_key.read_bytes(), certificate.read_bytes())
+            return self._server.add_secure_port(listen, grpc.ssl_server_credentials([pair]))
+        except (RuntimeError, OSError) as error:
+            raise ConfigurationError(
+                f"--listen {listen}: {error}; choose a free address and readable TLS files"
+            ) from error
+
+    async def until_signal(self) -> None:
+        """Wait for SIGTERM or SIGINT."""
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(signum, stop.set)
+        await stop.wait()
+
+    async def stop(self) -> None:
+        """Drain: tell the health service, let calls in flight end, write what is waiting."""
+        structlog.get_logger().info("draining", journal=self.journal.pending)
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(self._settings.grace)
+        await self.journal.close(self._settings.grace)
+        await self.retention.close()
+        await self.registry.close()
+        await self._store.close()
+        structlog.get_logger().info("stopped", lost_decisions=self.journal.dropped)
+
+
+async def claim(store: RedisStore, vocabulary: Vocabulary) -> None:
+    """Claim the vocabulary's codes in the store.
+
+    Raises:
+        ConfigurationError: The store holds records written with other codes.
+    """
+    ours = msgspec.json.encode(vocabulary, order="sorted")
+    for _ in range(3):
+        written = await store.claimed()
+        if written is not None:
+            known = msgspec.json.decode(written, type=Vocabulary)
+            if broken := known.breaks(vocabulary):
+                raise ConfigurationError(
+                    "vocabulary.yaml does not fit what the store holds: " + "; ".join(broken[:5])
+                )
+            if not vocabulary.breaks(known):
+                return  # the store knows all of ours, and perhaps more
+        if await store.claim(ours, written) == ours:
+            return
+    raise ConfigurationError("another server claims another vocabulary at the same time; try again")

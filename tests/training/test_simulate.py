@@ -1,0 +1,241 @@
+from __future__ import annotations
+
+import datetime
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import duckdb
+import numpy as np
+import pytest
+
+from features import record
+from features.partition import partition
+from features.vocabulary import Outcome
+from rapport.v1 import event_pb2, log_pb2
+from service import catalogue
+from service.catalogue import Business
+from training import archive
+from training.simulate import Simulated, simulate
+from training.world import Incumbent, World
+
+END = datetime.datetime(2026, 11, 20, tzinfo=datetime.UTC)
+BUSINESS = catalogue.load(Path(__file__).parents[2] / "config")
+
+
+class Bank(NamedTuple):
+    out: Path
+    told: Simulated
+
+    def entries(self, *kinds: str) -> list[archive.Entry]:
+        return archive.read(self.out, kinds or ("event", "profile"))
+
+    def events(self) -> Iterable[tuple[archive.Entry, event_pb2.Event]]:
+        for entry in self.entries("event"):
+            yield entry, log_pb2.LogEntry.FromString(entry.entry).event.event
+
+    def slots(self) -> list[tuple[str, str, float, float, bool]]:
+        """Decision, action, selection probability, acceptance probability, accepted."""
+        rows: list[tuple[str, str, float, float, bool]]
+        with duckdb.connect() as db:
+            rows = db.execute(
+                "SELECT decision_id, unnest(actions), unnest(selection_probabilities), "
+                "unnest(acceptance_probabilities), unnest(accepted) FROM read_parquet($path)",
+                {"path": str(self.told.truth / "decisions.parquet")},
+            ).fetchall()
+        return rows
+
+
+def run(
+    out: Path, *, customers: int, days: int, seed: int = 3, business: Business = BUSINESS
+) -> Bank:
+    told = simulate(
+        business,
+        out,
+        customers=customers,
+        days=days,
+        seed=seed,
+        end=END,
+        progress=lambda _done, _total: None,
+    )
+    return Bank(out, told)
+
+
+@pytest.fixture(scope="module")
+def bank(tmp_path_factory: pytest.TempPathFactory) -> Bank:
+    return run(tmp_path_factory.mktemp("bank"), customers=90, days=120)
+
+
+def test_the_same_seed_gives_the_same_log_and_another_seed_does_not(tmp_path: Path) -> None:
+    first, again, other = (
+        run(tmp_path / name, customers=5, days=60, seed=seed).entries()
+        for name, seed in (("first", 3), ("again", 3), ("other", 4))
+    )
+    assert first == again
+    assert {entry.entry for entry in first}.isdisjoint(entry.entry for entry in other)
+
+
+def test_a_larger_simulation_holds_the_smaller_one(tmp_path: Path) -> None:
+    small = run(tmp_path / "small", customers=3, days=60).entries()
+    large = run(tmp_path / "large", customers=6, days=60).entries()
+    assert {entry.entry for entry in small} < {entry.entry for entry in large}
+
+
+def test_records_hold_what_their_events_say_in_declared_codes(bank: Bank) -> None:
+    vocabulary = BUSINESS.vocabulary
+    for entry, event in bank.events():
+        assert entry.record is not None
+        kept = np.frombuffer(entry.record, record.RECORD)[0]
+        assert kept["type"] == vocabulary.type_codes[event.type]
+        assert kept["hash"] == record.event_hash(event.source, event.event_id)
+        assert kept["interaction"] == record.interaction_hash(event.interaction_id)
+        assert kept["agent"] == record.agent_hash(event.agent_id)
+        for field, codes in (
+            ("channel", vocabulary.channels),
+            ("intent", vocabulary.intent_codes),
+            ("action", vocabulary.actions),
+        ):
+            name = getattr(event, field)
+            assert kept[field] == (codes[name] if name else 0)
+        assert kept["outcome"] == event.outcome
+        assert kept["flags"] & record.DIRECTION == event.direction
+        assert kept["occurred_at"] == event.occurred_at.ToMilliseconds()
+        assert kept["occurred_at"] < END.timestamp() * 1000
+
+
+def test_profiles_tell_declared_attributes_and_values(bank: Bank) -> None:
+    declared = BUSINESS.vocabulary.attributes
+    for entry in bank.entries("profile"):
+        changed = log_pb2.LogEntry.FromString(entry.entry).profile
+        assert changed.attributes
+        for name, value in changed.attributes.items():
+            kind = {"number": "number_value", "flag": "bool_value", "category": "string_value"}
+            assert value.WhichOneof("kind") == kind[declared[name].kind]
+            if declared[name].kind == "category":
+                assert value.string_value in declared[name].values
+        assert {one.purpose for one in changed.consents} <= set(BUSINESS.vocabulary.purposes)
+
+
+def test_ids_increase_within_a_partition_and_follow_the_events(bank: Bank) -> None:
+    end = END.timestamp() * 1000
+    partitions: dict[int, list[archive.Entry]] = {}
+    for entry in sorted(bank.entries()):
+        partitions.setdefault(partition(entry.customer_id), []).append(entry)
+    for number, entries in partitions.items():
+        ids = [entry.id for entry in entries]
+        assert len(set(ids)) == len(ids)
+        assert ids[-1].ms < end
+        assert archive.last(bank.out, number) == ids[-1]
+        for entry in entries:
+            if entry.record is not None:
+                occurred = int(np.frombuffer(entry.record, record.RECORD)["occurred_at"][0])
+                assert occurred <= entry.id.ms
+
+
+def test_each_contact_ends_in_one_wrap_up_with_the_true_intent(bank: Bank) -> None:
+    began: Counter[str] = Counter()
+    ended: dict[str, list[str]] = {}
+    for _, event in bank.events():
+        if event.type == "contact_started":
+            assert not event.intent
+            began[event.interaction_id] += 1
+        elif event.type in ("contact_resolved", "contact_unresolved"):
+            ended.setdefault(event.interaction_id, []).append(event.intent)
+    with duckdb.connect() as db:
+        true: dict[str, list[str]] = {
+            interaction: [intent]
+            for interaction, intent in db.execute(
+                "SELECT interaction_id, intent FROM read_parquet($path)",
+                {"path": str(bank.told.truth / "contacts.parquet")},
+            ).fetchall()
+        }
+    assert set(began.values()) == {1}
+    assert ended.keys() == began.keys()
+    assert ended == true
+    assert len(true) == bank.told.contacts
+
+
+def test_selection_probabilities_are_probabilities_and_slates_have_no_action_twice(
+    bank: Bank,
+) -> None:
+    slots = bank.slots()
+    assert all(0 < selection <= 1 for _, _, selection, _, _ in slots)
+    assert len({(decision, action) for decision, action, *_ in slots}) == len(slots)
+
+
+def test_actions_are_selected_as_often_as_their_selection_probabilities_say() -> None:
+    world = World(BUSINESS, seed=3)
+    eligible = np.zeros(len(world.actions), bool)
+    eligible[:3] = True
+    incumbent = Incumbent(world, np.random.default_rng(5))
+    draws = 6_000
+    weights = np.zeros(3)
+    for _ in range(draws):
+        slate, selection = incumbent.slate(eligible, 0, 1)
+        weights[slate[0]] += 1 / selection[0]
+    # No probability is under floor / 3, so the mean of an action's inverse weights is 1 give or
+    # take at most 0.05; this is three times that.
+    assert weights / draws == pytest.approx(np.ones(3), abs=0.15)
+
+
+def test_acceptance_agrees_with_its_true_probability(bank: Bank) -> None:
+    slots = bank.slots()
+    probability = np.array([slot[3] for slot in slots])
+    accepted = np.array([slot[4] for slot in slots])
+    for low, high in ((0.0, 0.05), (0.05, 0.2), (0.2, 0.5), (0.5, 1.0)):
+        inside = (probability >= low) & (probability < high)
+        deviation = np.sqrt((probability * (1 - probability))[inside].sum())
+        assert inside.sum() > 100
+        assert abs(accepted[inside].sum() - probability[inside].sum()) < 4 * deviation
+
+
+def test_the_log_tells_of_each_slate_what_the_truth_does(bank: Bank) -> None:
+    presented, accepted = set(), set()
+    for _, event in bank.events():
+        if event.outcome == int(Outcome.presented):
+            presented.add((event.decision_id, event.action))
+        elif event.outcome == int(Outcome.accepted):
+            accepted.add((event.decision_id, event.action))
+    slots = bank.slots()
+    # Only what the end cut off may be missing.
+    truly = {(decision, action) for decision, action, *_ in slots}
+    assert presented <= truly
+    assert len(truly - presented) <= 3
+    said_yes = {(decision, action) for decision, action, _, _, yes in slots if yes}
+    assert accepted <= said_yes
+    assert len(said_yes - accepted) <= 3
+
+
+def test_every_action_has_a_true_probability_at_every_decision(bank: Bank) -> None:
+    truth = np.load(bank.told.truth / "acceptance.npz")
+    rows = {name: row for row, name in enumerate(truth["decision_id"])}
+    columns = {name: column for column, name in enumerate(truth["action"])}
+    assert truth["probability"].dtype == np.float32
+    assert truth["probability"].shape == (bank.told.decisions, len(BUSINESS.actions))
+    assert ((truth["probability"] > 0) & (truth["probability"] < 1)).all()
+    for decision, action, _, acceptance, _ in bank.slots():
+        at = rows[decision], columns[action]
+        assert truth["eligible"][at]
+        assert truth["probability"][at] == pytest.approx(acceptance, rel=1e-5)
+
+
+def test_nearly_all_actions_are_presented_and_all_can_be(bank: Bank) -> None:
+    shown = {action for _, action, *_ in bank.slots()}
+    eligible = np.load(bank.told.truth / "acceptance.npz")["eligible"]
+    assert eligible.any(axis=0).all()
+    assert len(shown) >= 0.97 * len(BUSINESS.actions)
+
+
+def test_sales_are_shown_only_with_consent(bank: Bank) -> None:
+    with duckdb.connect() as db:
+        refusers = {
+            customer
+            for (customer,) in db.execute(
+                "SELECT customer_id FROM read_parquet($path) WHERE NOT marketing",
+                {"path": str(bank.told.truth / "customers.parquet")},
+            ).fetchall()
+        }
+    assert refusers
+    for _, action, *_ in (slot for slot in bank.slots() if slot[0].split("-")[0] in refusers):
+        assert BUSINESS.by_name[action].purpose != "marketing"
