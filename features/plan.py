@@ -7,7 +7,6 @@ service calls on every request and training on every replayed moment.
 from __future__ import annotations
 
 import datetime
-import difflib
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -15,14 +14,14 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import numpy as np
 
 from features import definitions as declared
-from features import journey, kernels
+from features import filters, journey, kernels
 from features import profile as profiles
 from features.definitions import Definitions, Where, scope
 from features.duration import milliseconds
 from features.elementary import Floats
 from features.kernels import Integers, Program
 from features.record import Records
-from features.vocabulary import Direction, Outcome, Role, Vocabulary
+from features.vocabulary import Vocabulary
 
 _FIELDS: Final = {
     "type": kernels.TYPE,
@@ -103,10 +102,13 @@ class Plan:
             ) from error
 
     def _known(self, feature: declared.Feature) -> None:
+        owner = f"feature {feature.name!r}"
         if isinstance(feature, declared.Profile):
-            _code(feature.name, "attributes", self.vocabulary.attributes, feature.attribute)
+            attributes = {name: one.code for name, one in self.vocabulary.attributes.items()}
+            filters.code(owner, "attribute", attributes, feature.attribute)
         if isinstance(feature, declared.Context) and feature.field not in ("channel", "direction"):
-            _code(feature.name, "context", self.vocabulary.context, feature.field)
+            context = {name: one.code for name, one in self.vocabulary.context.items()}
+            filters.code(owner, "context", context, feature.field)
 
     def columns(self, model: str) -> Integers:
         """Columns of ``names`` that a model sees, ascending: the order of its input."""
@@ -242,12 +244,12 @@ def compile(features: Sequence[declared.Feature], vocabulary: Vocabulary) -> Pro
         elif isinstance(feature, declared._Events):
             bits.append((slot, feature, feature.where, 0))
     words = max(1, -(-len(bits) // 64))
-    codes = _codes(vocabulary)
+    codes = filters.codes(vocabulary)
     tables = []
-    for field in ("type", "channel", "intent", "action", "outcome", "direction"):
+    for field in filters.FIELDS:
         table = np.zeros((max(codes[field].values(), default=0) + 2, words), np.uint64)
         for b, (_, feature, where, _) in enumerate(bits):
-            chosen = _chosen(feature.name, where, field, vocabulary, codes)
+            chosen = filters.allowed(f"feature {feature.name!r}", where, field, vocabulary)
             rows = range(len(table)) if chosen is None else chosen
             for code in rows:
                 table[code, b // 64] |= np.uint64(1 << (b % 64))
@@ -283,49 +285,6 @@ def compile(features: Sequence[declared.Feature], vocabulary: Vocabulary) -> Pro
         distinct=distinct,
         shape=np.array([int(distinct.max(initial=-1)) + 1, widest], np.int64),
     )
-
-
-def _codes(vocabulary: Vocabulary) -> dict[str, Mapping[str, int]]:
-    return {
-        "type": vocabulary.type_codes,
-        "channel": vocabulary.channels,
-        "intent": vocabulary.intent_codes,
-        "action": vocabulary.actions,
-        "outcome": {one.name: one.value for one in Outcome},
-        "direction": {one.name: one.value for one in Direction},
-    }
-
-
-def _chosen(
-    feature: str,
-    where: Where,
-    field: str,
-    vocabulary: Vocabulary,
-    codes: Mapping[str, Mapping[str, int]],
-) -> list[int] | None:
-    """Codes that a filter lets through; None: all, also those yet unknown."""
-    names = _listed(getattr(where, field))
-    chosen = None if names is None else [_code(feature, field, codes[field], one) for one in names]
-    roles = _listed(where.role) if field == "type" else None
-    if roles is not None:
-        known = {role.name: role.value for role in Role}
-        wanted = {_code(feature, "role", known, one) for one in roles}
-        playing = [t.code for t in vocabulary.types.values() if Role[t.role] in wanted]
-        chosen = playing if chosen is None else [code for code in chosen if code in playing]
-    return chosen
-
-
-def _listed(names: declared.Names | None) -> list[str] | None:
-    return [names] if isinstance(names, str) else names
-
-
-def _code(feature: str, field: str, known: Mapping[str, object], name: str) -> int:
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known) or 'none'}"
-        raise ValueError(f"feature {feature!r}: {field} {name!r} is not declared; {hint}")
-    code = known[name]
-    return code if isinstance(code, int) else 0
 
 
 def _field(feature: declared._Events) -> int:

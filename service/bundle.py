@@ -1,4 +1,4 @@
-"""A bundle: one versioned, checksummed set of models, definitions, vocabulary and report. Pure.
+"""A bundle: one versioned, checksummed set of models, definitions, vocabulary and report.
 
 ======================  ===========================================================================
 manifest.json           version, digests, metrics, and the SHA-256 of every other file
@@ -20,6 +20,7 @@ import io
 import tarfile
 import zlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -150,6 +151,17 @@ def opened(files: Mapping[str, bytes]) -> Bundle:
     if extra:
         raise BundleRefused(f"bundle {manifest.version} holds what its manifest does not: {extra}")
     return Bundle(manifest, checksum(written), dict(files))
+
+
+def read(folder: Path) -> Bundle:
+    """Read and check a bundle's folder.
+
+    Raises:
+        BundleRefused: It is not what its manifest says, or there is no such folder.
+    """
+    if not folder.is_dir():
+        raise BundleRefused(f"{folder}: no such folder; 'rapport train' writes bundles")
+    return opened({path.name: path.read_bytes() for path in folder.iterdir()})
 
 
 def pack(bundle: Bundle) -> bytes:

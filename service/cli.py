@@ -12,6 +12,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated
 
+import structlog
 import typer
 import uvloop
 from rich.console import Console
@@ -19,6 +20,7 @@ from rich.console import Console
 from features.duration import milliseconds
 from features.plan import Plan
 from service import VERSION, catalogue, logs
+from service import bundle as bundles
 from service.embedded import EmbeddedStore
 from service.errors import ConfigurationError, RapportError
 from service.redis_store import RedisStore
@@ -48,7 +50,9 @@ def serve(
     data: Annotated[
         Path | None, typer.Option(help="Folder of the embedded store; absent: kept in memory.")
     ] = None,
-    tenant: Annotated[str, typer.Option(help="Keeps several businesses apart in a store.")] = "main",
+    tenant: Annotated[
+        str, typer.Option(help="Keeps several businesses apart in a store.")
+    ] = "main",
     callers: Annotated[
         Path | None, typer.Option(help="Who may call; absent: everybody, from this machine only.")
     ] = None,
@@ -57,6 +61,9 @@ def serve(
     deadline: Annotated[str, typer.Option(help="For calls that bring none.")] = "250ms",
     archive: Annotated[
         Path | None, typer.Option(help="Export the log to Parquet files in this folder.")
+    ] = None,
+    bundle: Annotated[
+        Path | None, typer.Option(help="Publish and activate this bundle before serving.")
     ] = None,
     log_age: Annotated[str, typer.Option(help="How long the store keeps the log.")] = "7d",
     log_entries: Annotated[
@@ -82,17 +89,22 @@ def serve(
         url = store or held.enter_context(EmbeddedStore(data)).url
         if archive is not None:
             held.callback(_end, _exporter(url, tenant, archive))
-        uvloop.run(_serve(business, url, settings))
+        uvloop.run(_serve(business, url, settings, bundle))
 
 
-async def _serve(business: catalogue.Business, url: str, settings: Settings) -> None:
+async def _serve(
+    business: catalogue.Business, url: str, settings: Settings, bundle: Path | None
+) -> None:
     server = Server(
         business,
         RedisStore(url, tenant=settings.tenant, horizon=business.ledger_window_ms),
         settings,
     )
+    structlog.get_logger().info("store", url=url)
     await server.start()
     try:
+        if bundle is not None:
+            await server.registry.adopt(bundles.read(bundle))
         await server.until_signal()
     finally:
         await server.stop()

@@ -31,6 +31,9 @@ def load(path: Path, kind: type[T]) -> T:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigurationError(f"{path}: {error.strerror}; create it or name another") from error
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ConfigurationError(f"{path}:{line}: is no UTF-8; save it as that") from error
     return parse(text, kind, path)
 
 
@@ -44,11 +47,20 @@ def parse(text: str, kind: type[T], path: Path) -> T:
         raise ConfigurationError(
             f"{_place(path, error.problem_mark)}: {error.problem or 'no YAML'}"
         ) from error
+    except yaml.reader.ReaderError as error:
+        before = text[: error.position]
+        column = error.position - before.rfind("\n")
+        raise ConfigurationError(
+            f"{path}:{before.count(chr(10)) + 1}:{column}: character "
+            f"#x{error.character:04x} may not stand in YAML; remove it"
+        ) from error
+    except RecursionError as error:
+        raise ConfigurationError(f"{path}: an alias holds itself, or it nests too deep") from error
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
         message, _, at = str(error).partition(" - at `")
-        location = tuple(_steps(at.rstrip("`")))
+        location = tuple(_pinpoint(error, value, kind, _steps(at.rstrip("`"))))
         named = re.match(r"Object contains unknown field `(.+)`", message)
         if named and (*location, named[1]) in marks:
             location = (*location, named[1])
@@ -73,7 +85,12 @@ def _build(node: yaml.Node, at: tuple[str | int, ...], marks: _Marks, path: Path
     if isinstance(node, yaml.MappingNode):
         built = {}
         for key_node, value_node in node.value:
-            key = yaml.SafeLoader("").construct_object(key_node)
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise ConfigurationError(
+                    f"{_place(path, key_node.start_mark)}: a key is a {key_node.id}; write a name, "
+                    "in quotes where it starts with a bracket or brace"
+                )
+            key = _scalar(key_node, path)
             if key in built:
                 raise ConfigurationError(
                     f"{_place(path, key_node.start_mark)}: {key!r} is written twice; remove one"
@@ -83,14 +100,65 @@ def _build(node: yaml.Node, at: tuple[str | int, ...], marks: _Marks, path: Path
         return built
     if isinstance(node, yaml.SequenceNode):
         return [_build(one, (*at, i), marks, path) for i, one in enumerate(node.value)]
-    return yaml.SafeLoader("").construct_object(node)
+    return _scalar(node, path)
 
 
-def _steps(written: str) -> list[str | int]:
-    """Split msgspec's ``$.actions[3].value`` into its steps; ``[...]`` stops it."""
-    steps: list[str | int] = []
-    for name, index in re.findall(r"\.([\w-]+)|\[(\d+|\.\.\.)\]", written):
-        if index == "...":
+def _scalar(node: yaml.Node, path: Path) -> Any:
+    try:
+        return yaml.SafeLoader("").construct_object(node)
+    except ValueError as error:  # such as the 31st of February
+        raise ConfigurationError(
+            f"{_place(path, node.start_mark)}: {node.value!r}: {error}"
+        ) from error
+
+
+def _steps(written: str) -> list[str | int | None]:
+    """Split msgspec's ``$.actions[3].value`` into its steps; ``[...]``, any key, is None."""
+    return [
+        None if index == "..." else name or int(index)
+        for name, index in re.findall(r"\.([\w-]+)|\[(\d+|\.\.\.)\]", written)
+    ]
+
+
+def _pinpoint(
+    error: msgspec.ValidationError, value: Any, kind: type[Any], steps: list[str | int | None]
+) -> list[str | int]:
+    """Find the keys that msgspec hides behind ``[...]``: those that fail alike on their own."""
+    found: list[str | int] = []
+    for step in steps:
+        if step is None:
+            step = next(
+                (
+                    key
+                    for key in _inside(value, found)
+                    if _fails_alike(error, _alone(value, [*found, key]), kind)
+                ),
+                None,
+            )
+        if step is None:
             break
-        steps.append(name or int(index))
-    return steps
+        found.append(step)
+    return found
+
+
+def _inside(value: Any, steps: list[str | int]) -> Any:
+    for step in steps:
+        value = value[step]
+    return value
+
+
+def _alone(value: Any, steps: list[str | int]) -> Any:
+    """A copy of ``value`` in which the mapping at ``steps[:-1]`` holds nothing but its last."""
+    if len(steps) == 1:
+        return {steps[0]: value[steps[0]]}
+    copy = value.copy()
+    copy[steps[0]] = _alone(value[steps[0]], steps[1:])
+    return copy
+
+
+def _fails_alike(error: msgspec.ValidationError, value: Any, kind: type[Any]) -> bool:
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError as other:
+        return str(other) == str(error)
+    return False

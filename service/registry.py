@@ -110,6 +110,13 @@ class Registry:
         self._swap(models)
         return models
 
+    async def adopt(self, sealed: Bundle) -> Models:
+        """Publish a bundle unless that is done already, and put it in charge."""
+        _, known = await self.listed()
+        if all(manifest.version != sealed.manifest.version for manifest, _ in known):
+            await publish(self._store, sealed, self._business)
+        return await self.activate(sealed.manifest.version)
+
     async def rollback(self) -> Models:
         """Put the bundle before the active one back in charge.
 
@@ -128,12 +135,14 @@ class Registry:
             await asyncio.wait([self._task])
 
 
-async def publish(store: Store, sealed: Bundle) -> None:
-    """Keep a bundle in the store; it becomes a candidate.
+async def publish(store: Store, sealed: Bundle, business: Business) -> None:
+    """Verify a bundle as a server would, and keep it in the store; it becomes a candidate.
 
     Raises:
+        BundleRefused: It does not verify.
         Conflict: Its version is taken by another bundle.
     """
+    Models(sealed, business)
     version = sealed.manifest.version
     manifest = sealed.files[bundles.MANIFEST]
     if not await store.publish(version, manifest, bundles.pack(sealed)):

@@ -25,7 +25,7 @@ TYPES: Final = (
     "complaint", "complaint_settled", "page_viewed", "search", "login", "login_failed",
     "statement_viewed", "payment", "payment_failed", "card_declined", "salary_received",
     "fee_charged", "repayment_missed", "suspicious_payment", "rate_expiry_notice", "message_sent",
-    "message_opened", "offer_outcome", "product_opened",
+    "message_opened", "outcome", "product_opened",
 )  # fmt: skip
 
 # What happens shortly before a need, most of the time.

@@ -134,7 +134,7 @@ class Person:
         direction = OUT if channel in ("email", "sms") else IN
         for slot, (action, yes) in enumerate(zip(slate, accepted, strict=True)):
             shown = Happening(
-                now + slot * 4 * SECOND, "offer_outcome", channel, direction,
+                now + slot * 4 * SECOND, "outcome", channel, direction,
                 action=world.actions[action], outcome=int(Outcome.presented),
                 interaction=interaction, decision=decision_id,
             )  # fmt: skip

@@ -26,7 +26,7 @@ from features.record import LogId
 from features.vocabulary import Vocabulary
 from rapport.v1 import event_pb2, log_pb2
 from service.catalogue import Business
-from service.errors import ConfigurationError
+from service.errors import ConfigurationError, Precondition
 from training import archive, life, truth
 from training.person import PLACEMENTS, Decision, Happening
 from training.world import SEGMENTS, Customer, World
@@ -66,7 +66,7 @@ def simulate(
 
     Args:
         business: The sample bank, or one that keeps its event types, channels and placements.
-        out: The archive's folder; created where absent.
+        out: The archive's folder; created where absent, and holding no log yet.
         customers: How many, at least 1.
         days: How long, at least 1.
         seed: The same seed gives the same log.
@@ -75,8 +75,11 @@ def simulate(
 
     Raises:
         ConfigurationError: The business lacks a name that the simulation uses.
+        Precondition: The archive holds a log already; two lives of one customer would mix.
     """
     _check(business)
+    if archive.files(out):
+        raise Precondition(f"{out}: holds a log already; name another folder or remove it")
     until = int(end.timestamp() * 1000)
     start = until - days * DAY
     world = World(business, seed)
@@ -103,9 +106,9 @@ def simulate(
         people.append(customer)
         if (index + 1) % 20 == 0 or index + 1 == customers:
             progress(index + 1, customers)
-    with ThreadPoolExecutor(2) as pool:  # most of a write is waiting for duckdb to start
+    with ThreadPoolExecutor(2) as pool:  # most of a write is duckdb starting up
         written = [
-            pool.submit(archive.write, out, number, _numbered(rows))
+            pool.submit(archive.write, out, number, numbered(rows))
             for number, rows in sorted(partitions.items())
         ]
         for file in written:
@@ -253,11 +256,11 @@ def _value(value: Any) -> Value:
     return Value(number_value=value)
 
 
-def _numbered(rows: list[tuple[int, archive.Entry]]) -> list[archive.Entry]:
+def numbered(rows: list[tuple[int, archive.Entry]]) -> list[archive.Entry]:
     """Sort by the moment received and give each entry an id as a store's stream would."""
     entries: list[archive.Entry] = []
     last = record.NEVER
-    for ms, entry in sorted(rows, key=lambda row: row[0]):
+    for ms, (_, customer_id, kind, packed, entry) in sorted(rows, key=lambda row: row[0]):
         last = LogId(ms, last.sequence + 1 if ms == last.ms else 0)
-        entries.append(entry._replace(id=last))
+        entries.append(archive.Entry(last, customer_id, kind, packed, entry))
     return entries

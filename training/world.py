@@ -147,7 +147,7 @@ class World:
         skill = float(np.clip(skill, 0.03, 0.97))
         has_mortgage = bool(rng.random() < mortgage)
         joins = rng.random() < 1 / 12
-        tenure = 0 if joins else int(min(rng.exponential(2_000) + 30, (age - 17) * 365))
+        tenure = 0 if joins else int(min(rng.exponential(2_000) + 30, (age - 17) * 365, 12_000))
         traits = np.array(
             [(age - 42) / 18, (wealth - 8.3) / 1.5, (skill - 0.6) * 4, has_mortgage * 2.0 - 1,
              (min(tenure, 4_000) - 1_700) / 1_200]
@@ -252,5 +252,6 @@ class Incumbent:
             at = min(int(np.searchsorted(np.cumsum(chances), rng.random())), len(rest) - 1)
             chosen.append(int(rest[at]))
             selection.append(float(chances[at]))
-            rest, weight = np.delete(rest, at), np.delete(weight, at)
+            others = np.arange(len(rest)) != at
+            rest, weight = rest[others], weight[others]
         return chosen, selection

@@ -1,0 +1,198 @@
+"""The commands that training adds to ``rapport``."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import shutil
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import uvloop
+from rich.console import Console
+from rich.table import Table
+
+from features.duration import milliseconds
+from features.plan import Plan
+from service import bundle as bundles
+from service import catalogue, registry
+from service.bundle import Bundle
+from service.catalogue import Business
+from service.errors import ConfigurationError
+from service.redis_store import RedisStore
+from training import export as exporter
+from training import importer, parity, publish, simulate, workflow
+from training.export import Exported
+from training.progress import Bars
+
+app = typer.Typer()
+
+Config = Annotated[Path, typer.Option(help="Configuration folder.")]
+Archive = Annotated[Path, typer.Option(help="Folder of the Parquet log.")]
+StoreUrl = Annotated[str | None, typer.Option("--store", envvar="REDIS_URL", help="The store.")]
+Tenant = Annotated[str, typer.Option(help="Of the store.")]
+
+
+@app.command("simulate")
+def simulate_(
+    config: Config = Path("config"),
+    archive: Archive = Path("build/archive"),
+    customers: Annotated[int, typer.Option(help="How many.")] = 2_000,
+    days: Annotated[int, typer.Option(help="How long.")] = 180,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same log.")] = 1,
+    fresh: Annotated[bool, typer.Option(help="Remove what the archive holds first.")] = False,
+) -> None:
+    """Write the log of a simulated bank, and the truth about it beside it."""
+    if fresh and archive.exists():
+        shutil.rmtree(archive)
+    business = catalogue.load(config)
+    with Bars() as bars:
+        made = simulate.simulate(
+            business,
+            archive,
+            customers=customers,
+            days=days,
+            seed=seed,
+            end=datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=1),
+            progress=lambda done, of: bars("simulate customers", done, of),
+        )
+    Console().print(made)
+
+
+@app.command("import")
+def import_(
+    path: Annotated[Path, typer.Argument(help="CSV (also .gz) or Parquet.")],
+    mapping: Annotated[Path, typer.Option(help="How its columns become events.")],
+    config: Config = Path("config"),
+    target: Annotated[
+        str | None, typer.Option(help="Address of a server; absent: map only.")
+    ] = None,
+    token: Annotated[
+        str | None, typer.Option(envvar="RAPPORT_TOKEN", help="Of the caller.")
+    ] = None,
+    refused: Annotated[Path, typer.Option(help="Where refused rows go.")] = Path(
+        "build/refused.csv"
+    ),
+    limit: Annotated[int | None, typer.Option(help="Rows to read at most.")] = None,
+) -> None:
+    """Send an event log to a server; bad rows are reported by line and reason."""
+    importer.run(path, mapping, config, target, token=token, refused=refused, limit=limit)
+
+
+@app.command("export")
+def export_(
+    archive: Archive = Path("build/archive"),
+    store: StoreUrl = None,
+    tenant: Tenant = "main",
+    follow: Annotated[bool, typer.Option(help="Go on until stopped.")] = False,
+    every: Annotated[str, typer.Option(help="Pause between two rounds.")] = "60s",
+) -> None:
+    """Copy the store's log to Parquet: what is new since the last time."""
+    uvloop.run(_export(_needed(store), tenant, archive, follow, milliseconds(every) / 1000))
+
+
+async def _export(url: str, tenant: str, archive: Path, follow: bool, every: float) -> None:
+    store = RedisStore(url, tenant=tenant, timeout=30)
+    try:
+        if not follow:
+            with Bars() as bars:
+                done = await exporter.export(
+                    store, archive, lambda parts, of: bars("export partitions", parts, of)
+                )
+            _told(done, 0.0)
+            return
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(signum, stop.set)
+        if not sys.stdin.isatty():
+            # The server that started us closes our standard input when it stops.
+            reader = asyncio.StreamReader()
+            await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+            task = asyncio.create_task(reader.read())
+            task.add_done_callback(lambda _: stop.set())
+        await exporter.follow(store, archive, every, stop, _told)
+    finally:
+        await store.close()
+
+
+def _told(done: Exported, seconds: float) -> None:
+    if done.entries or not seconds:
+        Console(stderr=True).print(f"exported {done.entries} entries to {done.files} files")
+
+
+@app.command("train")
+def train_(
+    config: Config = Path("config"),
+    archive: Archive = Path("build/archive"),
+    out: Annotated[Path, typer.Option(help="Folder of bundles.")] = Path("build/bundles"),
+) -> None:
+    """Replay the archive, train, calibrate, and write a bundle."""
+    business = catalogue.load(config)
+    with Bars() as bars:
+        sealed = workflow.fit(archive, business, workflow.targets(config), bars)
+    at = publish.save(sealed, out)
+    Console().print(report(sealed))
+    Console().print(f"bundle: {at}")
+
+
+def report(sealed: Bundle) -> Table:
+    """The numbers of a bundle as a table."""
+    table = Table(title=f"bundle {sealed.manifest.version}", title_justify="left")
+    table.add_column("metric")
+    table.add_column("value", justify="right")
+    for name, value in sorted(sealed.manifest.metrics.items()):
+        table.add_row(name, f"{value:,.0f}" if value.is_integer() else f"{value:.4f}")
+    return table
+
+
+@app.command("publish")
+def publish_(
+    bundle: Annotated[Path, typer.Argument(help="Folder of one bundle.")],
+    config: Config = Path("config"),
+    store: StoreUrl = None,
+    tenant: Tenant = "main",
+    activate: Annotated[bool, typer.Option(help="Put it in charge at once.")] = False,
+) -> None:
+    """Verify a bundle as a server would, and keep it in the store as a candidate."""
+    sealed = bundles.read(bundle)
+    business = catalogue.load(config)
+    uvloop.run(_publish(sealed, business, _needed(store), tenant, activate))
+
+
+async def _publish(
+    sealed: Bundle, business: Business, url: str, tenant: str, activate: bool
+) -> None:
+    store = RedisStore(url, tenant=tenant, timeout=30)
+    try:
+        await registry.publish(store, sealed, business)
+        if activate:
+            await registry.Registry(store, business).activate(sealed.manifest.version)
+    finally:
+        await store.close()
+    state = "active" if activate else "a candidate"
+    Console().print(f"{sealed.manifest.version} is {state}")
+
+
+@app.command("parity")
+def parity_(config: Config = Path("config"), archive: Archive = Path("build/archive")) -> None:
+    """Recompute the vectors of all logged decisions and compare them bit for bit."""
+    business = catalogue.load(config)
+    plan = Plan(business.definitions, business.vocabulary)
+    found = parity.of_archive(archive, plan, business)
+    Console().print(f"{found.equal} of {found.checked} vectors are equal bit for bit")
+    if found.differing:
+        Console().print("differing: " + ", ".join(found.differing))
+        raise typer.Exit(1)
+
+
+def _needed(store: str | None) -> str:
+    if store is None:
+        raise ConfigurationError(
+            "name the store with --store URL or REDIS_URL; 'rapport serve' prints that of an "
+            "embedded one"
+        )
+    return store

@@ -1,0 +1,74 @@
+"""How good a model is, in the numbers the field uses. Pure."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from features.elementary import Floats
+from features.kernels import Integers
+
+
+def auc(scores: Floats, labels: Integers) -> float:
+    """Area under the ROC curve: P(a positive scores above a negative), ties counted half.
+
+    NaN where one of the two is absent.
+    """
+    positive = int(labels.sum())
+    negative = len(labels) - positive
+    if not positive or not negative:
+        return float("nan")
+    order = np.argsort(scores, kind="stable")
+    ordered = scores[order]
+    _, first, count = np.unique(ordered, return_index=True, return_counts=True)
+    ranks = np.empty(len(scores))
+    ranks[order] = np.repeat(first + (count + 1) / 2, count)
+    return float((ranks[labels > 0].sum() - positive * (positive + 1) / 2) / (positive * negative))
+
+
+def expected_calibration_error(probabilities: Floats, labels: Integers, bins: int = 10) -> float:
+    """Mean gap between probability and frequency over bins of equal size."""
+    order = np.argsort(probabilities, kind="stable")
+    parts = np.array_split(order, bins)
+    gaps = [
+        len(part) * abs(probabilities[part].mean() - labels[part].mean())
+        for part in parts
+        if len(part)
+    ]
+    return float(sum(gaps) / max(1, len(labels)))
+
+
+def accuracy(probabilities: Floats, labels: Integers) -> float:
+    """Share of rows whose likeliest class is the label; [rows, classes] and [rows]."""
+    return float(np.mean(probabilities.argmax(axis=1) == labels))
+
+
+def top(probabilities: Floats, labels: Integers, count: int) -> float:
+    """Share of rows whose label is among the likeliest ``count`` classes."""
+    likeliest = np.argsort(-probabilities, axis=1, kind="stable")[:, :count]
+    return float(np.mean((likeliest == labels[:, None]).any(axis=1)))
+
+
+def log_loss(probabilities: Floats, labels: Integers) -> float:
+    """Mean of -ln P(label)."""
+    chosen = probabilities[np.arange(len(labels)), labels]
+    return float(-np.log(np.maximum(chosen, 1e-15)).mean())
+
+
+def conditional_mode(
+    given: Integers, labels: Integers, later_given: Integers, later_labels: Integers
+) -> float:
+    """Accuracy of always saying what followed most often: the bigram that a model must beat."""
+    pairs: dict[int, dict[int, int]] = {}
+    overall: dict[int, int] = {}
+    for condition, label in zip(given.tolist(), labels.tolist(), strict=True):
+        counts = pairs.setdefault(condition, {})
+        counts[label] = counts.get(label, 0) + 1
+        overall[label] = overall.get(label, 0) + 1
+    mode = {condition: _mode(counts) for condition, counts in pairs.items()}
+    usual = _mode(overall)
+    said = np.array([mode.get(condition, usual) for condition in later_given.tolist()])
+    return float(np.mean(said == later_labels))
+
+
+def _mode(counts: dict[int, int]) -> int:
+    return max(counts, key=lambda label: (counts[label], -label))

@@ -1,0 +1,75 @@
+"""Copy the store's log to the archive: resumable, idempotent, page by page.
+
+The archive itself says where to go on (:func:`training.archive.last`). The store is told how far
+the export got only after the file is whole, and drops nothing that lies behind that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from features.partition import PARTITIONS
+from service.redis_store import RedisStore
+from training import archive
+from training.archive import Entry
+
+PAGE: Final = 5_000
+
+
+class Exported(NamedTuple):
+    """What an export did."""
+
+    entries: int
+    files: int
+    erased: int  # entries of forgotten customers that left older files
+
+
+async def export(
+    store: RedisStore, folder: Path, progress: Callable[[int, int], None] = lambda done, of: None
+) -> Exported:
+    """Copy all that is new of every partition.
+
+    Args:
+        store: Whose log.
+        folder: The archive.
+        progress: Told the partitions done, and of how many.
+    """
+    entries = files = erased = 0
+    for number in range(PARTITIONS):
+        after = archive.last(folder, number)
+        while page := await store.log_page(number, after, PAGE):
+            read = [Entry.parse(id, written) for id, written in page]
+            archive.write(folder, number, read)
+            for entry in read:
+                if entry.kind == "erased":
+                    erased += archive.erase(folder, number, entry.customer_id)
+            after = page[-1][0]
+            entries += len(page)
+            files += 1
+            await store.mark_exported(number, after)
+        progress(number + 1, PARTITIONS)
+    return Exported(entries, files, erased)
+
+
+async def follow(
+    store: RedisStore,
+    folder: Path,
+    every: float,
+    stop: asyncio.Event,
+    told: Callable[[Exported, float], None],
+) -> None:
+    """Export again and again until told to stop, and once more then."""
+    while True:
+        last = stop.is_set()
+        start = time.perf_counter()
+        told(await export(store, folder), time.perf_counter() - start)
+        if last:
+            return
+        try:
+            await asyncio.wait_for(stop.wait(), every)
+        except TimeoutError:
+            continue

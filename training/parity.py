@@ -1,0 +1,84 @@
+"""Is what training computes what the service computed? Compared bit for bit, on logged decisions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from features.plan import Context, Plan
+from features.record import NEVER, LogId
+from features.timeline import as_of
+from rapport.v1 import decision_pb2, log_pb2
+from service.catalogue import Business
+from training import archive, replay
+from training.archive import Entry
+
+
+class Parity(NamedTuple):
+    """How many vectors were compared, and how many differ."""
+
+    checked: int
+    equal: int
+    differing: list[str]  # decision ids, the first few
+
+
+def of_archive(folder: Path, plan: Plan, business: Business) -> Parity:
+    """Recompute the vector of every logged decision that was made with these definitions."""
+    checked = equal = 0
+    differing: list[str] = []
+    entries = archive.read(folder, ("event", "profile", "decision"))
+    for _, group in replay.grouped(entries):
+        for entry in group:
+            if entry.kind != "decision":
+                continue
+            decision = log_pb2.LogEntry.FromString(entry.entry).decision
+            if decision.feature_digest != plan.digest or not decision.vector:
+                continue
+            ours = vector(group, decision.request, decision.response, plan, business)
+            checked += 1
+            if ours == decision.vector:
+                equal += 1
+            elif len(differing) < 20:
+                differing.append(decision.response.decision_id)
+    return Parity(checked, equal, differing)
+
+
+def vector(
+    entries: list[Entry],
+    request: decision_pb2.DecideRequest,
+    response: decision_pb2.DecideResponse,
+    plan: Plan,
+    business: Business,
+) -> bytes:
+    """Recompute the customer's features of one decision: little-endian doubles.
+
+    Args:
+        entries: Of its customer, in the order of their ids.
+        request: As it was logged.
+        response: As it was logged: names the ids that were read, and the moment.
+        plan: The compiled definitions.
+        business: For the codes of the request.
+    """
+    records, profile = replay.seen(entries, _id(response.read.timeline), _id(response.read.profile))
+    stamp = response.decided_at
+    now = stamp.seconds * 1000 + stamp.nanos // 1_000_000
+    context = Context(
+        business.vocabulary.channels[request.channel],
+        request.direction or 1,
+        {
+            name: _plain(value)
+            for name, value in request.context.items()
+            if value.WhichOneof("kind") != "null_value"
+        },
+    )
+    return plan.customer(as_of(records, now), profile.as_of(now), context, now).tobytes()
+
+
+def _id(written: str) -> LogId:
+    return LogId.parse(written) if written else NEVER
+
+
+def _plain(value: object) -> float | bool | str:
+    kind = value.WhichOneof("kind")  # type: ignore[attr-defined]
+    plain: float | bool | str = getattr(value, kind)
+    return plain

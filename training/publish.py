@@ -1,0 +1,114 @@
+"""Make a bundle of trained models, and keep it as a folder or in the store."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from features.plan import Context, Plan
+from features.profile import Profile
+from features.record import LogId, encode
+from features.timeline import LIMIT, as_of
+from service import VERSION
+from service import bundle as bundles
+from service.bundle import AcceptanceCalibration, Bundle, Calibration, IntentCalibration
+from service.catalogue import Business
+from service.models import Models, goldens
+from training.replay import History
+from training.train import Trained
+
+_GOLDEN_CASES = 12
+
+Case = tuple[bytes, Profile, Context, int]
+
+
+def build(
+    plan: Plan,
+    business: Business,
+    *,
+    intent: Trained | None,
+    acceptance: Trained | None,
+    cases: Sequence[Case],
+    built_at: int,
+    lineage: Mapping[str, str],
+) -> Bundle:
+    """Seal models into a bundle whose golden cases they reproduce.
+
+    Args:
+        plan: The compiled definitions that they were trained on.
+        business: Whose vocabulary and actions.
+        intent: Absent where nothing was trained.
+        acceptance: Absent where nothing was trained.
+        cases: From :func:`golden_cases`.
+        built_at: Milliseconds; part of the version.
+        lineage: What they were trained on.
+    """
+    calibration = Calibration(
+        intent.calibration
+        if intent and isinstance(intent.calibration, IntentCalibration)
+        else None,
+        acceptance.calibration
+        if acceptance and isinstance(acceptance.calibration, AcceptanceCalibration)
+        else None,
+    )
+    files = {
+        bundles.DEFINITIONS: msgspec.json.encode(plan.definitions, order="sorted"),
+        bundles.VOCABULARY: msgspec.json.encode(plan.vocabulary, order="sorted"),
+        bundles.CALIBRATION: msgspec.json.encode(calibration, order="sorted"),
+        bundles.GOLDEN: msgspec.msgpack.encode([]),
+    }
+    metrics: dict[str, float] = {}
+    for name, file, trained in (
+        ("intent", bundles.INTENT, intent),
+        ("acceptance", bundles.ACCEPTANCE, acceptance),
+    ):
+        if trained is not None:
+            files[file] = trained.booster.model_to_string().encode()
+            metrics |= {f"{name}.{metric}": value for metric, value in trained.metrics.items()}
+
+    def seal() -> Bundle:
+        day = datetime.datetime.fromtimestamp(built_at / 1000, datetime.UTC)
+        return bundles.seal(
+            files,
+            version=f"{day:%Y%m%d-%H%M%S}-{plan.digest[:6]}",
+            built_at=built_at,
+            code=VERSION,
+            feature_digest=plan.digest,
+            vocabulary_digest=plan.vocabulary.digest,
+            metrics=metrics,
+            lineage=lineage,
+        )
+
+    # The cases are written by the very code that will have to reproduce them.
+    files[bundles.GOLDEN] = msgspec.msgpack.encode(goldens(Models(seal(), business), cases))
+    return seal()
+
+
+def golden_cases(histories: Sequence[History]) -> list[Case]:
+    """Choose moments of some customers, and a customer that nobody has seen, as golden cases.
+
+    A case holds codes and times only: hashes are replaced, so that a bundle identifies nobody.
+    """
+    cases: list[Case] = [(b"", Profile(), Context(), 1_700_000_000_000)]
+    step = max(1, len(histories) // _GOLDEN_CASES)
+    for history in histories[::step][:_GOLDEN_CASES]:
+        if not len(history.records):
+            continue
+        now = int(history.records["occurred_at"][len(history.records) // 2]) + 1_000
+        records = as_of(history.records, now)[-LIMIT:].copy()
+        records["hash"] = range(len(records))
+        context = Context(int(records["channel"][-1]), 1)
+        cases.append((encode(LogId(now, 0), records), history.profile(now), context, now))
+    return cases
+
+
+def save(bundle: Bundle, folder: Path) -> Path:
+    """Write a bundle as a folder under its version; give the folder."""
+    at = folder / bundle.manifest.version
+    at.mkdir(parents=True, exist_ok=True)
+    for name, data in bundle.files.items():
+        (at / name).write_bytes(data)
+    return at

@@ -1,0 +1,141 @@
+"""From an archive to a bundle: replay, label, split, train, calibrate, seal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from features.plan import Plan
+from service import config
+from service.bundle import Bundle
+from service.catalogue import Business
+from training import archive, dataset, publish, replay, train
+from training.dataset import Dataset
+from training.labels import IntentTarget, Targets
+from training.replay import History
+from training.train import Split, Trained
+
+Splitter = Callable[[Dataset], Split]
+
+
+class Stage(Protocol):
+    """Shows how far a stage is; told the stage's name, what is done, and of how much."""
+
+    def __call__(self, name: str, done: int, of: int) -> None:
+        """Show it."""
+        ...
+
+
+def by_time(data: Dataset) -> Split:
+    """Split by time; see :func:`training.train.by_time`."""
+    return train.by_time(data.moments)
+
+
+def fit(
+    folder: Path,
+    business: Business,
+    targets: Targets,
+    show: Stage,
+    *,
+    intent_split: Splitter = by_time,
+    acceptance_split: Splitter = by_time,
+) -> Bundle:
+    """Learn what ``training.yaml`` declares from an archive, and seal it.
+
+    Raises:
+        FileNotFoundError: The archive is empty.
+        ValueError: There is too little to learn from; the message says of what.
+    """
+    plan = Plan(business.definitions, business.vocabulary)
+    show("read the archive", 0, 1)
+    histories = list(replay.histories(folder, erased=replay.erasures(folder)))
+    show("read the archive", 1, 1)
+    intent = acceptance = None
+    if targets.intent is not None:
+        intent = _intent(targets.intent, plan, histories, show, intent_split)
+    if targets.acceptance is not None:
+        acceptance = _acceptance(targets, plan, business, histories, show, acceptance_split)
+    show("write golden cases", 0, 1)
+    sealed = publish.build(
+        plan,
+        business,
+        intent=intent,
+        acceptance=acceptance,
+        cases=publish.golden_cases(histories),
+        built_at=time.time_ns() // 1_000_000,
+        lineage=_lineage(folder, histories),
+    )
+    show("write golden cases", 1, 1)
+    return sealed
+
+
+def _intent(
+    target: IntentTarget, plan: Plan, histories: list[History], show: Stage, split: Splitter
+) -> Trained:
+    done = _Counter("replay contacts", len(histories), show)
+    data = dataset.intent(target, plan, histories, done)
+    columns = plan.columns("intent")
+    return train.intent(
+        data,
+        split(data),
+        [plan.names[i] for i in columns],
+        plan.categorical(),
+        "intents" if target.label == "intent" else "types",
+        target.learning,
+        lambda rounds, of: show("train the intent model", rounds, of),
+    )
+
+
+def _acceptance(
+    targets: Targets,
+    plan: Plan,
+    business: Business,
+    histories: list[History],
+    show: Stage,
+    split: Splitter,
+) -> Trained:
+    target = targets.acceptance
+    assert target is not None  # noqa: S101  asked by the caller
+    done = _Counter("replay presentations", len(histories), show)
+    data = dataset.acceptance(target, plan, business, histories, done)
+    columns = plan.columns("acceptance")
+    return train.acceptance(
+        data,
+        split(data),
+        [plan.names[i] for i in columns],
+        plan.categorical(),
+        target.learning,
+        lambda rounds, of: show("train the acceptance model", rounds, of),
+    )
+
+
+class _Counter:
+    """Counts steps and shows every hundredth."""
+
+    def __init__(self, name: str, of: int, show: Stage) -> None:
+        self._name, self._of, self._show = name, of, show
+        self._done = 0
+
+    def __call__(self, steps: int) -> None:
+        self._done += steps
+        if self._done % 100 == 0 or self._done == self._of:
+            self._show(self._name, self._done, self._of)
+
+
+def _lineage(folder: Path, histories: list[History]) -> dict[str, str]:
+    files = archive.files(folder)
+    spans = [path.stem for path in files]
+    return {
+        "files": str(len(files)),
+        "from": min(span.split("_")[0] for span in spans),
+        "to": max(span.split("_")[1] for span in spans),
+        "customers": str(len(histories)),
+        "events": str(sum(len(one.records) for one in histories)),
+    }
+
+
+def targets(folder: Path) -> Targets:
+    """Read ``training.yaml`` of a configuration folder."""
+    return config.load(folder / "training.yaml", Targets)
