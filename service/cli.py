@@ -16,6 +16,7 @@ import structlog
 import typer
 import uvloop
 from rich.console import Console
+from rich.text import Text
 
 from features.duration import milliseconds
 from features.plan import Plan
@@ -163,7 +164,8 @@ def main() -> None:
     try:
         app()
     except (RapportError, FileNotFoundError, ValueError) as error:
-        Console(stderr=True).print(f"[red]error:[/] {error}", highlight=False)
+        told = Text.assemble(("error: ", "red"), str(error))
+        Console(stderr=True, soft_wrap=True).print(told)
         sys.exit(2)
 
 

@@ -126,18 +126,18 @@ def _pinpoint(
     """Find the keys that msgspec hides behind ``[...]``: those that fail alike on their own."""
     found: list[str | int] = []
     for step in steps:
-        if step is None:
-            step = next(
-                (
-                    key
-                    for key in _inside(value, found)
-                    if _fails_alike(error, _alone(value, [*found, key]), kind)
-                ),
-                None,
-            )
-        if step is None:
+        if step is not None:
+            found.append(step)
+            continue
+        alike = (
+            key
+            for key in _inside(value, found)
+            if _fails_alike(error, _alone(value, [*found, key]), kind)
+        )
+        key = next(alike, None)
+        if key is None:
             break
-        found.append(step)
+        found.append(key)
     return found
 
 

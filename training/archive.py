@@ -7,6 +7,7 @@ says by itself where an export has to go on, and writing the same entries again 
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -17,6 +18,12 @@ import numpy as np
 
 from features.record import NEVER, LogId
 from rapport.v1 import log_pb2
+
+
+@functools.cache
+def _database() -> duckdb.DuckDBPyConnection:
+    """One engine a process: starting one takes longer than writing a file."""
+    return duckdb.connect()
 
 
 class Entry(NamedTuple):
@@ -71,7 +78,7 @@ def _copy(entries: Sequence[Entry], path: Path) -> None:
         "entry": np.array([entry.entry for entry in entries], object),
     }
     half = path.with_suffix(".half")
-    with duckdb.connect() as db:
+    with _database().cursor() as db:
         db.register("entries", columns)
         db.execute(
             "COPY (SELECT ms, sequence, customer_id, kind, record::BLOB AS record, "
@@ -108,7 +115,7 @@ def read(
     paths = [str(path) for path in files(archive, partition)]
     if not paths:
         raise FileNotFoundError(f"{archive}: no Parquet files there; export or simulate first")
-    with duckdb.connect() as db:
+    with _database().cursor() as db:
         rows = db.execute(
             "SELECT DISTINCT ON (customer_id, ms, sequence) ms, sequence, customer_id, kind, "
             "record, entry FROM read_parquet($paths, hive_partitioning = false) "
@@ -125,7 +132,7 @@ def erase(archive: Path, partition: int, customer_id: str) -> int:
     """Rewrite a partition without one customer; give the number of entries that went."""
     gone = 0
     for path in files(archive, partition):
-        with duckdb.connect() as db:
+        with _database().cursor() as db:
             rows = db.execute(
                 f"SELECT ms, sequence, customer_id, kind, record, entry FROM '{path}'"
             ).fetchall()

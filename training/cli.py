@@ -23,8 +23,8 @@ from service.bundle import Bundle
 from service.catalogue import Business
 from service.errors import ConfigurationError
 from service.redis_store import RedisStore
+from training import demo, importer, parity, publish, simulate, workflow
 from training import export as exporter
-from training import importer, parity, publish, simulate, workflow
 from training.export import Exported
 from training.progress import Bars
 
@@ -187,6 +187,15 @@ def parity_(config: Config = Path("config"), archive: Archive = Path("build/arch
     if found.differing:
         Console().print("differing: " + ", ".join(found.differing))
         raise typer.Exit(1)
+
+
+@app.command("demo")
+def demo_(
+    config: Config = Path("config"),
+    work: Annotated[Path, typer.Option(help="Folder for what it makes.")] = Path("build/demo"),
+) -> None:
+    """Simulate a bank, train, serve, and let a few customers call in."""
+    demo.run(config, work, Console())
 
 
 def _needed(store: str | None) -> str:

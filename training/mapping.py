@@ -1,4 +1,4 @@
-r"""How rows of somebody's log become events: a small YAML file. Pure; ``training.mapper`` acts on it.
+r"""How rows of somebody's log become events: a small YAML file, as structs. Pure.
 
 A field of the event is a *template*: text with columns in braces. ``"{case_id}"`` is a column,
 ``"case-{case_id}"`` has a prefix, ``"{activity}+{lifecycle}"`` is made of two, ``web`` is a

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import grpc
 import msgspec
+from google.protobuf.json_format import MessageToDict
 
 from rapport.v1 import customer_pb2, customer_pb2_grpc, decision_pb2, decision_pb2_grpc
 from service.errors import Conflict, Denied, RapportError, StoreUnavailable, Unauthenticated
@@ -44,6 +45,7 @@ _TRY_AGAIN: Final = {
 _ERRORS: Final[dict[grpc.StatusCode, type[RapportError]]] = {
     grpc.StatusCode.UNAUTHENTICATED: Unauthenticated,
     grpc.StatusCode.PERMISSION_DENIED: Denied,
+    grpc.StatusCode.ABORTED: Conflict,
 }
 _TIMEOUT: Final = 30.0  # seconds a call
 
@@ -59,7 +61,7 @@ class Sent(msgspec.Struct):
     too_old: int = 0
     invalid: int = 0
     erased: int = 0
-    profiles: int = 0  # updates that were accepted
+    profiles: int = 0  # changes that were accepted
 
     @property
     def refused(self) -> int:
@@ -82,7 +84,8 @@ async def send(
 ) -> Sent:
     """Send rows to a server; what it could not store for now is sent again.
 
-    A profile is updated before the events of the batch that tells of it, in the order of the rows.
+    A profile changes before the events of the batch that tells of it, in the order of the rows. It
+    is told as of the row's own time, and keeps what it was told of any later one.
 
     Args:
         target: ``host:port``.
@@ -99,7 +102,7 @@ async def send(
     Raises:
         StoreUnavailable: Patience ran out. Run it again: nothing is doubled.
         Unauthenticated: The token is not known.
-        Denied: The token lacks a scope: record, or profile where the mapping has a profile.
+        Denied: The token lacks a scope: record, import, or profile where the mapping has one.
         RapportError: The server refused a whole call.
     """
     channel = (
@@ -190,31 +193,40 @@ class _Sender:
             self._refused(Refused(row.line, field, value, reason))
 
     async def _update(self, rows: list[Mapped]) -> None:
-        """Update the profiles that rows tell of: one call a customer, 50 at the same time."""
-        news: dict[str, tuple[Mapped, dict[str, float | bool | str]]] = {}
+        """Tell the profiles what rows say of them: in order, 50 customers at the same time."""
+        news: dict[str, list[Mapped]] = {}
         for row in rows:
-            if row.profile:
-                customer = row.event.customer.customer_id
-                news.setdefault(customer, (row, {}))[1].update(row.profile)
-        waiting = [self._profile(row, attributes) for row, attributes in news.values()]
-        for at in range(0, len(waiting), 50):
-            await asyncio.gather(*waiting[at : at + 50])
+            if row.profile is not None:
+                news.setdefault(row.event.customer.customer_id, []).append(row)
+        several = list(news.values())
+        for at in range(0, len(several), 50):
+            await asyncio.gather(*map(self._tell, several[at : at + 50]))
 
-    async def _profile(self, row: Mapped, attributes: dict[str, float | bool | str]) -> None:
-        request = customer_pb2.UpdateProfileRequest(customer=row.event.customer)
-        for name, value in attributes.items():
-            if isinstance(value, bool):
-                request.attributes[name].bool_value = value
-            elif isinstance(value, float):
-                request.attributes[name].number_value = value
+    async def _tell(self, rows: list[Mapped]) -> None:
+        for row in rows:
+            if row.profile is None:
+                continue
+            try:
+                await self._change(row.profile)
+            except _RefusedCall as error:
+                told = {name: MessageToDict(one) for name, one in row.profile.attributes.items()}
+                self._refused(Refused(row.line, "profile", str(told), str(error)))
+
+    async def _change(self, told: customer_pb2.UpdateProfileRequest) -> None:
+        """Change a profile, unless it knows as much already; read it anew if it changed since."""
+        asked = customer_pb2.GetProfileRequest(customer=told.customer)
+        for pause in _pauses():
+            known = (await self._call(self._customers.GetProfile, asked)).profile
+            request = _unknown(told, known)
+            if not request.attributes:
+                return
+            try:
+                await self._call(self._customers.UpdateProfile, request)
+            except Conflict as error:
+                await self._wait(pause, str(error))
             else:
-                request.attributes[name].string_value = value
-        try:
-            await self._call(self._customers.UpdateProfile, request)
-        except _RefusedCall as error:
-            self._refused(Refused(row.line, "profile", str(attributes), str(error)))
-        else:
-            self.sent.profiles += 1
+                self.sent.profiles += 1
+                return
 
     async def _call(self, method: Any, request: Any) -> Any:
         for pause in _pauses():
@@ -239,6 +251,24 @@ class _Sender:
 
 class _RefusedCall(RapportError):
     """The server refused a whole call."""
+
+
+def _unknown(
+    told: customer_pb2.UpdateProfileRequest, known: customer_pb2.Profile
+) -> customer_pb2.UpdateProfileRequest:
+    """What of a change the profile does not have already, and has not been told of later."""
+    request = customer_pb2.UpdateProfileRequest(
+        customer=told.customer, updated_at=told.updated_at, expected_version=known.version
+    )
+    at = told.updated_at.ToMilliseconds()
+    for name, value in told.attributes.items():
+        if name in known.attributes:
+            before = known.attributes[name]
+            since = before.updated_at.ToMilliseconds() if before.HasField("updated_at") else -1
+            if since > at or (since == at and before.value == value):
+                continue
+        request.attributes[name].CopyFrom(value)
+    return request
 
 
 def _pauses() -> Iterator[float]:

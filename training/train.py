@@ -195,7 +195,7 @@ def _learn(
         params=parameters,
     )
     held_out = train.create_valid(rows[split.validation], labels[split.validation])
-    return lightgbm.train(
+    booster = lightgbm.train(
         parameters,
         train,
         num_boost_round=learning.rounds,
@@ -205,6 +205,8 @@ def _learn(
             lambda state: progress(state.iteration + 1, learning.rounds),
         ],
     )
+    progress(learning.rounds, learning.rounds)
+    return booster
 
 
 def _scores(booster: lightgbm.Booster, rows: Floats) -> Floats:

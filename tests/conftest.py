@@ -1,0 +1,63 @@
+"""A real store for the tests that need one: ours, that of REDIS_URL, and one in a container."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from hypothesis import settings
+from redis.asyncio import Redis
+
+from service.embedded import EmbeddedStore
+from service.redis_store import RedisStore
+
+# The first call of a kernel compiles it, and cores are shared: a slow example is no finding.
+settings.register_profile("rapport", deadline=None, print_blob=True)
+settings.load_profile("rapport")
+
+
+@pytest.fixture(scope="session", params=["embedded", "REDIS_URL", "container"])
+def store_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Address of a running store, once for each kind there is."""
+    if request.param == "embedded":
+        with EmbeddedStore() as store:
+            yield store.url
+    elif request.param == "REDIS_URL":
+        url = os.environ.get("REDIS_URL")
+        if not url:
+            pytest.skip("REDIS_URL is not set")
+        yield url
+    else:
+        yield from _container()
+
+
+def _container() -> Iterator[str]:
+    docker = pytest.importorskip("docker", reason="the docker client is not installed")
+    redis = pytest.importorskip("testcontainers.redis", reason="testcontainers is not installed")
+    try:
+        client = docker.from_env(timeout=5)
+        client.ping()
+        client.close()
+    except docker.errors.DockerException as error:
+        pytest.skip(f"no Docker engine answers: {error}")
+    try:
+        container = redis.RedisContainer("valkey/valkey:8-alpine").start()
+    except Exception as error:  # noqa: BLE001  no image, no network: whatever it is, no container
+        pytest.skip(f"the container did not start: {error}")
+    with container:
+        yield f"redis://{container.get_container_host_ip()}:{container.get_exposed_port(6379)}/0"
+
+
+@pytest.fixture
+async def store(store_url: str) -> AsyncIterator[RedisStore]:
+    """A store of a tenant of its own, so that tests never see each other; limit 8."""
+    tenant = f"test-{uuid.uuid4().hex}"
+    store = RedisStore(store_url, tenant=tenant, limit=8)
+    yield store
+    await store.close()
+    async with Redis.from_url(store_url) as redis:
+        keys = [key async for key in redis.scan_iter(match=f"*{tenant}*", count=10_000)]
+        if keys:
+            await redis.delete(*keys)

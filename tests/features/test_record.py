@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import hashlib
+import math
+import struct
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from features import record
+from features.record import EMPTY, HEADER, MAGIC, NEVER, RECORD, LogId
+from tests.chain import Event, chained, events
+
+
+def test_a_record_is_forty_bytes_and_its_layout_is_for_ever() -> None:
+    assert record.SIZE == 40
+    assert {name: RECORD.fields[name][1] for name in RECORD.names or ()} == {
+        "occurred_at": 0, "hash": 8, "sequence": 16, "agent": 18, "interaction": 20, "value": 24,
+        "type": 28, "intent": 30, "action": 32, "duration": 34, "channel": 36, "flags": 37,
+        "outcome": 38, "sentiment": 39,
+    }  # fmt: skip
+    assert RECORD.isalignedstruct or all(
+        offset % np.dtype(kind).itemsize == 0 for kind, offset in (RECORD.fields or {}).values()
+    ), "every field is naturally aligned"
+
+
+def test_a_record_is_what_struct_packs_by_hand() -> None:
+    packed = record.pack(
+        occurred_at=1_700_000_000_123,
+        hash=0xFEDCBA9876543210,
+        sequence=7,
+        agent=9,
+        interaction=11,
+        value=12.5,
+        type=300,
+        intent=2,
+        action=65_535,
+        duration=61.9,
+        channel=255,
+        direction=2,
+        continuation=True,
+        outcome=4,
+        sentiment=-0.25,
+    )
+    assert packed == struct.pack(
+        "<qQHHIfHHHHBBBb", 1_700_000_000_123, 0xFEDCBA9876543210, 7, 9, 11, 12.5,
+        300, 2, 65_535, 61, 255, 6, 4, -25,
+    )  # fmt: skip
+
+
+@given(
+    occurred_at=st.integers(0, 2**53),
+    hash=st.integers(0, 2**64 - 1),
+    sequence=st.integers(0, record.MAX_SEQUENCE),
+    agent=st.integers(0, 2**16 - 1),
+    interaction=st.integers(0, 2**32 - 1),
+    value=st.one_of(st.none(), st.floats(-(2.0**39), 2.0**39, width=32)),
+    type=st.integers(1, 65_535),
+    intent=st.integers(0, 65_535),
+    action=st.integers(0, 65_535),
+    duration=st.one_of(st.none(), st.integers(0, record.MAX_DURATION)),
+    channel=st.integers(0, 255),
+    direction=st.integers(0, 3),
+    continuation=st.booleans(),
+    outcome=st.integers(0, 255),
+    sentiment=st.one_of(st.none(), st.integers(-100, 100)),
+)
+def test_what_is_packed_is_read_back(
+    occurred_at: int, hash: int, sequence: int, agent: int, interaction: int, value: float | None,
+    type: int, intent: int, action: int, duration: int | None, channel: int, direction: int,
+    continuation: bool, outcome: int, sentiment: int | None,
+) -> None:  # fmt: skip
+    packed = record.pack(
+        occurred_at=occurred_at, hash=hash, sequence=sequence, agent=agent,
+        interaction=interaction, value=value, type=type, intent=intent, action=action,
+        duration=duration, channel=channel, direction=direction, continuation=continuation,
+        outcome=outcome, sentiment=None if sentiment is None else sentiment / 100,
+    )  # fmt: skip
+    assert len(packed) == 40
+    _, records = record.decode(record.encode(NEVER, np.frombuffer(packed, RECORD)))
+    one = records[0]
+    assert (one["occurred_at"], one["hash"], one["sequence"]) == (occurred_at, hash, sequence)
+    assert (one["agent"], one["interaction"], one["type"]) == (agent, interaction, type)
+    assert (one["intent"], one["action"], one["channel"]) == (intent, action, channel)
+    assert one["outcome"] == outcome
+    assert one["flags"] & record.DIRECTION == direction
+    assert bool(one["flags"] & record.CONTINUATION) is continuation
+    assert math.isnan(one["value"]) if value is None else one["value"] == value
+    assert one["duration"] == (record.NO_DURATION if duration is None else duration)
+    assert one["sentiment"] == (record.NO_SENTIMENT if sentiment is None else sentiment)
+
+
+def test_absent_is_not_zero() -> None:
+    absent = record.pack(occurred_at=1, hash=1, type=1)
+    zero = record.pack(occurred_at=1, hash=1, type=1, value=0.0, duration=0, sentiment=0.0)
+    one, other = np.frombuffer(absent + zero, RECORD)
+    assert math.isnan(one["value"])
+    assert other["value"] == 0
+    assert (one["duration"], other["duration"]) == (65_535, 0)
+    assert (one["sentiment"], other["sentiment"]) == (-128, 0)
+
+
+@given(events(6), st.integers(0, 2**53), st.integers(0, 2**53))
+def test_a_stored_timeline_is_read_back_with_its_log_id(
+    happened: list[Event], ms: int, sequence: int
+) -> None:
+    records = chained(happened)
+    stored = record.encode(LogId(ms, sequence), records)
+    assert len(stored) == HEADER.itemsize + 40 * len(records)
+    assert stored[:24] == MAGIC + struct.pack("<QQ", ms, sequence)
+    last, again = record.decode(stored)
+    assert last == LogId(ms, sequence)
+    assert again.tobytes() == records.tobytes()
+    assert not again.flags.writeable
+
+
+@pytest.mark.parametrize("nothing", [None, b""])
+def test_nothing_stored_is_an_empty_timeline_before_all(nothing: bytes | None) -> None:
+    assert record.decode(nothing) == (NEVER, EMPTY)
+    assert not EMPTY.flags.writeable
+
+
+@given(
+    st.one_of(
+        st.binary(min_size=1),
+        st.binary().map(lambda rest: MAGIC + rest),
+        st.integers(0, 200).map(lambda n: MAGIC + bytes(n)),
+    )
+)
+def test_bytes_that_are_no_timeline_are_refused_and_others_are_read(stored: bytes) -> None:
+    fits = stored[:8] == MAGIC and len(stored) >= 24 and (len(stored) - 24) % 40 == 0
+    if fits:
+        _, records = record.decode(stored)
+        assert len(records) == (len(stored) - 24) // 40
+    else:
+        with pytest.raises(ValueError, match="are no timeline"):
+            record.decode(stored)
+
+
+def test_two_sources_may_both_have_an_event_one() -> None:
+    assert record.event_hash("ivr", "1") != record.event_hash("chat", "1")
+    assert record.event_hash("ivr1", "1") != record.event_hash("ivr", "11"), "and no glueing"
+    assert record.event_hash("a", ":b") != record.event_hash("a:", "b")
+
+
+@given(st.text(max_size=20), st.text(max_size=20), st.text(max_size=20), st.text(max_size=20))
+def test_different_identities_have_different_hashes(a: str, b: str, c: str, d: str) -> None:
+    assert (record.event_hash(a, b) == record.event_hash(c, d)) == ((a, b) == (c, d))
+
+
+def test_hashes_are_blake2b_and_the_same_for_ever() -> None:
+    written = hashlib.blake2b(b"3:ivr1", digest_size=8).digest()
+    assert record.event_hash("ivr", "1") == int.from_bytes(written, "little")
+    assert record.interaction_hash("call-1") == int.from_bytes(
+        hashlib.blake2b(b"call-1", digest_size=4).digest(), "little"
+    )
+
+
+@given(st.text(min_size=1))
+def test_only_the_empty_name_hashes_to_nobody(name: str) -> None:
+    assert 0 < record.interaction_hash(name) < 2**32
+    assert 0 < record.agent_hash(name) < 2**16
+    assert record.interaction_hash("") == record.agent_hash("") == 0
+
+
+@given(st.integers(0, 2**60), st.integers(0, 2**60))
+def test_log_ids_are_written_as_the_store_writes_them(ms: int, sequence: int) -> None:
+    assert LogId.parse(f"{ms}-{sequence}") == (ms, sequence)
+    assert str(LogId(ms, sequence)) == f"{ms}-{sequence}"
+
+
+@pytest.mark.parametrize("written", ["", "1", "1-", "-1", "a-b", "1-2-3"])
+def test_what_is_no_log_id_is_refused(written: str) -> None:
+    with pytest.raises(ValueError, match="invalid literal"):
+        LogId.parse(written)
+
+
+def test_log_ids_sort_in_the_order_of_the_log() -> None:
+    assert NEVER < LogId(1, 0) < LogId(1, 1) < LogId(1, 10) < LogId(2, 0)
