@@ -43,7 +43,7 @@ class _Feature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
     name: str
 
 
-class _Events(_Feature, frozen=True, kw_only=True):
+class OverEvents(_Feature, frozen=True, kw_only=True):
     """A feature over the events of the timeline that match a filter, inside a window.
 
     ``per_action`` computes it for each candidate over the events about that very action.
@@ -63,23 +63,23 @@ class _Events(_Feature, frozen=True, kw_only=True):
         return None if self.window is None else duration.milliseconds(self.window)
 
 
-class Count(_Events, frozen=True, kw_only=True, tag="count"):
+class Count(OverEvents, frozen=True, kw_only=True, tag="count"):
     """How many events."""
 
 
-class Sum(_Events, frozen=True, kw_only=True, tag="sum"):
+class Sum(OverEvents, frozen=True, kw_only=True, tag="sum"):
     """Sum of a field over the events that have it."""
 
     field: MeasuredField
 
 
-class Mean(_Events, frozen=True, kw_only=True, tag="mean"):
+class Mean(OverEvents, frozen=True, kw_only=True, tag="mean"):
     """Mean of a field over the events that have it; NaN where none has."""
 
     field: MeasuredField
 
 
-class Decayed(_Events, frozen=True, kw_only=True, tag="decayed"):
+class Decayed(OverEvents, frozen=True, kw_only=True, tag="decayed"):
     """Sum of a field (or of ones), each event halved in weight every ``half_life``."""
 
     half_life: str
@@ -90,46 +90,46 @@ class Decayed(_Events, frozen=True, kw_only=True, tag="decayed"):
         duration.milliseconds(self.half_life)
 
 
-class SinceLast(_Events, frozen=True, kw_only=True, tag="since_last"):
+class SinceLast(OverEvents, frozen=True, kw_only=True, tag="since_last"):
     """Seconds since the newest event; NaN where there is none."""
 
 
-class SinceFirst(_Events, frozen=True, kw_only=True, tag="since_first"):
+class SinceFirst(OverEvents, frozen=True, kw_only=True, tag="since_first"):
     """Seconds since the oldest event; NaN where there is none."""
 
 
-class Last(_Events, frozen=True, kw_only=True, tag="last"):
+class Last(OverEvents, frozen=True, kw_only=True, tag="last"):
     """A field of the newest event, or of the one ``back`` events before it; NaN where none is."""
 
     field: CodedField | MeasuredField
     back: int = 0
 
 
-class Gap(_Events, frozen=True, kw_only=True, tag="gap"):
+class Gap(OverEvents, frozen=True, kw_only=True, tag="gap"):
     """Seconds between the event ``back`` events before the newest and the one before that."""
 
     back: int = 0
 
 
-class Distinct(_Events, frozen=True, kw_only=True, tag="distinct"):
+class Distinct(OverEvents, frozen=True, kw_only=True, tag="distinct"):
     """How many different values of a field, absence aside."""
 
     field: CodedField
 
 
-class Trend(_Events, frozen=True, kw_only=True, tag="trend"):
+class Trend(OverEvents, frozen=True, kw_only=True, tag="trend"):
     """Events in the newer half of the window less those in its older half."""
 
     window: str
 
 
-class Run(_Events, frozen=True, kw_only=True, tag="run"):
+class Run(OverEvents, frozen=True, kw_only=True, tag="run"):
     """How many of the newest events in a row share the newest one's value of a field."""
 
     field: CodedField
 
 
-class Sequence(_Events, frozen=True, kw_only=True, tag="sequence"):
+class Sequence(OverEvents, frozen=True, kw_only=True, tag="sequence"):
     """How many times the steps happened one after the other, other events between them or not.
 
     Counted backwards from now, greedily and without overlap. ``where`` is not used.
@@ -277,4 +277,4 @@ def scope(feature: Feature) -> Literal["customer", "action", "pair"]:
     """What a feature is about: the customer, the action, or the two together."""
     if isinstance(feature, Action):
         return "action"
-    return "pair" if isinstance(feature, _Events) and feature.per_action else "customer"
+    return "pair" if isinstance(feature, OverEvents) and feature.per_action else "customer"

@@ -9,6 +9,7 @@ SECOND: Final = 1_000
 MINUTE: Final = 60 * SECOND
 HOUR: Final = 60 * MINUTE
 DAY: Final = 24 * HOUR
+LONGEST: Final = 36_500 * DAY
 
 _UNITS: Final = {"ms": 1, "s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY, "w": 7 * DAY}
 _WRITTEN: Final = re.compile(r"(\d+)(ms|s|m|h|d|w)")
@@ -18,7 +19,8 @@ def milliseconds(written: str) -> int:
     """Turn ``"7d"`` into milliseconds.
 
     Raises:
-        ValueError: It is not a positive whole number followed by ms, s, m, h, d or w.
+        ValueError: It is not a positive whole number followed by ms, s, m, h, d or w, or is over
+            a hundred years.
     """
     match = _WRITTEN.fullmatch(written)
     if match is None or int(match[1]) == 0:
@@ -26,7 +28,10 @@ def milliseconds(written: str) -> int:
             f"{written!r} is no duration; write a positive whole number and a unit "
             f"({', '.join(_UNITS)}), such as '7d'"
         )
-    return int(match[1]) * _UNITS[match[2]]
+    ms = int(match[1]) * _UNITS[match[2]]
+    if ms > LONGEST:
+        raise ValueError(f"{written!r} is over a hundred years; write at most '36500d'")
+    return ms
 
 
 def spoken(ms: float) -> str:

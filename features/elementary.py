@@ -30,7 +30,7 @@ def exp(x: float) -> float:
     Cody and Waite's reduction to |r| <= ln(2)/2, then the Taylor polynomial of degree 13, whose
     remainder there is under 5e-18.
     """
-    if x != x:
+    if np.isnan(x):
         return x
     if x < _SMALLEST:
         return 0.0

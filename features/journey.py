@@ -83,9 +83,9 @@ class Journey(NamedTuple):
     newest_failure: int  # index of the newest failed self-service; -1: none
     repeat_first: int  # index of the oldest contact for the repeated intent; -1: none
 
-    def __getitem__(self, fact: object) -> float:  # type: ignore[override]
-        """Value of a fact by its name."""
-        return float(self.values[FACTS.index(str(fact))])
+    def value(self, fact: str) -> float:
+        """Value of one of FACTS."""
+        return float(self.values[FACTS.index(fact)])
 
 
 class Lens(NamedTuple):
@@ -244,7 +244,7 @@ def _read(
                 out[UNANSWERED] += 1
 
         if age < w_hops and way == _INBOUND and record.channel != 0:
-            if hop_channel != 0 and record.channel != hop_channel:
+            if hop_channel not in (0, record.channel):
                 out[HOPS] += 1
             hop_channel = record.channel
 

@@ -8,7 +8,7 @@ stops it when its answer is known.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numba
 import numpy as np
@@ -49,7 +49,7 @@ class Program(NamedTuple):
     expire: Words  # [windows, W] the bits whose window that is
     op: Integers  # [bits]
     field: Integers  # [bits]
-    parameter: Floats  # [bits] half-life or half a window in ms, or `back`
+    parameter: Floats  # [bits] half-life or half a window in ms, `back`, or the largest code
     slot: Integers  # [bits] which feature the bit works for
     step: Integers  # [bits] of a sequence, counted from its end
     steps: Integers  # [features] length of a sequence
@@ -58,7 +58,7 @@ class Program(NamedTuple):
 
 
 @numba.njit(cache=True)
-def _measured(record: Records, field: int) -> float:
+def _measured(record: Any, field: int) -> float:
     if field == VALUE:
         return float(record.value)
     if field == DURATION:
@@ -69,7 +69,7 @@ def _measured(record: Records, field: int) -> float:
 
 
 @numba.njit(cache=True)
-def _coded(record: Records, field: int) -> int:
+def _coded(record: Any, field: int) -> int:
     if field == TYPE:
         return int(record.type)
     if field == CHANNEL:
@@ -147,14 +147,14 @@ def evaluate(
                 finished = False
                 if op == COUNT:
                     out[row, f] += 1.0
-                elif op == SUM or op == MEAN:
+                elif op in (SUM, MEAN):
                     x = _measured(record, field)
-                    if x == x:
+                    if not np.isnan(x):
                         out[row, f] += x
                         count[row, f] += 1.0
                 elif op == DECAYED:
                     x = _measured(record, field)
-                    if x == x:
+                    if not np.isnan(x):
                         out[row, f] += x * exp(-_LN2 * (age / program.parameter[b]))
                 elif op == SINCE_LAST:
                     out[row, f] = age / 1000.0
@@ -179,7 +179,7 @@ def evaluate(
                 elif op == DISTINCT:
                     code = _coded(record, field)
                     at = program.distinct[f]
-                    if code > 0 and code < seen.shape[2] * 64:
+                    if 0 < code <= program.parameter[b]:
                         bit = np.uint64(1) << np.uint64(code & 63)
                         if seen[row, at, code >> 6] & bit == 0:
                             seen[row, at, code >> 6] |= bit

@@ -89,7 +89,7 @@ class Plan:
         self._beside = [
             (slot, feature)
             for slot, feature in enumerate(self.customer_features)
-            if not isinstance(feature, declared._Events)
+            if not isinstance(feature, declared.OverEvents)
         ]
         for _, feature in self._beside:
             self._known(feature)
@@ -157,7 +157,7 @@ class Plan:
         """
         out = np.empty((1, len(self.customer_features)))
         kernels.evaluate(records, now, self._of_customer, _EVERY_EVENT, out)
-        vector = out[0]
+        vector: Floats = out[0]
         if not self._beside:
             return vector
         facts = facts or journey.read(records, now, self.lens)
@@ -165,7 +165,7 @@ class Plan:
         for slot, feature in self._beside:
             match feature:
                 case declared.Journey(fact=fact):
-                    vector[slot] = facts[fact]
+                    vector[slot] = facts.value(fact)
                 case declared.Profile():
                     vector[slot] = self._profile(feature, profile, now)
                 case declared.Context(field="channel"):
@@ -236,20 +236,20 @@ def compile(features: Sequence[declared.Feature], vocabulary: Vocabulary) -> Pro
 
     A feature's slot is its place in ``features``; the slots of other features are left alone.
     """
-    bits: list[tuple[int, declared._Events, Where, int]] = []
+    bits: list[tuple[int, declared.OverEvents, Where, int]] = []
     for slot, feature in enumerate(features):
         if isinstance(feature, declared.Sequence):
             steps = feature.steps
             bits += [(slot, feature, where, len(steps) - 1 - i) for i, where in enumerate(steps)]
-        elif isinstance(feature, declared._Events):
+        elif isinstance(feature, declared.OverEvents):
             bits.append((slot, feature, feature.where, 0))
     words = max(1, -(-len(bits) // 64))
     codes = filters.codes(vocabulary)
     tables = []
     for field in filters.FIELDS:
         table = np.zeros((max(codes[field].values(), default=0) + 2, words), np.uint64)
-        for b, (_, feature, where, _) in enumerate(bits):
-            chosen = filters.allowed(f"feature {feature.name!r}", where, field, vocabulary)
+        for b, (_, over, where, _) in enumerate(bits):
+            chosen = filters.allowed(f"feature {over.name!r}", where, field, vocabulary)
             rows = range(len(table)) if chosen is None else chosen
             for code in rows:
                 table[code, b // 64] |= np.uint64(1 << (b % 64))
@@ -258,27 +258,27 @@ def compile(features: Sequence[declared.Feature], vocabulary: Vocabulary) -> Pro
     expire = np.zeros((len(windows), words), np.uint64)
     distinct = np.full(len(features), -1, np.int64)
     steps_of = np.zeros(len(features), np.int64)
+    parameter = np.array([_parameter(f) for _, f, _, _ in bits], np.float64)
     widest = 1
-    for b, (slot, feature, _, _) in enumerate(bits):
-        if feature.window_ms is not None:
-            expire[windows.index(feature.window_ms), b // 64] |= np.uint64(1 << (b % 64))
-        if isinstance(feature, declared.Distinct):
+    for b, (slot, over, _, _) in enumerate(bits):
+        if over.window_ms is not None:
+            expire[windows.index(over.window_ms), b // 64] |= np.uint64(1 << (b % 64))
+        if isinstance(over, declared.Distinct):
             distinct[slot] = distinct.max() + 1
             largest = (
-                65_535
-                if feature.field == "agent"
-                else max(codes[feature.field].values(), default=0)
+                65_535 if over.field == "agent" else max(codes[over.field].values(), default=0)
             )
+            parameter[b] = largest  # codes that came later count for no feature, whatever the rest
             widest = max(widest, largest // 64 + 1)
-        if isinstance(feature, declared.Sequence):
-            steps_of[slot] = len(feature.steps)
+        if isinstance(over, declared.Sequence):
+            steps_of[slot] = len(over.steps)
     return Program(
         tables=(tables[0], tables[1], tables[2], tables[3], tables[4], tables[5]),
         windows=np.array(windows, np.int64),
         expire=expire if windows else np.zeros((0, words), np.uint64),
         op=np.array([_OPS[type(f)] for _, f, _, _ in bits], np.int64),
         field=np.array([_field(f) for _, f, _, _ in bits], np.int64),
-        parameter=np.array([_parameter(f) for _, f, _, _ in bits], np.float64),
+        parameter=parameter,
         slot=np.array([slot for slot, _, _, _ in bits], np.int64),
         step=np.array([step for _, _, _, step in bits], np.int64),
         steps=steps_of,
@@ -287,12 +287,12 @@ def compile(features: Sequence[declared.Feature], vocabulary: Vocabulary) -> Pro
     )
 
 
-def _field(feature: declared._Events) -> int:
+def _field(feature: declared.OverEvents) -> int:
     name = getattr(feature, "field", None)
     return kernels.ONE if name is None else _FIELDS[name]
 
 
-def _parameter(feature: declared._Events) -> float:
+def _parameter(feature: declared.OverEvents) -> float:
     match feature:
         case declared.Decayed(half_life=half_life):
             return float(milliseconds(half_life))

@@ -82,11 +82,21 @@ class Profile(msgspec.Struct, frozen=True):
     def changed(
         self, attributes: Mapping[str, Value | None], consents: list[Consent], now: int
     ) -> Profile:
-        """This profile with some attributes and consents written anew at ``now``."""
-        written = {name: Told(value, now) for name, value in attributes.items()}
-        replaced = {(one.purpose, one.channel) for one in consents}
-        kept = [one for one in self.consents if (one.purpose, one.channel) not in replaced]
-        return Profile(self.attributes | written, [*kept, *consents])
+        """This profile with some attributes and consents told at ``now``.
+
+        What was told later stays: an import of history does not undo the present.
+        """
+        written = {
+            name: Told(value, now)
+            for name, value in attributes.items()
+            if name not in self.attributes or self.attributes[name].updated_at <= now
+        }
+        said = {(one.purpose, one.channel): one for one in self.consents}
+        for one in consents:
+            before = said.get((one.purpose, one.channel))
+            if before is None or before.updated_at <= one.updated_at:
+                said[one.purpose, one.channel] = one
+        return Profile(self.attributes | written, list(said.values()))
 
 
 EMPTY: Final = Profile()

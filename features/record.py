@@ -94,7 +94,7 @@ def _short(name: str, size: int) -> int:
     return int.from_bytes(digest, "little") or 1
 
 
-def pack(
+def pack(  # noqa: PLR0913  a record has so many fields
     *,
     occurred_at: int,
     hash: int,
@@ -122,7 +122,13 @@ def pack(
         agent: From :func:`agent_hash`.
         interaction: From :func:`interaction_hash`.
         value: In the business's currency; rounded to 24 bits of precision.
+        intent: Code; 0 absent.
+        action: Code; 0 absent.
         duration: Seconds, 0 to 64,800; cut to whole seconds.
+        channel: Code; 0 absent.
+        direction: A :class:`features.vocabulary.Direction`.
+        continuation: Whether it continues another contact.
+        outcome: A :class:`features.vocabulary.Outcome`.
         sentiment: -1 to 1; rounded to hundredths.
     """
     one = np.zeros(1, RECORD)

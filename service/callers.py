@@ -51,8 +51,9 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 EVERYBODY: Final = Caller("local", SCOPES)
+NOBODY: Final = Caller("nobody", frozenset())
 
-current: ContextVar[Caller] = ContextVar("caller", default=Caller("nobody", frozenset()))
+current: ContextVar[Caller] = ContextVar("caller", default=NOBODY)
 """The caller of the request that is being answered."""
 
 

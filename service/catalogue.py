@@ -101,6 +101,11 @@ class Limit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Length of the window in milliseconds."""
         return duration.milliseconds(self.within)
 
+    @property
+    def target(self) -> Target:
+        """Which actions it is about."""
+        return Target(self.action, self.group, self.issue)
+
 
 class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which actions something is about: all fields that are given must match."""
@@ -290,11 +295,12 @@ def _problems(business: Business, folder: Path, action_files: list[str]) -> Iter
             yield from _unfit(at, business, name, placement, default)
     at = str(folder / "policies.yaml")
     policies = business.policies
-    targets = [(f"{at}: limits.{limit.name}", limit) for limit in policies.limits]
-    others = (*policies.context_weights, *policies.levers)
-    for where, target in [*targets, *((f"{at}: {one.name}", one.target) for one in others)]:
-        yield from unknown(f"{where}.action", [target.action], business.by_name)
-        yield from unknown(f"{where}.group", [target.group], vocabulary.groups)
+    targets = [(limit.name, limit.target) for limit in policies.limits]
+    targets += [(weight.name, weight.target) for weight in policies.context_weights]
+    targets += [(lever.name, lever.target) for lever in policies.levers]
+    for name, target in targets:
+        yield from unknown(f"{at}: {name}.action", [target.action], business.by_name)
+        yield from unknown(f"{at}: {name}.group", [target.group], vocabulary.groups)
     for limit in policies.limits:
         yield from unknown(f"{at}: {limit.name}.channel", [limit.channel], vocabulary.channels)
     for weight in policies.context_weights:
@@ -338,7 +344,7 @@ def treatment(action: Action, placement: str, channel: str, locale: str = "") ->
 
 def covered(limit: Limit, action: Action) -> bool:
     """Whether a limit is about an action."""
-    return Target(limit.action, limit.group, limit.issue).covers(action)
+    return limit.target.covers(action)
 
 
 FACTS: tuple[str, ...] = (

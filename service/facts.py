@@ -76,7 +76,7 @@ def tell(
 def _failed_self_service(
     records: Records, found: Journey, now: int, vocabulary: Vocabulary
 ) -> Fact | None:
-    times = int(found["failed_self_service"])
+    times = int(found.value("failed_self_service"))
     if not times:
         return None
     names = vocabulary.names["channels"]
@@ -90,7 +90,8 @@ def _failed_self_service(
     newest = int(records[found.newest_failure]["occurred_at"])
     channels = tuple(reversed(seen))
     tries = "a try" if times == 1 else f"{times} tries"
-    text = f"{tries} at self-service on {_listed(channels)} failed, the last {spoken(now - newest)} ago"
+    ago = spoken(now - newest)
+    text = f"{tries} at self-service on {_listed(channels)} failed, the last {ago} ago"
     return Fact("failed_self_service", _sentence(text), times, newest, channels=channels)
 
 
@@ -105,7 +106,10 @@ def _repeat(
             about = vocabulary.intents[name].title
             text = f"This looks like contact {count} about {about!r}"
             return Fact("repeat_contact", text, count, intent=name)
-    count, name = int(found["repeat_contacts"]), names.get(int(found["repeat_intent"]), "")
+    count, name = (
+        int(found.value("repeat_contacts")),
+        names.get(int(found.value("repeat_intent")), ""),
+    )
     if count < 2 or not name:
         return None
     about = vocabulary.intents[name].title
@@ -115,14 +119,14 @@ def _repeat(
 
 
 def _counted(found: Journey, kind: str, value: str, one: str, many: str) -> Fact | None:
-    count = int(found[value])
+    count = int(found.value(value))
     if not count:
         return None
     return Fact(kind, one if count == 1 else many.format(count), count)
 
 
 def _mood(found: Journey) -> Fact | None:
-    trend = found["sentiment_trend"]
+    trend = found.value("sentiment_trend")
     if not abs(trend) >= 0.2:
         return None
     way = "improving" if trend > 0 else "getting worse"
@@ -130,7 +134,7 @@ def _mood(found: Journey) -> Fact | None:
 
 
 def _relationship(found: Journey) -> Fact | None:
-    kind = Relationship(int(found["relationship"]))
+    kind = Relationship(int(found.value("relationship")))
     words = {
         Relationship.friend: "They like us",
         Relationship.enemy: "They are unhappy with us",
@@ -140,7 +144,7 @@ def _relationship(found: Journey) -> Fact | None:
 
 
 def _stage(found: Journey) -> Fact | None:
-    stage = Stage(int(found["lifetime_stage"]))
+    stage = Stage(int(found.value("lifetime_stage")))
     words = {
         Stage.prospect: "They have not bought anything yet",
         Stage.new: "They are new here",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
 import structlog
@@ -18,10 +18,11 @@ from service.errors import InvalidRequest, RapportError
 
 _OPEN = ("/grpc.health.", "/grpc.reflection.")
 
-Details = tuple[tuple[str, bytes], ...]
+Details = tuple[tuple[str, str | bytes], ...]
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 
-class Edge(grpc.aio.ServerInterceptor):  # type: ignore[misc]
+class Edge(grpc.aio.ServerInterceptor):
     """Identifies callers, translates our errors, and writes the canonical line."""
 
     def __init__(self, known: Callers) -> None:
@@ -30,18 +31,19 @@ class Edge(grpc.aio.ServerInterceptor):  # type: ignore[misc]
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler:
+    ) -> Handler | None:
         """Wrap the handler of one of our own methods; health and reflection pass."""
         handler = await continuation(handler_call_details)
         method = handler_call_details.method
-        if handler is None or method.startswith(_OPEN) or handler.unary_unary is None:
+        behaviour: Any = None if handler is None else handler.unary_unary
+        if handler is None or behaviour is None or method.startswith(_OPEN):
             return handler
         metadata = dict(handler_call_details.invocation_metadata or ())
 
         async def answer(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-            return await self._answer(method, metadata, handler.unary_unary, request, context)
+            return await self._answer(method, metadata, behaviour, request, context)
 
         return grpc.unary_unary_rpc_method_handler(
             answer,
@@ -69,7 +71,7 @@ class Edge(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         except RapportError as error:
             code = error.status
             noted["error"] = type(error).__name__
-            trailing = (("x-request-id", request_id), *_details(error))
+            trailing: Details = (("x-request-id", request_id), *_details(error))
             await context.abort(code, str(error), trailing)
         except Exception as error:
             if isinstance(error, grpc.aio.AbortError):

@@ -17,6 +17,7 @@ from features.vocabulary import Outcome
 from rapport.v1 import decision_pb2 as pb
 from service.catalogue import (
     ASSURANCE,
+    ISSUES,
     Action,
     Business,
     Limit,
@@ -192,8 +193,6 @@ def counted_outcomes(business: Business) -> frozenset[int]:
 
 def described(business: Business) -> list[Mapping[str, float]]:
     """What the catalogue says of each action, as numbers for the acceptance model."""
-    from service.catalogue import ISSUES
-
     vocabulary = business.vocabulary
     return [
         {

@@ -71,7 +71,7 @@ def read(
 
 
 def _placements(checks: Checks, request: pb.DecideRequest, business: Business) -> list[str]:
-    known = {name: 1 for name in business.placements}
+    known = dict.fromkeys(business.placements, 1)
     asked = list(request.placements)
     if len(asked) > _MAX_PLACEMENTS:
         checks.wrong("placements", f"has {len(asked)} entries; send at most {_MAX_PLACEMENTS}")

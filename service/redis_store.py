@@ -21,7 +21,7 @@ from features.timeline import LIMIT
 from rapport.v1 import log_pb2
 from service import keys
 from service.coalesce import Coalescer
-from service.errors import ConfigurationError, StoreUnavailable
+from service.errors import ConfigurationError, Precondition, StoreUnavailable
 from service.store import BATCH, ERASED, UNAVAILABLE, Snapshot, Status, Write
 
 _PIPELINE: Final = 64  # script calls in one round trip
@@ -51,7 +51,8 @@ class RedisStore:
         limit: int = LIMIT,
         timeout: float = 2.0,
     ) -> None:
-        self._redis: Redis = Redis.from_url(
+        # The client types every reply as the union of all replies; ours are in the signatures.
+        self._redis: Any = Redis.from_url(
             url,
             socket_timeout=timeout,
             socket_connect_timeout=timeout,
@@ -203,7 +204,7 @@ class RedisStore:
             return reply
 
     async def write_profile(
-        self, customer_id: str, expected: LogId, profile: bytes, entry: bytes
+        self, customer_id: str, expected: LogId, profile: bytes, entry: bytes, moment: int
     ) -> LogId | None:
         """Replace a profile that was read at ``expected``."""
         written = await self._call_one(
@@ -211,14 +212,20 @@ class RedisStore:
             [
                 keys.profile(self.tenant, customer_id),
                 keys.log_of(self.tenant, customer_id),
+                keys.tombstone(self.tenant, customer_id),
             ],
             [
                 b"" if expected == NEVER else encode(expected, NO_RECORDS),
                 profile,
                 entry,
                 self._ttl,
+                moment,
             ],
         )
+        if written == b"erased":
+            raise Precondition(
+                "the customer was forgotten after the moment of this change; nothing was written"
+            )
         return LogId.parse(written.decode()) if written else None
 
     async def link(self, namespace: str, value: str, customer_id: str, entry: bytes) -> str:

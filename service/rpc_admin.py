@@ -39,7 +39,7 @@ class Admin(admin_pb2_grpc.AdminServiceServicer):
         self._retention = retention
         self._started_at = started_at
 
-    async def ListModels(  # noqa: N802
+    async def ListModels(
         self, request: pb.ListModelsRequest, context: Context
     ) -> pb.ListModelsResponse:
         """See the API."""
@@ -49,7 +49,7 @@ class Admin(admin_pb2_grpc.AdminServiceServicer):
             bundles=[_bundle(one, checksum, pointer) for one, checksum in manifests]
         )
 
-    async def ActivateModel(  # noqa: N802
+    async def ActivateModel(
         self, request: pb.ActivateModelRequest, context: Context
     ) -> pb.ActivateModelResponse:
         """See the API."""
@@ -64,7 +64,7 @@ class Admin(admin_pb2_grpc.AdminServiceServicer):
         pointer, _ = await self._registry.listed()
         return pb.ActivateModelResponse(active=_bundle(models.manifest, models.checksum, pointer))
 
-    async def GetStatus(  # noqa: N802
+    async def GetStatus(
         self, request: pb.GetStatusRequest, context: Context
     ) -> pb.GetStatusResponse:
         """See the API."""

@@ -49,7 +49,7 @@ class Customers(customer_pb2_grpc.CustomerServiceServicer):
         logs.note(customer=logs.masked(customer))
         return customer
 
-    async def GetTimeline(  # noqa: N802
+    async def GetTimeline(
         self, request: pb.GetTimelineRequest, context: Context
     ) -> pb.GetTimelineResponse:
         """See the API."""
@@ -112,7 +112,7 @@ class Customers(customer_pb2_grpc.CustomerServiceServicer):
             event.sentiment = int(record["sentiment"]) / 100
         return event
 
-    async def GetProfile(  # noqa: N802
+    async def GetProfile(
         self, request: pb.GetProfileRequest, context: Context
     ) -> pb.GetProfileResponse:
         """See the API."""
@@ -141,7 +141,7 @@ class Customers(customer_pb2_grpc.CustomerServiceServicer):
             )
         return built
 
-    async def UpdateProfile(  # noqa: N802
+    async def UpdateProfile(
         self, request: pb.UpdateProfileRequest, context: Context
     ) -> pb.UpdateProfileResponse:
         """See the API."""
@@ -171,7 +171,9 @@ class Customers(customer_pb2_grpc.CustomerServiceServicer):
                     f"{request.expected_version[:64]}; read it and try again"
                 )
             changed = profile.changed(attributes, consents, now)
-            written = await self._store.write_profile(customer, id, profiles.encode(changed), entry)
+            written = await self._store.write_profile(
+                customer, id, profiles.encode(changed), entry, now
+            )
             if written is not None:
                 return pb.UpdateProfileResponse(profile=self._profile(customer, written, changed))
         raise Conflict(f"the profile changed {_TRIES} times meanwhile; try again")
@@ -211,13 +213,13 @@ class Customers(customer_pb2_grpc.CustomerServiceServicer):
                 "consents", f"has {len(request.consents)} entries; at most {_MAX_CONSENTS}"
             )
             return []
-        purposes = {name: 1 for name in vocabulary.purposes}
+        purposes = dict.fromkeys(vocabulary.purposes, 1)
         for i, one in enumerate(request.consents):
             checks.code(f"consents[{i}].purpose", one.purpose, purposes, required=True)
             checks.code(f"consents[{i}].channel", one.channel, vocabulary.channels)
         return [Consent(one.purpose, one.channel, one.granted, now) for one in request.consents]
 
-    async def LinkIdentity(  # noqa: N802
+    async def LinkIdentity(
         self, request: pb.LinkIdentityRequest, context: Context
     ) -> pb.LinkIdentityResponse:
         """See the API."""
@@ -243,7 +245,7 @@ class Customers(customer_pb2_grpc.CustomerServiceServicer):
             status = pb.LinkIdentityResponse.STATUS_AMBIGUOUS
         return pb.LinkIdentityResponse(status=status, customer_id=found)
 
-    async def ForgetCustomer(  # noqa: N802
+    async def ForgetCustomer(
         self, request: pb.ForgetCustomerRequest, context: Context
     ) -> pb.ForgetCustomerResponse:
         """See the API."""

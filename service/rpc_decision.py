@@ -60,9 +60,7 @@ class Decisions(decision_pb2_grpc.DecisionServiceServicer):
         self._counted = counted_outcomes(business)
         self._worker = secrets.token_hex(2)
 
-    async def Decide(  # noqa: N802
-        self, request: pb.DecideRequest, context: Context
-    ) -> pb.DecideResponse:
+    async def Decide(self, request: pb.DecideRequest, context: Context) -> pb.DecideResponse:
         """See the API."""
         caller = callers.current.get()
         caller.need("decide")
@@ -117,7 +115,7 @@ class Decisions(decision_pb2_grpc.DecisionServiceServicer):
         """Partition, time, worker and chance: an outcome finds its slot by the id alone."""
         return f"{partition(customer_id):02x}{now:011x}{self._worker}{secrets.token_hex(4)}"
 
-    async def RecordEvents(  # noqa: N802
+    async def RecordEvents(
         self, request: pb.RecordEventsRequest, context: Context
     ) -> pb.RecordEventsResponse:
         """See the API."""
@@ -151,11 +149,10 @@ class Decisions(decision_pb2_grpc.DecisionServiceServicer):
         found = await self._store.resolve(names) if names else []
         customers: dict[tuple[str, str], str] = {}
         for name, customer in zip(names, found, strict=True):
-            if customer is None:
-                newcomer = identity.newcomer(*name)
-                entry = intake.linked(name, newcomer, callers.current.get())
-                customer = await self._store.link(*name, newcomer, entry)
-            customers[name] = customer
+            newcomer = identity.newcomer(*name)
+            customers[name] = customer or await self._store.link(
+                *name, newcomer, intake.linked(name, newcomer, callers.current.get())
+            )
         writes: list[tuple[str, Write]] = []
         for one in taken:
             if one.who.customer_id is not None:
@@ -166,7 +163,7 @@ class Decisions(decision_pb2_grpc.DecisionServiceServicer):
                 writes.append((customer, one.write._replace(entry=named)))
         return await self._store.record(writes)
 
-    async def RecordOutcome(  # noqa: N802
+    async def RecordOutcome(
         self, request: pb.RecordOutcomeRequest, context: Context
     ) -> pb.RecordOutcomeResponse:
         """See the API."""
@@ -243,9 +240,7 @@ class Decisions(decision_pb2_grpc.DecisionServiceServicer):
             lambda: written,
         )
 
-    async def Explain(  # noqa: N802
-        self, request: pb.ExplainRequest, context: Context
-    ) -> pb.ExplainResponse:
+    async def Explain(self, request: pb.ExplainRequest, context: Context) -> pb.ExplainResponse:
         """See the API."""
         callers.current.get().need("decide")
         checks = Checks()

@@ -60,9 +60,13 @@ class Store(Protocol):
         ...
 
     async def write_profile(
-        self, customer_id: str, expected: LogId, profile: bytes, entry: bytes
+        self, customer_id: str, expected: LogId, profile: bytes, entry: bytes, moment: int
     ) -> LogId | None:
-        """Replace a profile that was read at ``expected``; None where it has changed since."""
+        """Replace a profile that was read at ``expected``; None where it has changed since.
+
+        Raises:
+            Precondition: The customer was forgotten after ``moment``, the date of the change.
+        """
         ...
 
     async def resolve(self, names: Sequence[tuple[str, str]]) -> list[str | None]:

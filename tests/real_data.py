@@ -242,14 +242,10 @@ def _train(folder: Path, business: Business, bars: Bars) -> Any:
     parts = [_cases(name) for name in ("train", "val", "test")]
 
     def by_case(data: Dataset) -> Split:
-        of = [
-            np.flatnonzero([customer in part for customer in data.customers]) for part in parts
-        ]
+        of = [np.flatnonzero([customer in part for customer in data.customers]) for part in parts]
         return Split(of[0], of[1], of[2])
 
-    sealed = workflow.fit(
-        folder, business, workflow.targets(CONFIG), bars, intent_split=by_case
-    )
+    sealed = workflow.fit(folder, business, workflow.targets(CONFIG), bars, intent_split=by_case)
     publish.save(sealed, WORK / "bundles")
     return sealed
 
@@ -279,9 +275,7 @@ async def _quiet_vectors(
         now = int(history.records["occurred_at"][len(history.records) // 2])
         answer = await stub.Decide(_question(history.customer_id, now), timeout=10)
         context = Context(business.vocabulary.channels["phone"], 1)
-        ours = plan.customer(
-            as_of(history.records, now), history.profile(now), context, now
-        )
+        ours = plan.customer(as_of(history.records, now), history.profile(now), context, now)
         equal += np.array(answer.features.values).tobytes() == ours.tobytes()
         done += 1
         bars("compare vectors", done, _SAMPLE)

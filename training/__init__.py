@@ -1,1 +1,1 @@
-"""Offline: simulate, import, export, replay, label, train, publish. Never imported by the service."""
+"""Offline: simulate, import, export, replay, label, train, publish. No part of serving."""

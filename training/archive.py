@@ -80,11 +80,10 @@ def _copy(entries: Sequence[Entry], path: Path) -> None:
     half = path.with_suffix(".half")
     with _database().cursor() as db:
         db.register("entries", columns)
-        db.execute(
-            "COPY (SELECT ms, sequence, customer_id, kind, record::BLOB AS record, "
-            "entry::BLOB AS entry FROM entries ORDER BY ms, sequence) "
-            f"TO '{half}' (FORMAT parquet, COMPRESSION zstd)"
-        )
+        db.sql(
+            "SELECT ms, sequence, customer_id, kind, record::BLOB AS record, "
+            "entry::BLOB AS entry FROM entries ORDER BY ms, sequence"
+        ).write_parquet(str(half), compression="zstd")
     os.replace(half, path)
 
 
@@ -133,9 +132,7 @@ def erase(archive: Path, partition: int, customer_id: str) -> int:
     gone = 0
     for path in files(archive, partition):
         with _database().cursor() as db:
-            rows = db.execute(
-                f"SELECT ms, sequence, customer_id, kind, record, entry FROM '{path}'"
-            ).fetchall()
+            rows = db.read_parquet(str(path), hive_partitioning=False).fetchall()
         kept = [
             Entry(LogId(ms, sequence), who, kind, record, entry)
             for ms, sequence, who, kind, record, entry in rows

@@ -53,7 +53,7 @@ def intent(
     for history in histories:
         records = history.records
         found = label_of(records)
-        for i, label in zip(found.index.tolist(), found.label.tolist(), strict=True):
+        for i, label in zip(found.at.tolist(), found.label.tolist(), strict=True):
             now = int(records["occurred_at"][i])
             context = Context(int(records["channel"][i]), int(records["flags"][i]) & DIRECTION)
             view = records[max(0, i + 1 - LIMIT) : i + 1]
@@ -62,7 +62,7 @@ def intent(
             labelled.append(label)
             moments.append(now)
             newest.append(int(records["type"][i]))
-        customers += [history.customer_id] * len(found.index)
+        customers += [history.customer_id] * len(found.at)
         progress(1)
     return _dataset(rows, labelled, moments, customers, newest, len(columns))
 
@@ -85,7 +85,7 @@ def acceptance(
     for history in histories:
         records = history.records
         found = label_of(records)
-        for i, label in zip(found.index.tolist(), found.label.tolist(), strict=True):
+        for i, label in zip(found.at.tolist(), found.label.tolist(), strict=True):
             code = int(records["action"][i])
             if code not in row_of:
                 continue  # an action that left the catalogue

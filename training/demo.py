@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import grpc
 from google.protobuf.struct_pb2 import Value
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from rich.console import Console, Group
 from rich.panel import Panel
 from rich.table import Table
@@ -116,8 +117,6 @@ def wait_until_serving(address: str, server: subprocess.Popen[bytes], log: Path)
     Raises:
         StoreUnavailable: It ended or did not start in time; the message ends with its log.
     """
-    from grpc_health.v1 import health_pb2, health_pb2_grpc
-
     deadline = time.monotonic() + _START_SECONDS
     with grpc.insecure_channel(address) as channel:
         health = health_pb2_grpc.HealthStub(channel)
@@ -251,19 +250,19 @@ class _View:
                               ("value", "right"), ("context", "right"), ("lever", "right"),
                               ("priority", "right"), ("because", "left")):  # fmt: skip
             table.add_column(name, justify=justify, style="dim" if name == "lever" else "")  # type: ignore[arg-type]
-        for one in answer.slates[0].recommendations:
-            numbers = one.factors
+        said = answer.slates[0].recommendations
+        for best in said:
+            numbers = best.factors
             table.add_row(
-                f"{one.rank}.",
-                Text(one.title, style="green bold" if one.rank == 1 else "green"),
+                f"{best.rank}.",
+                Text(best.title, style="green bold" if best.rank == 1 else "green"),
                 f"{numbers.acceptance_probability:.0%}",
                 f"{numbers.value:.0f}",
                 f"x{numbers.context_weight:.2f}",
                 f"x{numbers.lever:.2f}",
                 f"{numbers.priority:.1f}",
-                one.reasons[0].text if one.reasons else "",
+                best.reasons[0].text if best.reasons else "",
             )
-        said = answer.slates[0].recommendations
         spoken_text = Text(f'   "{said[0].treatment.text}"' if said else "", style="italic")
         return Group(intents if answer.intents else Text(""), table, spoken_text, Text(""))
 

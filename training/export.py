@@ -29,7 +29,7 @@ class Exported(NamedTuple):
 
 
 async def export(
-    store: RedisStore, folder: Path, progress: Callable[[int, int], None] = lambda done, of: None
+    store: RedisStore, folder: Path, progress: Callable[[int, int], None] | None = None
 ) -> Exported:
     """Copy all that is new of every partition.
 
@@ -51,7 +51,8 @@ async def export(
             entries += len(page)
             files += 1
             await store.mark_exported(number, after)
-        progress(number + 1, PARTITIONS)
+        if progress is not None:
+            progress(number + 1, PARTITIONS)
     return Exported(entries, files, erased)
 
 

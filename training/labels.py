@@ -80,7 +80,7 @@ class Targets(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Labelled(NamedTuple):
     """Moments of one customer: index of the event, and the label."""
 
-    index: Integers
+    at: Integers
     label: Integers
 
 

@@ -1,4 +1,4 @@
-"""Is what training computes what the service computed? Compared bit for bit, on logged decisions."""
+"""Does training compute what the service computed? Logged decisions are compared bit for bit."""
 
 from __future__ import annotations
 

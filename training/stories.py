@@ -1,4 +1,4 @@
-"""The customers of the demo: what happened to them before, and what happens when we answer. Pure."""
+"""The customers of the demo: what happened to them, and what they say to our answer. Pure."""
 
 from __future__ import annotations
 

@@ -1,9 +1,13 @@
 -- Write a profile, unless it changed since it was read.
 --
 -- KEYS  profile, log, tombstone: one hash slot
--- ARGV  the stored header that the caller read ("" for none), the new profile, its log entry, TTL
--- Gives the id of the log entry, or "" where the header is another by now.
+-- ARGV  the stored header that the caller read ("" for none), the new profile, its log entry, TTL,
+--       moment in ms that the change is dated at
+-- Gives the id of the log entry, "" where the header is another by now, "erased" where the
+-- customer was forgotten after that moment.
 local HEADER, MAGIC = 24, 'rapport1'
+local erased = tonumber(redis.call('GET', KEYS[3]) or '-1')
+if tonumber(ARGV[5]) <= erased then return 'erased' end
 if redis.call('GETRANGE', KEYS[1], 0, HEADER - 1) ~= ARGV[1] then return '' end
 local id = redis.call('XADD', KEYS[2], '*', 'e', ARGV[3])
 local ms, sequence = string.match(id, '(%d+)-(%d+)')

@@ -69,7 +69,9 @@ def test_folding_on_from_a_timeline_is_folding_in_one_go(happened: list[Event], 
     assert (records.tobytes(), before + after) == slow(packed, limit)
 
 
-def test_two_thousand_events_shuffled_and_sent_three_times_give_the_same_bytes_and_vectors() -> None:
+def test_two_thousand_events_shuffled_and_sent_three_times_give_the_same_bytes_and_vectors() -> (
+    None
+):
     plan = Plan(
         Definitions(
             [

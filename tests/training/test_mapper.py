@@ -141,10 +141,11 @@ def test_rules_match_texts_lists_and_expressions_and_the_later_one_holds() -> No
 
 @given(st.lists(st.sampled_from(["sent", "call+START", "x", "y"]), max_size=30))
 def test_remembered_rows_are_read_as_if_each_were_the_first(kinds: list[str]) -> None:
-    one = mapper(rename={"type": {"x": "sent"}})
+    sections: dict[str, Any] = {"event": {"sequence": ""}, "rename": {"type": {"x": "sent"}}}
+    one = mapper(**sections)
     for kind in kinds:
-        first = mapper(rename={"type": {"x": "sent"}})(1, 1, ("ann", NOON, kind, ""))
-        assert one(1, 1, ("ann", NOON, kind, "")) == first
+        cells = ("ann", NOON, kind, "")
+        assert one(1, 1, cells) == mapper(**sections)(1, 1, cells)
 
 
 @pytest.mark.parametrize(
@@ -230,7 +231,7 @@ def test_the_profile_tells_what_is_new_and_only_that() -> None:
         profile={"income": "{income}", "vip": "{vip}", "region": "{region}"},
     )
 
-    def news(who: str, *cells: str) -> dict[str, float | bool | str]:
+    def news(who: str, *cells: str) -> dict[str, Any]:
         one = made(1, 1, (who, NOON, "sent", *cells))
         assert isinstance(one, Mapped), one
         if one.profile is None:

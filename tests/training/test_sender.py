@@ -136,6 +136,13 @@ async def test_a_run_again_changes_nothing() -> None:
         assert [one for one in server.log if "=" in one] == before
 
 
+async def test_of_two_values_at_the_same_time_the_later_row_holds() -> None:
+    async with running() as server:
+        for _ in range(2):
+            await send(server.target, earning((1.0, 10), (2.0, 10)))
+            assert server.profiles["ann"].attributes["income"].value.number_value == 2.0
+
+
 async def test_what_a_profile_was_told_later_stays() -> None:
     async with running() as server:
         server.told("ann", 9.0, 15)
@@ -144,12 +151,23 @@ async def test_what_a_profile_was_told_later_stays() -> None:
         assert [one for one in server.log if "=" in one] == ["ann=9@15", "ann=2@20"]
 
 
-async def test_what_others_tell_a_profile_meanwhile_is_read_before_it_is_told_again() -> None:
+@pytest.mark.parametrize(
+    ("others", "log"),
+    [
+        ((8.0, 5), ["ann=8@5", "ann=1@10", "ann=2@20"]),
+        ((9.0, 15), ["ann=9@15", "ann=2@20"]),
+        ((9.0, 50), ["ann=9@50"]),
+    ],
+)
+async def test_what_others_tell_a_profile_meanwhile_counts_as_any_telling(
+    others: tuple[float, int], log: list[str]
+) -> None:
     async with running() as server:
-        server.meanwhile = [(8.0, 5), (9.0, 50)]
+        server.meanwhile = [others]
+        server.told("ann", 7.0, 1)
         sent = await send(server.target, earning((1.0, 10), (2.0, 20)))
-        assert (sent.profiles, sent.refused) == (1, 0)
-        assert [one for one in server.log if "=" in one] == ["ann=8@5", "ann=1@10", "ann=9@50"]
+        assert (sent.profiles, sent.refused) == (len(log) - 1, 0)
+        assert [one for one in server.log if "=" in one] == ["ann=7@1", *log]
 
 
 @pytest.mark.parametrize(

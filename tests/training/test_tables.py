@@ -79,10 +79,12 @@ def test_gzip_encoding_and_delimiter_change_nothing(tmp_path: Path) -> None:
 
 
 def test_parquet_gives_the_needed_columns_as_texts(tmp_path: Path) -> None:
-    duckdb.sql(
+    table = duckdb.sql(
         "SELECT * FROM (VALUES ('ann', 1.5, TIMESTAMPTZ '2024-03-01 12:00:00.25+01', 1), "
         '(NULL, NULL, NULL, 2)) AS t(who, worth, "at", unused)'
-    ).write_parquet(str(tmp_path / "a.parquet"))
+    )
+    assert table is not None
+    table.write_parquet(str(tmp_path / "a.parquet"))
     header, rows = read(tmp_path / "a.parquet", "at", "who", "worth", "absent")
     assert header == ["who", "worth", "at"]
     moment = "2024-03-01T11:00:00.250000+00:00"
