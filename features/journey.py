@@ -244,7 +244,7 @@ def _read(
                 out[UNANSWERED] += 1
 
         if age < w_hops and way == _INBOUND and record.channel != 0:
-            if hop_channel not in (0, record.channel):
+            if hop_channel != 0 and hop_channel != record.channel:  # noqa: PLR1714  numba
                 out[HOPS] += 1
             hop_channel = record.channel
 

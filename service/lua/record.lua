@@ -6,100 +6,149 @@
 -- Gives {id of the last log entry or "", status of each event}; a status is a code of
 -- features.timeline.Status, or 5 for an event that occurred before the customer was forgotten.
 --
--- The layout is that of features/record.py; features/timeline.py is the reference.
+-- The layout is that of features/record.py; features/timeline.py is the reference. What is stored
+-- stays one string, and what this call adds a short sorted list; they are merged once, at the end:
+-- copying the string for every event took most of the time.
 local SIZE, HEADER, MAGIC = 40, 24, 'rapport1'
 local sub, find, unpack = string.sub, string.find, struct.unpack
 local limit, ttl, horizon = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
 
-local function body(key)
-  local stored = redis.call('GET', key)
-  return stored and sub(stored, HEADER + 1) or ''
+-- A set of records: those at first .. count - 1 of the stored string, and those added.
+local function open(key)
+  local stored = redis.call('GET', key) or string.rep('\0', HEADER)
+  return {
+    stored = stored, first = 0, count = (#stored - HEADER) / SIZE, added = {}, by_hash = {},
+  }
 end
 
--- Position of the record with this hash, or nil.
-local function place_of(records, hash)
-  local from = 1
+local function size(set) return set.count - set.first + #set.added end
+
+local function parse(record)
+  local t, low, high, sequence = unpack('<i8I4I4I2', record)
+  return {
+    t = t, sequence = sequence, high = high, low = low, record = record, hash = sub(record, 9, 16),
+  }
+end
+
+local function earlier(a, b)
+  if a.t ~= b.t then return a.t < b.t end
+  if a.sequence ~= b.sequence then return a.sequence < b.sequence end
+  if a.high ~= b.high then return a.high < b.high end
+  return a.low < b.low
+end
+
+local function earlier_than_stored(event, set, index)
+  local t, low, high, sequence = unpack('<i8I4I4I2', set.stored, HEADER + index * SIZE + 1)
+  if event.t ~= t then return event.t < t end
+  if event.sequence ~= sequence then return event.sequence < sequence end
+  if event.high ~= high then return event.high < high end
+  return event.low < low
+end
+
+-- The record with this hash, or nil.
+local function held(set, hash)
+  if set.by_hash[hash] then return set.by_hash[hash] end
+  local from = HEADER + set.first * SIZE + 9
   while true do
-    local at = find(records, hash, from, true)
+    local at = find(set.stored, hash, from, true)
     if not at then return nil end
-    if (at - 1) % SIZE == 8 then return at - 8 end
+    if (at - HEADER - 9) % SIZE == 0 then return sub(set.stored, at - 8, at + 31) end
     from = at + 1
   end
 end
 
--- Number of records that come before the given one, searched from the end: most events are new.
-local function rank(records, record)
-  local t, low, high, sequence = unpack('<i8I4I4I2', record)
-  local function before(index)
-    local t2, low2, high2, sequence2 = unpack('<i8I4I4I2', records, index * SIZE + 1)
-    if t ~= t2 then return t < t2 end
-    if sequence ~= sequence2 then return sequence < sequence2 end
-    if high ~= high2 then return high < high2 end
-    return low < low2
-  end
-  local count = #records / SIZE
-  if count == 0 or not before(count - 1) then return count end
-  local first, last = 0, count - 1
-  while first < last do
-    local middle = math.floor((first + last) / 2)
-    if before(middle) then last = middle else first = middle + 1 end
-  end
-  return first
+local function comes_first(set, event)
+  return (set.first == set.count or earlier_than_stored(event, set, set.first))
+    and (not set.added[1] or earlier(event, set.added[1]))
 end
 
-local function insert(records, at, record)
-  return sub(records, 1, at * SIZE) .. record .. sub(records, at * SIZE + 1)
+local function add(set, event)
+  local at = #set.added
+  while at > 0 and earlier(event, set.added[at]) do at = at - 1 end
+  table.insert(set.added, at + 1, event)
+  set.by_hash[event.hash] = event.record
 end
 
-local timeline, ledger = body(KEYS[1]), nil
+local function drop_first(set)
+  local event = set.added[1]
+  if set.first < set.count and not (event and earlier_than_stored(event, set, set.first)) then
+    set.first = set.first + 1
+  else
+    set.by_hash[event.hash] = nil
+    table.remove(set.added, 1)
+  end
+end
+
+local function oldest(set)
+  local stored = set.first < set.count and unpack('<i8', set.stored, HEADER + set.first * SIZE + 1)
+  local added = set.added[1] and set.added[1].t
+  return stored and added and math.min(stored, added) or stored or added
+end
+
+-- How many stored records come before the event; most events are new, so the end is tried first.
+local function rank(set, event, from)
+  local to = set.count
+  if from == to or not earlier_than_stored(event, set, to - 1) then return to end
+  to = to - 1
+  while from < to do
+    local middle = math.floor((from + to) / 2)
+    if earlier_than_stored(event, set, middle) then to = middle else from = middle + 1 end
+  end
+  return from
+end
+
+local function save(key, set, header)
+  local pieces, from = {header}, set.first
+  for _, event in ipairs(set.added) do
+    local to = rank(set, event, from)
+    if to > from then
+      pieces[#pieces + 1] = sub(set.stored, HEADER + from * SIZE + 1, HEADER + to * SIZE)
+    end
+    pieces[#pieces + 1] = event.record
+    from = to
+  end
+  pieces[#pieces + 1] = sub(set.stored, HEADER + from * SIZE + 1)
+  redis.call('SET', key, table.concat(pieces), 'PX', ttl)
+end
+
+local timeline, ledger = open(KEYS[1]), nil
 local erased = tonumber(redis.call('GET', KEYS[4]) or '-1')
-local statuses, last = {}, ''
-local timeline_changed, ledger_changed = false, false
+local statuses, last, counted_any = {}, '', false
 
 for i = 4, #ARGV, 3 do
-  local record, counted, entry = ARGV[i], ARGV[i + 1] == '1', ARGV[i + 2]
-  local hash = sub(record, 9, 16)
-  if counted and not ledger then ledger = body(KEYS[2]) end
-  local known = place_of(timeline, hash)
-  local same = known and sub(timeline, known, known + SIZE - 1) == record
-  if not known and counted then
-    known = place_of(ledger, hash)
-    same = known and sub(ledger, known, known + SIZE - 1) == record
-  end
+  local event, counted = parse(ARGV[i]), ARGV[i + 1] == '1'
+  if counted and not ledger then ledger = open(KEYS[2]) end
+  local known = held(timeline, event.hash) or (counted and held(ledger, event.hash))
   local status
-  if unpack('<i8', record) <= erased then
+  if event.t <= erased then
     status = 5
   elseif known then
-    status = same and 2 or 3
+    status = known == event.record and 2 or 3
   else
-    local at = rank(timeline, record)
-    if #timeline >= limit * SIZE and at == 0 then
+    if size(timeline) >= limit and comes_first(timeline, event) then
       status = 4
     else
-      timeline = insert(timeline, at, record)
-      if #timeline > limit * SIZE then timeline = sub(timeline, SIZE + 1) end
+      add(timeline, event)
+      while size(timeline) > limit do drop_first(timeline) end
       status = 1
     end
-    timeline_changed = true
     if counted then
-      ledger = insert(ledger, rank(ledger, record), record)
-      ledger_changed = true
+      add(ledger, event)
+      counted_any = true
     end
-    last = redis.call('XADD', KEYS[3], '*', 'e', entry)
+    last = redis.call('XADD', KEYS[3], '*', 'e', ARGV[i + 2])
   end
   statuses[#statuses + 1] = status
 end
 
-if timeline_changed then
+if last ~= '' then
   local ms, sequence = string.match(last, '(%d+)-(%d+)')
-  local header = MAGIC .. struct.pack('<I8I8', tonumber(ms), tonumber(sequence))
-  redis.call('SET', KEYS[1], header .. timeline, 'PX', ttl)
-  if ledger_changed then
-    local floor, old = tonumber(ms) - horizon, 0
-    while old * SIZE < #ledger and unpack('<i8', ledger, old * SIZE + 1) < floor do
-      old = old + 1
-    end
-    redis.call('SET', KEYS[2], header .. sub(ledger, old * SIZE + 1), 'PX', ttl)
+  ms = tonumber(ms)
+  local header = MAGIC .. struct.pack('<I8I8', ms, tonumber(sequence))
+  save(KEYS[1], timeline, header)
+  if counted_any then
+    while size(ledger) > 0 and oldest(ledger) < ms - horizon do drop_first(ledger) end
+    save(KEYS[2], ledger, header)
   end
 end
 return {last, statuses}
