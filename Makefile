@@ -1,15 +1,50 @@
-# Every target only calls a tool; CI calls the same ones. PYTHON names the interpreter to begin with.
+# Every target only calls a tool, and CI calls the same ones. PYTHON is the interpreter to begin with.
 PYTHON ?= python3
 BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: demo test check proto serve train bench real-data lock
 
-.venv/ready: requirements.lock pyproject.toml
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
-	touch $@
+demo: .venv/ready  ## simulate a bank, learn from it, serve, and let a few customers call in
+	$(BIN)/rapport demo
+
+test: .venv/ready  ## every test
+	$(BIN)/pytest -n 2 --dist loadfile
+
+check: .venv/ready  ## style, types, configuration, API, stubs
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/rapport config check config
+	$(BIN)/rapport config check config/examples/bpi2012
+	$(BIN)/buf lint
+	$(BIN)/python -m tests.stubs
 
 proto: .venv/ready  ## stubs from the .proto files
-	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=proto --grpc_python_out=proto \
-	  --mypy_out=proto --mypy_grpc_out=proto $$(cd proto && find rapport -name '*.proto' | sort)
+	$(BIN)/python -m tests.stubs --write
+
+train: .venv/ready  ## a simulated log, and a bundle of models learnt from it
+	$(BIN)/rapport simulate --fresh
+	$(BIN)/rapport train
+
+serve: .venv/ready  ## serve the sample business; 'make train' first for its models
+	$(BIN)/rapport serve --data build/store $(if $(wildcard build/bundles/*),--bundle build/bundles)
+
+bench: .venv/ready  ## what the parts cost, against floors in the same run
+	$(BIN)/python -m tests.bench
+
+real-data: .venv/ready  ## all of it on a real bank's log, with the numbers it must meet
+	$(BIN)/python -m tests.real_data
+
+lock: .venv/ready  ## exact versions of everything, newest that fit
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade \
+	  --no-header --no-annotate --no-emit-index-url --quiet --output-file requirements.lock
+
+.venv/ready: requirements.lock pyproject.toml
+	@echo "Setting up .venv: about a minute, once."
+	$(PYTHON) -m venv .venv
+	$(PIP) --requirement requirements.lock
+	$(PIP) --no-deps --no-build-isolation --editable .
+	@echo "Compiling the kernels."
+	$(BIN)/python -m service.warm
+	@touch $@

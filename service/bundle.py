@@ -154,13 +154,18 @@ def opened(files: Mapping[str, bytes]) -> Bundle:
 
 
 def read(folder: Path) -> Bundle:
-    """Read and check a bundle's folder.
+    """Read and check a bundle's folder, or the newest bundle in a folder of bundles.
 
     Raises:
         BundleRefused: It is not what its manifest says, or there is no such folder.
     """
     if not folder.is_dir():
         raise BundleRefused(f"{folder}: no such folder; 'rapport train' writes bundles")
+    if not (folder / MANIFEST).exists():
+        inside = sorted(path.parent for path in folder.glob(f"*/{MANIFEST}"))
+        if not inside:
+            raise BundleRefused(f"{folder} holds no bundle; 'rapport train' writes them")
+        folder = inside[-1]  # versions begin with the time they were built
     return opened({path.name: path.read_bytes() for path in folder.iterdir()})
 
 

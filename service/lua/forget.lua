@@ -5,5 +5,7 @@
 -- Gives {id of the log entry, bytes of the timeline that went}.
 local size = redis.call('STRLEN', KEYS[1])
 redis.call('DEL', KEYS[1], KEYS[2], KEYS[3])
-redis.call('SET', KEYS[5], ARGV[1])
+if tonumber(ARGV[1]) > tonumber(redis.call('GET', KEYS[5]) or '-1') then
+  redis.call('SET', KEYS[5], ARGV[1])  -- never back: a slower clock must not let events in again
+end
 return {redis.call('XADD', KEYS[4], '*', 'e', ARGV[2]), size}

@@ -38,8 +38,10 @@ local function earlier(a, b)
 end
 
 local function earlier_than_stored(event, set, index)
-  local t, low, high, sequence = unpack('<i8I4I4I2', set.stored, HEADER + index * SIZE + 1)
+  local at = HEADER + index * SIZE + 1
+  local t = unpack('<i8', set.stored, at)
   if event.t ~= t then return event.t < t end
+  local low, high, sequence = unpack('<I4I4I2', set.stored, at + 8)
   if event.sequence ~= sequence then return event.sequence < sequence end
   if event.high ~= high then return event.high < high end
   return event.low < low
@@ -63,9 +65,14 @@ local function comes_first(set, event)
 end
 
 local function add(set, event)
-  local at = #set.added
-  while at > 0 and earlier(event, set.added[at]) do at = at - 1 end
-  table.insert(set.added, at + 1, event)
+  local added = set.added
+  local low, high = 1, #added + 1
+  if high > 1 and not earlier(event, added[high - 1]) then low = high end
+  while low < high do
+    local middle = math.floor((low + high) / 2)
+    if earlier(event, added[middle]) then high = middle else low = middle + 1 end
+  end
+  table.insert(added, low, event)
   set.by_hash[event.hash] = event.record
 end
 
