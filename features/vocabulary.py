@@ -115,9 +115,12 @@ class Attribute(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Namespace(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A kind of identifier and how its case and spacing are evened out."""
+    """A kind of identifier and how its case and spacing are evened out.
 
-    normalise: Literal["exact", "lower", "digits"] = "exact"
+    ``phone`` keeps digits and reads ``00`` as ``+``; a number without its country stays as it is.
+    """
+
+    normalise: Literal["exact", "lower", "digits", "phone"] = "exact"
 
 
 class Vocabulary(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):

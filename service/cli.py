@@ -102,10 +102,8 @@ async def _serve(
         settings,
     )
     structlog.get_logger().info("store", url=url)
-    await server.start()
+    await server.start(None if bundle is None else bundles.read(bundle))
     try:
-        if bundle is not None:
-            await server.registry.adopt(bundles.read(bundle))
         await server.until_signal()
     finally:
         await server.stop()

@@ -25,8 +25,10 @@ def normalise(vocabulary: Vocabulary, namespace: str, value: str) -> str | Viola
         return Violation("namespace", f"{namespace!r} is not declared; use one of: {known}")
     if not value.strip() or len(value) > MAX_IDENTIFIER:
         return Violation("value", f"{len(value)} characters; send 1 to {MAX_IDENTIFIER}")
-    if declared.normalise == "digits":
+    if declared.normalise in ("digits", "phone"):
         digits = re.sub(r"\D", "", value)
+        if declared.normalise == "phone":
+            digits = digits.removeprefix("00")
         return digits or Violation("value", f"{value!r} holds no digit; send a number")
     stripped = " ".join(value.split())
     return stripped.casefold() if declared.normalise == "lower" else stripped

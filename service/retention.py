@@ -70,14 +70,19 @@ class Retention:
                 structlog.get_logger().warning("log not trimmed", error=str(error))
 
     async def sweep(self, now: int) -> int:
-        """Trim once; give the number of entries that were dropped before anybody exported them."""
+        """Trim once.
+
+        Returns:
+            The number of entries that were dropped by age before anybody exported them, or because
+            there were too many.
+        """
         exported = await self._log.exported()
         lost = 0
         for number in range(PARTITIONS):
             oldest = LogId(max(0, now - self._age), 0)
             done = exported.get(number, NEVER)
+            await self._log.trim(number, min(oldest, LogId(done.ms, done.sequence + 1)))
             if self._exporting:
-                await self._log.trim(number, min(oldest, done))
                 continue
             lost += await self._log.trim(number, oldest)
             lost += await self._log.trim_to(number, self._entries)

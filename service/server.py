@@ -27,6 +27,7 @@ from rapport.v1 import (
     decision_pb2,
     decision_pb2_grpc,
 )
+from service.bundle import Bundle
 from service.callers import Callers
 from service.catalogue import Business
 from service.decide import Decider
@@ -134,16 +135,22 @@ class Server:
         )
         self.port = 0
 
-    async def start(self) -> None:
+    async def start(self, bundle: Bundle | None = None) -> None:
         """Check the store, load the models, listen.
 
+        Args:
+            bundle: To publish and put in charge first.
+
         Raises:
+            BundleRefused: It does not verify.
             ConfigurationError: The store evicts keys, the vocabulary breaks the one claimed, or
                 the address cannot be used.
             StoreUnavailable: The store does not answer.
         """
         await self._store.check()
         await claim(self._store, self._business.vocabulary)
+        if bundle is not None:
+            await self.registry.adopt(bundle)
         await self.registry.start()
         self.journal.start()
         self.retention.start()

@@ -90,17 +90,18 @@ def _copy(entries: Sequence[Entry], path: Path) -> None:
 def files(archive: Path, partition: int | None = None) -> list[Path]:
     """The archive's files, oldest first within a partition."""
     pattern = f"{'partition=*' if partition is None else folder(archive, partition).name}/*.parquet"
-    return sorted(archive.glob(pattern), key=lambda path: (path.parent, _span(path)))
+    return sorted(archive.glob(pattern), key=lambda path: (path.parent, span(path)))
 
 
-def _span(path: Path) -> tuple[LogId, LogId]:
+def span(path: Path) -> tuple[LogId, LogId]:
+    """The ids of the first and the last entry of a file, as its name says."""
     first, _, last = path.stem.partition("_")
     return LogId.parse(first), LogId.parse(last)
 
 
 def last(archive: Path, partition: int) -> LogId:
     """The id that an export of the partition goes on after; (0, 0) before the first."""
-    return max((_span(path)[1] for path in files(archive, partition)), default=NEVER)
+    return max((span(path)[1] for path in files(archive, partition)), default=NEVER)
 
 
 def read(
@@ -127,8 +128,12 @@ def read(
     ]
 
 
-def erase(archive: Path, partition: int, customer_id: str) -> int:
-    """Rewrite a partition without one customer; give the number of entries that went."""
+def erase(archive: Path, partition: int, customer_id: str, id: LogId) -> int:
+    """Rewrite a partition without what it holds of a customer before the entry of their erasure.
+
+    Returns:
+        The number of entries that went.
+    """
     gone = 0
     for path in files(archive, partition):
         with _database().cursor() as db:
@@ -136,7 +141,7 @@ def erase(archive: Path, partition: int, customer_id: str) -> int:
         kept = [
             Entry(LogId(ms, sequence), who, kind, record, entry)
             for ms, sequence, who, kind, record, entry in rows
-            if who != customer_id or kind == "erased"
+            if who != customer_id or kind == "erased" or LogId(ms, sequence) > id
         ]
         if len(kept) < len(rows):
             gone += len(rows) - len(kept)

@@ -49,7 +49,9 @@ def top(probabilities: Floats, labels: Integers, count: int) -> float:
 
 
 def log_loss(probabilities: Floats, labels: Integers) -> float:
-    """Mean of -ln P(label)."""
+    """Mean of -ln P(label); NaN of no rows."""
+    if not len(labels):
+        return float("nan")
     chosen = probabilities[np.arange(len(labels)), labels]
     return float(-np.log(np.maximum(chosen, 1e-15)).mean())
 

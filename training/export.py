@@ -1,18 +1,21 @@
 """Copy the store's log to the archive: resumable, idempotent, page by page.
 
-The archive itself says where to go on (:func:`training.archive.last`). The store is told how far
-the export got only after the file is whole, and drops nothing that lies behind that.
+The archive itself says where to go on (:func:`training.archive.last`). A page is written only after
+older files have lost the customers that it forgets, so an export that was killed does both again.
+The store is told how far the export got only after the file is whole, and drops nothing that lies
+behind that.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from features.partition import PARTITIONS
+from features.record import NEVER, LogId
 from service.redis_store import RedisStore
 from training import archive
 from training.archive import Entry
@@ -43,10 +46,10 @@ async def export(
         after = archive.last(folder, number)
         while page := await store.log_page(number, after, PAGE):
             read = [Entry.parse(id, written) for id, written in page]
-            archive.write(folder, number, read)
-            for entry in read:
-                if entry.kind == "erased":
-                    erased += archive.erase(folder, number, entry.customer_id)
+            forgotten = {entry.customer_id: entry.id for entry in read if entry.kind == "erased"}
+            for customer, id in forgotten.items():
+                erased += archive.erase(folder, number, customer, id)
+            archive.write(folder, number, _without(read, forgotten))
             after = page[-1][0]
             entries += len(page)
             files += 1
@@ -54,6 +57,15 @@ async def export(
         if progress is not None:
             progress(number + 1, PARTITIONS)
     return Exported(entries, files, erased)
+
+
+def _without(entries: list[Entry], forgotten: Mapping[str, LogId]) -> list[Entry]:
+    """The entries but those of customers who were forgotten after them."""
+    return [
+        entry
+        for entry in entries
+        if entry.kind == "erased" or entry.id > forgotten.get(entry.customer_id, NEVER)
+    ]
 
 
 async def follow(

@@ -102,8 +102,9 @@ class Intents:
         for i in np.flatnonzero(self._at(records)):
             following = of[np.searchsorted(of, i, side="right") :]
             if self._target.same_interaction:
-                same = records["interaction"][following] == records["interaction"][i]
-                following = following[same]
+                interaction = records["interaction"][i]
+                same = records["interaction"][following] == interaction
+                following = following[same & (interaction > 0)]  # 0 stands alone
             if len(following):
                 j = following[0]
                 if records["occurred_at"][j] - records["occurred_at"][i] <= self._span:

@@ -26,14 +26,20 @@ def of_archive(folder: Path, plan: Plan, business: Business) -> Parity:
     """Recompute the vector of every logged decision that was made with these definitions."""
     checked = equal = 0
     differing: list[str] = []
-    entries = archive.read(folder, ("event", "profile", "decision"))
+    entries = archive.read(folder, ("event", "profile", "decision", "erased"))
     for _, group in replay.grouped(entries):
+        forgotten = NEVER
         for entry in group:
+            if entry.kind == "erased":
+                forgotten = entry.id
             if entry.kind != "decision":
                 continue
             decision = log_pb2.LogEntry.FromString(entry.entry).decision
             if decision.feature_digest != plan.digest or not decision.vector:
                 continue
+            read = decision.response.read
+            if NEVER < max(_id(read.timeline), _id(read.profile)) < forgotten:
+                continue  # it was logged while its customer was being forgotten
             ours = vector(group, decision.request, decision.response, plan, business)
             checked += 1
             if ours == decision.vector:

@@ -47,11 +47,12 @@ def histories(
     """
     for customer, entries in grouped(archive.read(folder, ("event", "profile"), partition)):
         packed = [entry.record for entry in entries if entry.record]
-        records = _ordered(packed)
+        records, changes = _ordered(packed), _changes(entries)
         limit = (erased or {}).get(customer)
         if limit is not None:
             records = records[records["occurred_at"] > limit]
-        yield History(customer, records, _changes(entries))
+            changes = [(id, change) for id, change in changes if _milliseconds(change) > limit]
+        yield History(customer, records, changes)
 
 
 def grouped(entries: Iterable[Entry]) -> Iterator[tuple[str, list[Entry]]]:

@@ -110,6 +110,7 @@ def intent(
     column[classes] = np.arange(len(classes))
     labels = column[data.labels]
     known = Split(*(part[labels[part] >= 0] for part in split))
+    _stocked(known._replace(test=split.test), "moments of known intents")
     parameters = {**_COMMON, **_INTENT, "num_class": len(classes), **learning.parameters}
     booster = _learn(data.rows, labels, known, names, categories, parameters, learning, progress)
     scores = _scores(booster, data.rows[known.validation])
@@ -155,6 +156,7 @@ def acceptance(
             f"the training part has {positive} acceptances in {len(split.train)} presentations; "
             "at least 20 of each kind are needed"
         )
+    _stocked(split, "presentations")
     parameters = {**_COMMON, **_ACCEPTANCE, **learning.parameters}
     booster = _learn(
         data.rows, data.labels, split, names, categories, parameters, learning, progress
@@ -174,6 +176,15 @@ def acceptance(
         **_sizes(split),
     }
     return Trained(booster, AcceptanceCalibration(slope, offset), metrics)
+
+
+def _stocked(split: Split, what: str) -> None:
+    for name, part in zip(split._fields, split, strict=True):
+        if not len(part):
+            raise ValueError(
+                f"the {name} part has no {what}; the log is too short to be split by time: "
+                "import more events"
+            )
 
 
 def _learn(

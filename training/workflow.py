@@ -126,11 +126,11 @@ class _Counter:
 
 def _lineage(folder: Path, histories: list[History]) -> dict[str, str]:
     files = archive.files(folder)
-    spans = [path.stem for path in files]
+    spans = [archive.span(path) for path in files]
     return {
         "files": str(len(files)),
-        "from": min(span.split("_")[0] for span in spans),
-        "to": max(span.split("_")[1] for span in spans),
+        "from": str(min(first for first, _ in spans)),
+        "to": str(max(last for _, last in spans)),
         "customers": str(len(histories)),
         "events": str(sum(len(one.records) for one in histories)),
     }
