@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
@@ -18,6 +18,7 @@ from features import duration
 Names = str | list[str]
 CodedField = Literal["type", "channel", "intent", "action", "outcome", "direction", "agent"]
 MeasuredField = Literal["value", "duration", "sentiment"]
+Back = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class Where(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -102,13 +103,13 @@ class Last(OverEvents, frozen=True, kw_only=True, tag="last"):
     """A field of the newest event, or of the one ``back`` events before it; NaN where none is."""
 
     field: CodedField | MeasuredField
-    back: int = 0
+    back: Back = 0
 
 
 class Gap(OverEvents, frozen=True, kw_only=True, tag="gap"):
     """Seconds between the event ``back`` events before the newest and the one before that."""
 
-    back: int = 0
+    back: Back = 0
 
 
 class Distinct(OverEvents, frozen=True, kw_only=True, tag="distinct"):

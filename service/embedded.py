@@ -75,14 +75,15 @@ class EmbeddedStore:
             if libc is not None:
                 libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            preexec_fn=die_with_parent,  # noqa: PLW1509  the child is no Python and has no threads
-            start_new_session=True,  # Ctrl-C is for us; we end the store after draining
-        )
+        with self._log.open("ab") as words:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=words,  # what it says before it knows its log
+                stderr=words,
+                preexec_fn=die_with_parent,  # noqa: PLW1509  the child is no Python, has no threads
+                start_new_session=True,  # Ctrl-C is for us; we end the store after draining
+            )
         try:
             self._await_ready(at)
         except BaseException:

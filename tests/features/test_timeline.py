@@ -167,10 +167,8 @@ def test_a_timeline_cannot_be_written_to() -> None:
 def test_statuses_have_the_codes_of_the_api() -> None:
     from rapport.v1 import decision_pb2  # noqa: PLC0415  features knows no protobuf; this test does
 
-    codes = dict(decision_pb2.EventResult.Status.items())
-    assert {name: codes[f"STATUS_{name}"] for name in ("STORED", "DUPLICATE", "CONFLICT")} == {
-        "STORED": Status.stored,
-        "DUPLICATE": Status.duplicate,
-        "CONFLICT": Status.conflict,
-    }
-    assert codes["STATUS_TOO_OLD_FOR_TIMELINE"] == Status.too_old
+    codes = {name: int(code) for name, code in decision_pb2.EventResult.Status.items()}
+    assert [int(one) for one in Status] == [
+        codes[f"STATUS_{name}"]
+        for name in ("STORED", "DUPLICATE", "CONFLICT", "TOO_OLD_FOR_TIMELINE")
+    ]

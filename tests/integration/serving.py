@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import functools
+import gc
 import hashlib
 import json
 import tempfile
@@ -87,9 +88,7 @@ def key(customer: str) -> event_pb2.CustomerKey:
 
 
 def named(namespace: str, value: str) -> event_pb2.CustomerKey:
-    return event_pb2.CustomerKey(
-        identifier=event_pb2.Identifier(namespace=namespace, value=value)
-    )
+    return event_pb2.CustomerKey(identifier=event_pb2.Identifier(namespace=namespace, value=value))
 
 
 def event(customer: str | event_pb2.CustomerKey, **fields: Any) -> event_pb2.Event:
@@ -241,7 +240,9 @@ async def serving(
     known = of or business()
     store = RedisStore(url, tenant=tenant, horizon=known.ledger_window_ms, timeout=timeout)
     server = Server(
-        known, store, Settings(**{"listen": "127.0.0.1:0", "tenant": tenant, "grace": 2.0, **settings})
+        known,
+        store,
+        Settings(**{"listen": "127.0.0.1:0", "tenant": tenant, "grace": 2.0, **settings}),
     )
     await server.start()
     client = Client(server, store, url, f"127.0.0.1:{server.port}")
@@ -252,3 +253,4 @@ async def serving(
     finally:
         await client.channel.close()
         await server.stop()
+        gc.unfreeze()  # a server freezes what it loaded; this process goes on

@@ -17,9 +17,7 @@ async def test_a_client_with_nothing_but_reflection_lists_the_services_and_calls
     stub = reflection_pb2_grpc.ServerReflectionStub(client.channel)
     asked = [
         reflection_pb2.ServerReflectionRequest(list_services=""),
-        reflection_pb2.ServerReflectionRequest(
-            file_containing_symbol="rapport.v1.DecisionService"
-        ),
+        reflection_pb2.ServerReflectionRequest(file_containing_symbol="rapport.v1.DecisionService"),
     ]
     listed, files = [answer async for answer in stub.ServerReflectionInfo(iter(asked))]
     names = {one.name for one in listed.list_services_response.service}
