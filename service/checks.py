@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
@@ -68,8 +69,8 @@ class Checks:
                 self.wrong(field, f"is absent; send one of: {_some(known)}")
             return 0
         if value not in known:
-            near = difflib.get_close_matches(value[:SHORT], known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"send one of: {_some(known)}"
+            near = _nearest(value[:SHORT], tuple(known))
+            hint = f"did you mean {near!r}?" if near else f"send one of: {_some(known)}"
             self.wrong(field, f"{value[:SHORT]!r} is not declared; {hint}")
             return 0
         return known[value]
@@ -139,9 +140,9 @@ class Checks:
     ) -> Value | None:
         """Check a declared attribute or context value; None where it is null or wrong."""
         if declared is None:
-            names = list(known)
-            near = difflib.get_close_matches(field.rpartition(".")[2], names, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known: {_some(names)}"
+            names = tuple(known)
+            near = _nearest(field.rpartition(".")[2], names)
+            hint = f"did you mean {near!r}?" if near else f"known: {_some(names)}"
             self.wrong(field, f"is not declared; {hint}")
             return None
         kind = value.WhichOneof("kind")
@@ -161,6 +162,11 @@ class Checks:
             return value.bool_value
         self.code(field, value.string_value, declared.values, required=True)
         return value.string_value
+
+
+@functools.lru_cache(1_024)  # a batch repeats its mistake, and a search takes half a millisecond
+def _nearest(name: str, known: tuple[str, ...]) -> str | None:
+    return next(iter(difflib.get_close_matches(name, known, n=1)), None)
 
 
 def _some(names: Iterable[str]) -> str:

@@ -22,7 +22,7 @@ def normalise(vocabulary: Vocabulary, namespace: str, value: str) -> str | Viola
     declared = vocabulary.namespaces.get(namespace)
     if declared is None:
         known = ", ".join(vocabulary.namespaces) or "none is declared"
-        return Violation("namespace", f"{namespace!r} is not declared; use one of: {known}")
+        return Violation("namespace", f"{namespace[:64]!r} is not declared; use one of: {known}")
     if not value.strip() or len(value) > MAX_IDENTIFIER:
         return Violation("value", f"{len(value)} characters; send 1 to {MAX_IDENTIFIER}")
     if declared.normalise in ("digits", "phone"):

@@ -81,6 +81,7 @@ def take(
     occurred_at = checks.moment("occurred_at", event, "occurred_at", now, past=past)
     if event.HasField("received_at") and not past:
         checks.wrong("received_at", "may be set by callers with scope 'import' only; leave it out")
+    checks.moment("received_at", event, "received_at", now, past=True, required=False)
     if event.sequence > record.MAX_SEQUENCE:
         checks.wrong(
             "sequence",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from collections.abc import Awaitable, Callable
@@ -17,6 +18,12 @@ from service.callers import Callers
 from service.errors import InvalidRequest, RapportError
 
 _OPEN = ("/grpc.health.", "/grpc.reflection.")
+
+_MESSAGE = 600
+_VIOLATION = 500
+_VIOLATIONS = 2_400
+"""Bytes of what an error tells. Trailers over 8 KB may not arrive at all, and encoding a byte of a
+message may take three."""
 
 Details = tuple[tuple[str, str | bytes], ...]
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
@@ -72,7 +79,10 @@ class Edge(grpc.aio.ServerInterceptor):
             code = error.status
             noted["error"] = type(error).__name__
             trailing: Details = (("x-request-id", request_id), *_details(error))
-            await context.abort(code, str(error), trailing)
+            await context.abort(code, _cut(str(error), _MESSAGE), trailing)
+        except asyncio.CancelledError:
+            code = grpc.StatusCode.CANCELLED  # the caller hung up, or its deadline is over
+            raise
         except Exception as error:
             if isinstance(error, grpc.aio.AbortError):
                 raise
@@ -92,16 +102,24 @@ class Edge(grpc.aio.ServerInterceptor):
 
 
 def _details(error: RapportError) -> Details:
-    """The error as ``google.rpc.Status``, with a BadRequest for wrong fields."""
-    status = status_pb2.Status(code=error.status.value[0], message=str(error))
+    """The error as ``google.rpc.Status``, with a BadRequest for as many wrong fields as fit."""
+    status = status_pb2.Status(code=error.status.value[0], message=_cut(str(error), _MESSAGE))
     if isinstance(error, InvalidRequest):
-        bad = error_details_pb2.BadRequest(
-            field_violations=[
-                error_details_pb2.BadRequest.FieldViolation(field=field, description=description)
-                for field, description in error.violations
-            ]
-        )
+        bad = error_details_pb2.BadRequest()
+        for field, description in error.violations:
+            one = error_details_pb2.BadRequest.FieldViolation(
+                field=_cut(field, _VIOLATION // 4), description=_cut(description, _VIOLATION)
+            )
+            if bad.ByteSize() + one.ByteSize() > _VIOLATIONS:
+                break
+            bad.field_violations.append(one)
         packed = any_pb2.Any()
         packed.Pack(bad)
         status.details.append(packed)
     return (("grpc-status-details-bin", status.SerializeToString()),)
+
+
+def _cut(text: str, most: int) -> str:
+    """A text of at most so many bytes."""
+    written = text.encode()
+    return text if len(written) <= most else written[: most - 3].decode(errors="ignore") + "..."

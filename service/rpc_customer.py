@@ -17,7 +17,7 @@ from rapport.v1 import customer_pb2_grpc, event_pb2, log_pb2
 from service import answers, callers, identity, intake, logs
 from service.catalogue import Business
 from service.checks import Checks
-from service.errors import Conflict, Violation, invalid
+from service.errors import Conflict, Violation
 from service.store import Store
 
 _PAGE: Final = 50
@@ -251,8 +251,9 @@ class Customers(customer_pb2_grpc.CustomerServiceServicer):
         """See the API."""
         caller = callers.current.get()
         caller.need("profile")
-        if not request.customer_id:
-            raise invalid("customer_id", "is absent; send whom to forget")
+        checks = Checks()
+        checks.text("customer_id", request.customer_id, required=True)
+        checks.finish()
         logs.note(customer=logs.masked(request.customer_id))
         now = self._clock()
         erased = log_pb2.CustomerErased(erased_at=answers.timestamp(now), caller=caller.name)

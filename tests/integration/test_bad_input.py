@@ -461,7 +461,7 @@ OTHERS: dict[str, tuple[str, Any, str, str]] = {
         "ForgetCustomer",
         customer_pb2.ForgetCustomerRequest(),
         "customer_id",
-        "send whom to forget",
+        "is absent; send 1 to 128",
     ),
     "an over-long customer to forget": (
         "ForgetCustomer",

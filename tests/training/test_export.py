@@ -180,6 +180,7 @@ async def test_entries_that_arrive_during_an_export_are_in_this_one_or_the_next(
         while not running.is_set():
             await say(log, customers, f"{said:03d}")
             said += 1
+            await asyncio.sleep(0.02)
 
     talking = asyncio.create_task(talk())
     first = await export.export(log, tmp_path)

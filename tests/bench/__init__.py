@@ -1,0 +1,1 @@
+"""What decisions cost, measured against a floor in the same run."""
