@@ -229,6 +229,9 @@ def _read(
             if age < w_unresolved:
                 over = age >= _LEFT_ALONE or (at >= 0 and told_unresolved[at] == 1)
                 fine = at >= 0 and told_resolved[at] == 1
+                if fine and intent != 0 and _find(resolved_intents, resolved, intent) < 0:
+                    resolved_intents[resolved] = intent  # known from another event of the contact
+                    resolved += 1
                 fine = fine or (intent != 0 and _find(resolved_intents, resolved, intent) >= 0)
                 if over and not fine:
                     out[UNRESOLVED] += 1

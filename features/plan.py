@@ -95,7 +95,7 @@ class Plan:
             self._known(feature)
         try:
             self._zone = ZoneInfo(definitions.time_zone)
-        except (ZoneInfoNotFoundError, ValueError) as error:
+        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
             raise ValueError(
                 f"time_zone: {definitions.time_zone!r} is not known; "
                 "use a name such as 'Europe/Amsterdam'"

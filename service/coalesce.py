@@ -49,17 +49,18 @@ class Coalescer(Generic[Ask, Reply]):
     async def _ask(self, asked: list[tuple[Ask, asyncio.Future[Reply]]]) -> None:
         try:
             replies = await self._fetch([question for question, _ in asked])
+            answered = list(zip(asked, replies, strict=True))
         except Exception as error:  # noqa: BLE001  whatever it was, it is every asker's answer
             for _, future in asked:
                 if not future.done():
                     future.set_exception(error)
                     future.exception()  # an abandoned future's error is nobody's business
             return
-        for (_, future), reply in zip(asked, replies, strict=True):
+        for (_, future), reply in answered:
             if not future.done():
                 future.set_result(reply)
 
     async def drain(self) -> None:
         """Wait for the reads in flight."""
-        while self._running:
-            await asyncio.wait(self._running)
+        while self._running or self._waiting:
+            await (asyncio.wait(self._running) if self._running else asyncio.sleep(0))

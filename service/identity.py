@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from typing import Final
 
 from features.vocabulary import Vocabulary
@@ -26,7 +25,7 @@ def normalise(vocabulary: Vocabulary, namespace: str, value: str) -> str | Viola
     if not value.strip() or len(value) > MAX_IDENTIFIER:
         return Violation("value", f"{len(value)} characters; send 1 to {MAX_IDENTIFIER}")
     if declared.normalise in ("digits", "phone"):
-        digits = re.sub(r"\D", "", value)
+        digits = "".join(str(int(one)) for one in value if one.isdecimal())
         if declared.normalise == "phone":
             digits = digits.removeprefix("00")
         return digits or Violation("value", f"{value!r} holds no digit; send a number")

@@ -184,8 +184,8 @@ class Decisions(decision_pb2_grpc.DecisionServiceServicer):
             )
         name = event_pb2.Outcome.Name(request.outcome)
         event = event_pb2.Event(
-            event_id=request.event_id or f"{request.decision_id}/{request.action}/{name}",
-            source="outcome",
+            event_id=request.event_id or f"{request.action}/{name}",
+            source=f"outcome/{request.decision_id}",  # every decision has outcomes of its own
             customer=event_pb2.CustomerKey(customer_id=decision.customer_id),
             type=OUTCOME_TYPE,
             sequence=request.outcome,  # presented comes before accepted
@@ -197,8 +197,6 @@ class Decisions(decision_pb2_grpc.DecisionServiceServicer):
         )
         if request.HasField("occurred_at"):
             event.occurred_at.CopyFrom(request.occurred_at)
-        elif request.event_id:
-            event.occurred_at.CopyFrom(answers.timestamp(self._clock()))
         else:
             # Repeating it must give the same bytes, so its moment is the decision's own.
             event.occurred_at.CopyFrom(answers.timestamp(int(request.decision_id[2:13], 16)))

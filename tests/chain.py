@@ -50,6 +50,7 @@ VOCABULARY = Vocabulary(
     purposes=["marketing", "profiling"],
     namespaces={
         "phone": Namespace("digits"),
+        "mobile": Namespace("phone"),
         "email": Namespace("lower"),
         "cookie": Namespace("exact"),
     },

@@ -103,7 +103,7 @@ def test_bytes_that_are_no_profile_are_refused_and_never_crash(stored: bytes) ->
                MAGIC + bytes(16) + b"\x81\xaaattributes\x81\xa1\xff\x92\x01\x02"],
 )  # fmt: skip
 def test_a_broken_profile_is_a_value_error(stored: bytes) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"."):
         profiles.decode(stored)
 
 

@@ -91,12 +91,12 @@ def named(namespace: str, value: str) -> event_pb2.CustomerKey:
     return event_pb2.CustomerKey(identifier=event_pb2.Identifier(namespace=namespace, value=value))
 
 
-def event(customer: str | event_pb2.CustomerKey, **fields: Any) -> event_pb2.Event:
+def event(whom: str | event_pb2.CustomerKey, **fields: Any) -> event_pb2.Event:
     """A good event of an hour ago, but for the fields that are given."""
     sound = {
         "event_id": uuid.uuid4().hex,
         "source": "test",
-        "customer": key(customer) if isinstance(customer, str) else customer,
+        "customer": key(whom) if isinstance(whom, str) else whom,
         "occurred_at": stamp(now() - HOUR),
         "type": "page_viewed",
         "channel": "web",

@@ -910,14 +910,14 @@ class RecordOutcomeRequest(_message.Message):
     value: _builtins.float
     """Its worth in the business's currency. Absent: not known."""
     event_id: _builtins.str
-    """The caller's own id, which makes a repetition harmless, at most 128 characters. Absent: one
-    outcome of a kind for each decision and action.
+    """The caller's own id within the decision, which makes a repetition harmless, at most 128
+    characters. Absent: one outcome of a kind for each action.
     """
     channel: _builtins.str
     """Channel that it happened on. Absent: the decision's."""
     @_builtins.property
     def occurred_at(self) -> _timestamp_pb2.Timestamp:
-        """When. Absent: now."""
+        """When. Absent: the moment of the decision."""
 
     def __init__(
         self,

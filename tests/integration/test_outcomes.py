@@ -1,0 +1,223 @@
+"""What became of an action finds its customer and changes the next answer."""
+
+from __future__ import annotations
+
+import asyncio
+
+import grpc
+import pytest
+
+from features.duration import DAY, HOUR
+from rapport.v1 import decision_pb2, event_pb2
+from tests.integration.serving import (
+    Client,
+    Status,
+    business,
+    drops,
+    event,
+    moment,
+    now,
+    shown,
+    somebody,
+    stamp,
+    violations,
+)
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+async def offered(client: Client) -> tuple[str, decision_pb2.DecideResponse, str]:
+    """A consenting customer, an answer for them, and an offer to grow that is part of it."""
+    customer = somebody()
+    await client.consent(customer)
+    answer = await client.decide(customer, max_actions=20)
+    grow = [name for name in shown(answer) if business().by_name[name].issue == "grow"]
+    return customer, answer, grow[0]
+
+
+async def flushed(client: Client) -> None:
+    async with asyncio.timeout(5):
+        while client.server.journal.pending:
+            await asyncio.sleep(0.005)
+
+
+@pytest.mark.parametrize("wait", [False, True])
+async def test_an_outcome_finds_its_customer_by_the_decision_alone(
+    client: Client, wait: bool
+) -> None:
+    customer, answer, action = await offered(client)
+    if wait:
+        await flushed(client)
+    answered = await client.decisions.RecordOutcome(
+        decision_pb2.RecordOutcomeRequest(
+            decision_id=answer.decision_id,
+            action=action,
+            outcome=event_pb2.OUTCOME_ACCEPTED,
+            value=12.5,
+        )
+    )
+    assert answered.customer_id == customer
+    assert answered.status == Status.STATUS_STORED
+    (kept,) = (await client.timeline(customer)).events
+    assert (kept.action, kept.outcome) == (action, event_pb2.OUTCOME_ACCEPTED)
+    assert (kept.channel, kept.type, kept.value) == ("phone", "outcome", 12.5)
+
+
+async def test_an_outcome_is_found_while_its_decision_waits_for_the_log(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released = asyncio.Event()
+    write = client.store.journal
+
+    async def held(decisions: list[tuple[str, str, bytes]]) -> None:
+        await released.wait()
+        await write(decisions)
+
+    monkeypatch.setattr(client.store, "journal", held)
+    customer, answer, action = await offered(client)
+    try:
+        assert client.server.journal.waiting(answer.decision_id)
+        done = await client.outcome(answer.decision_id, action, event_pb2.OUTCOME_PRESENTED)
+        assert done == Status.STATUS_STORED
+        explained = await client.decisions.Explain(
+            decision_pb2.ExplainRequest(decision_id=answer.decision_id, action=action)
+        )
+        assert [one.rank for one in explained.candidates if not one.dropped_by]
+    finally:
+        released.set()
+    await flushed(client)
+    assert (await client.timeline(customer)).total == 1
+
+
+async def test_repeating_an_outcome_changes_nothing_and_says_so(client: Client) -> None:
+    customer, answer, action = await offered(client)
+    for wanted in (Status.STATUS_STORED, Status.STATUS_DUPLICATE):
+        done = await client.outcome(answer.decision_id, action, event_pb2.OUTCOME_PRESENTED)
+        assert done == wanted
+    assert (await client.timeline(customer)).total == 1
+
+
+async def test_the_callers_own_id_makes_outcomes_of_one_kind_different(client: Client) -> None:
+    customer, answer, action = await offered(client)
+    clicked = event_pb2.OUTCOME_CLICKED
+    when = stamp(now() - 1_000)
+    for id, wanted in (
+        ("click-1", Status.STATUS_STORED),
+        ("click-2", Status.STATUS_STORED),
+        ("click-1", Status.STATUS_DUPLICATE),
+    ):
+        done = await client.outcome(
+            answer.decision_id, action, clicked, event_id=id, occurred_at=when
+        )
+        assert done == wanted
+    assert (await client.timeline(customer)).total == 2
+
+
+async def test_repeating_an_outcome_with_an_id_and_no_time_is_a_duplicate_too(
+    client: Client,
+) -> None:
+    _, answer, action = await offered(client)
+    clicked = event_pb2.OUTCOME_CLICKED
+    statuses = []
+    for _ in range(2):
+        statuses.append(
+            await client.outcome(answer.decision_id, action, clicked, event_id="click-1")
+        )
+        await asyncio.sleep(0.01)
+    assert statuses == [Status.STATUS_STORED, Status.STATUS_DUPLICATE]
+
+
+async def test_an_outcome_of_an_unknown_decision_is_not_found(client: Client) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await client.outcome("00" + "0" * 23, "callback", event_pb2.OUTCOME_ACCEPTED)
+    assert caught.value.code() == grpc.StatusCode.NOT_FOUND
+    assert "0" * 25 in (caught.value.details() or "")
+
+
+async def test_an_outcome_of_an_action_that_was_not_in_the_answer_is_refused(
+    client: Client,
+) -> None:
+    customer = somebody()
+    answer = await client.decide(customer, "ivr")
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await client.outcome(answer.decision_id, "gold_credit_card", event_pb2.OUTCOME_ACCEPTED)
+    found = violations(caught.value)
+    assert "'gold_credit_card' was not in the answer" in found["action"]
+    assert shown(answer)[0] in found["action"]
+    assert (await client.timeline(customer)).total == 0
+
+
+async def test_an_outcome_may_be_about_the_contact_as_a_whole(client: Client) -> None:
+    customer, answer, _ = await offered(client)
+    done = await client.outcome(answer.decision_id, "", event_pb2.OUTCOME_RESOLVED)
+    assert done == Status.STATUS_STORED
+    (kept,) = (await client.timeline(customer)).events
+    assert not kept.action
+
+
+async def test_presented_comes_before_accepted_though_both_are_of_the_decisions_moment(
+    client: Client,
+) -> None:
+    customer, answer, action = await offered(client)
+    await client.outcome(answer.decision_id, action, event_pb2.OUTCOME_ACCEPTED)
+    await client.outcome(answer.decision_id, action, event_pb2.OUTCOME_PRESENTED)
+    kept = (await client.timeline(customer)).events
+    assert [one.outcome for one in kept] == [
+        event_pb2.OUTCOME_ACCEPTED,
+        event_pb2.OUTCOME_PRESENTED,
+    ]
+    assert {moment(one.occurred_at) for one in kept} == {moment(answer.decided_at)}
+
+
+async def test_a_rejected_offer_is_gone_from_the_next_answer_and_the_trace_says_why(
+    client: Client,
+) -> None:
+    customer, answer, action = await offered(client)
+    await client.outcome(answer.decision_id, action, event_pb2.OUTCOME_REJECTED)
+    after = await client.decide(customer, max_actions=20)
+    assert action not in shown(after)
+    assert drops(after)[action] == "CONTACT_LIMIT"
+    (why,) = [one for one in after.trace if one.action == action]
+    assert why.dropped_by == decision_pb2.STAGE_CONTACT_POLICY
+    assert "rejected 1 times within 30d" in why.reason.text
+    assert len(shown(after)) >= len(shown(answer)) - 1
+
+
+async def test_a_contact_limit_counts_what_was_presented_and_nothing_else(
+    client: Client,
+) -> None:
+    customer, answer, action = await offered(client)
+    limit = next(one for one in business().policies.limits if one.name == "grow_each")
+    for number in range(limit.at_most + 2):
+        for kind in (event_pb2.OUTCOME_GENERATED, event_pb2.OUTCOME_CLICKED):
+            await client.outcome(answer.decision_id, action, kind, event_id=f"{kind}-{number}")
+    assert action in shown(await client.decide(customer, max_actions=20))
+    for number in range(limit.at_most):
+        assert action in shown(await client.decide(customer, max_actions=20))
+        presented = event_pb2.OUTCOME_PRESENTED
+        await client.outcome(answer.decision_id, action, presented, event_id=f"p-{number}")
+    after = await client.decide(customer, max_actions=20)
+    assert drops(after)[action] == "CONTACT_LIMIT"
+
+
+async def test_a_contact_limit_forgets_what_its_window_has_left_behind(client: Client) -> None:
+    customer = somebody()
+    await client.consent(customer)
+    action = "gold_credit_card"
+    old, new = now() - 30 * DAY - HOUR, now() - 30 * DAY + HOUR
+    fields = {"type": "outcome", "action": action, "outcome": event_pb2.OUTCOME_REJECTED}
+    await client.record(event(customer, occurred_at=stamp(old), **fields))
+    assert drops(await client.decide(customer))[action] != "CONTACT_LIMIT"
+    await client.record(event(customer, occurred_at=stamp(new), **fields))
+    assert drops(await client.decide(customer))[action] == "CONTACT_LIMIT"
+
+
+async def test_more_events_than_a_timeline_holds_do_not_reopen_a_limit(client: Client) -> None:
+    customer, answer, action = await offered(client)
+    await client.outcome(answer.decision_id, action, event_pb2.OUTCOME_REJECTED)
+    flood = [event(customer, occurred_at=stamp(now() + i)) for i in range(600)]
+    assert set(await client.record(*flood)) == {Status.STATUS_STORED}
+    timeline = await client.timeline(customer, types=["outcome"])
+    assert (timeline.total, len(timeline.events)) == (512, 0)
+    after = await client.decide(customer, max_actions=20)
+    assert drops(after)[action] == "CONTACT_LIMIT"
