@@ -137,7 +137,7 @@ def opened(files: Mapping[str, bytes]) -> Bundle:
         raise BundleRefused(f"the bundle has no {MANIFEST}; publish it again")
     try:
         manifest = msgspec.json.decode(written, type=Manifest)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BundleRefused(f"{MANIFEST} cannot be read: {error}; publish it again") from error
     for name, wanted in manifest.files.items():
         if name not in files:
@@ -188,13 +188,19 @@ def unpack(blob: bytes) -> Bundle:
     """
     files = {}
     try:
-        plain = zlib.decompressobj().decompress(blob, _LARGEST)
+        inflating = zlib.decompressobj()
+        plain = inflating.decompress(blob, _LARGEST)
+        if not inflating.eof or inflating.unused_data:
+            raise BundleRefused(
+                f"the bundle's {len(blob)} bytes are truncated, followed by others, or hold over "
+                f"{_LARGEST // 2**20} MiB; publish it again"
+            )
         with tarfile.open(fileobj=io.BytesIO(plain), mode="r") as tar:
             for member in tar:
                 stream = tar.extractfile(member)
                 if stream is not None:
                     files[member.name] = stream.read()
-    except (zlib.error, tarfile.TarError, EOFError) as error:
+    except (zlib.error, tarfile.TarError, EOFError, KeyError) as error:
         raise BundleRefused(
             f"the bundle's {len(blob)} bytes are truncated or altered ({error}); publish it again"
         ) from error

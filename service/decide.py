@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
 from features import journey, timeline
 from features import profile as profiles
@@ -28,6 +28,8 @@ from service.models import Models
 from service.policies import Drop, Offer, Policies
 from service.store import Snapshot, Store
 
+T = TypeVar("T")
+
 
 class Question(NamedTuple):
     """What the caller asks; all names are declared and all numbers in range."""
@@ -42,6 +44,7 @@ class Question(NamedTuple):
     context: Mapping[str, Value] = {}
     max_actions: int | None = None
     as_of: int | None = None  # milliseconds
+    unread: Reason | None = None  # why nothing of the customer can be read; None: it can
 
 
 class Known(NamedTuple):
@@ -119,6 +122,9 @@ class Decider:
         """Answer a question inside its budget, with whatever could be known in time."""
         models = self._models()
         known, advisories = await self._load(question, budget)
+        if question.utterance:
+            text = "The utterance was kept and not read: no text model is in charge"
+            advisories.append(Reason("UTTERANCE_NOT_READ", text))
         now = self._now(question, known)
         known = _until(known, now)
         records = EMPTY if known.records is None else known.records
@@ -139,21 +145,15 @@ class Decider:
     async def _load(self, question: Question, budget: Budget) -> tuple[Known, list[Reason]]:
         """Read the customer; go on without what comes late, and say so."""
         nothing = Known(None, None, None)
-        try:
-            reading = asyncio.ensure_future(self._store.read(question.customer_id))
-            # Shielded: a read in flight is shared and never cancelled.
-            snapshot = await asyncio.wait_for(asyncio.shield(reading), budget.read)
-        except TimeoutError:
-            return nothing, [Reason("TIMELINE_LATE", "The store did not answer in time")]
-        except StoreUnavailable as error:
-            return nothing, [Reason("STORE_UNAVAILABLE", str(error))]
+        if question.unread is not None:
+            return nothing, [question.unread]
+        snapshot = await in_time(self._store.read(question.customer_id), budget.read)
+        if isinstance(snapshot, Reason):
+            return nothing, [snapshot]
         known, advisories = _decoded(snapshot)
         if known.records is not None and not len(known.records):
             text = "Never seen before: the answer comes from what is usual"
             advisories.append(Reason("NEW_CUSTOMER", text))
-        if question.utterance:
-            text = "The utterance was kept and not read: no text model is in charge"
-            advisories.append(Reason("UTTERANCE_NOT_READ", text))
         return known, advisories
 
     def _now(self, question: Question, known: Known) -> int:
@@ -238,9 +238,10 @@ class Decider:
                 self.business.policies,
                 self.business.vocabulary,
             )
+            elsewhere = frozenset(taken)
             chosen = arbitration.fill(ranked, placement, most, taken)
             slates.append(Slate(name, chosen))
-            trace += _ranks(name, ranked, chosen)
+            trace += _ranks(name, ranked, chosen, elsewhere, full=len(chosen) == most)
         return slates, trace
 
     def _rows_shown(self, scores: _Scores, slates: Sequence[Slate]) -> dict[str, Floats]:
@@ -248,6 +249,25 @@ class Decider:
             return {}
         names = [one.offer.action.name for slate in slates for one in slate.chosen]
         return {name: scores.rows[self._order[name]].copy() for name in names}
+
+
+async def in_time(reading: Awaitable[T], seconds: float) -> T | Reason:
+    """Wait so long for a read of the store; give what it read, or why there is nothing."""
+    read = asyncio.ensure_future(reading)
+    read.add_done_callback(_settled)
+    try:
+        # Shielded: a read in flight is shared and never cancelled.
+        return await asyncio.wait_for(asyncio.shield(read), seconds)
+    except TimeoutError:
+        return Reason("TIMELINE_LATE", "The store did not answer in time")
+    except StoreUnavailable as error:
+        return Reason("STORE_UNAVAILABLE", str(error))
+
+
+def _settled(read: asyncio.Future[T]) -> None:
+    """Look at an error that comes after everybody left: it is nobody's business then."""
+    if not read.cancelled():
+        read.exception()
 
 
 def _decoded(snapshot: Snapshot) -> tuple[Known, list[Reason]]:
@@ -279,13 +299,31 @@ def _until(known: Known, now: int) -> Known:
     )
 
 
-def _ranks(placement: str, ranked: Sequence[Ranked], chosen: Sequence[Ranked]) -> list[Seen]:
+def _ranks(
+    placement: str,
+    ranked: Sequence[Ranked],
+    chosen: Sequence[Ranked],
+    elsewhere: frozenset[str],
+    *,
+    full: bool,
+) -> list[Seen]:
     """Say of each action that passed whether it is in the answer, and if not, why."""
     shown = {one.offer.action.name for one in chosen}
-    seen = []
+    seen: list[Seen] = []
+    left = len(shown)
     for rank, one in enumerate(ranked, 1):
         name = one.offer.action.name
-        text = f"{rank - 1} other actions rank higher" if rank > 1 else "Shown in another placement"
-        drop = None if name in shown else Drop(pb.STAGE_ARBITRATION, "RANKED_LOWER", text)
+        drop = None
+        if name in shown:
+            left -= 1
+        elif name in elsewhere:
+            drop = Drop(pb.STAGE_ARBITRATION, "SHOWN_ELSEWHERE", "Shown in another placement")
+        elif left or not full:
+            text = "As many of its group are shown as the placement takes"
+            drop = Drop(pb.STAGE_ARBITRATION, "GROUP_FULL", text)
+        else:
+            higher = rank - 1
+            text = f"{higher} other action{'s rank' if higher > 1 else ' ranks'} higher"
+            drop = Drop(pb.STAGE_ARBITRATION, "RANKED_LOWER", text)
         seen.append(Seen(name, placement, drop, one.factors, rank))
     return seen

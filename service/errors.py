@@ -8,6 +8,7 @@
     ├── Conflict             ABORTED             somebody else was faster; read and try again
     ├── Precondition         FAILED_PRECONDITION the state forbids it
     ├── StoreUnavailable     UNAVAILABLE         the store did not answer; try again
+    ├── Unreadable           DATA_LOSS           what is stored of a customer cannot be read
     ├── DeadlineTooShort     DEADLINE_EXCEEDED   no time was left to answer
     ├── ConfigurationError   (at start)          a file is wrong; names file, line and field
     └── BundleRefused        FAILED_PRECONDITION a bundle does not verify; says why
@@ -86,6 +87,12 @@ class StoreUnavailable(RapportError):
     """The store did not answer. Trying again is safe: nothing is stored twice."""
 
     status = grpc.StatusCode.UNAVAILABLE
+
+
+class Unreadable(RapportError):
+    """What is stored of a customer is no timeline or profile; somebody else wrote to its key."""
+
+    status = grpc.StatusCode.DATA_LOSS
 
 
 class DeadlineTooShort(RapportError):

@@ -37,10 +37,7 @@ def explain(
                 action=action.name,
                 placement=slate.placement,
                 dropped_by=pb.STAGE_ELIGIBILITY,
-                reason=pb.Reason(
-                    code="NO_TREATMENT",
-                    text=f"Has no treatment for {slate.placement} on {decision.request.channel}",
-                ),
+                reason=_untraced(slate.placement, decision),
             )
             for action in business.actions
             if action.name not in seen and request.action in ("", action.name)
@@ -55,6 +52,15 @@ def explain(
     if request.include_contributions:
         explained.contributions.extend(_contributions(decision, request.action, models))
     return explained
+
+
+def _untraced(placement: str, decision: log_pb2.DecisionLogged) -> pb.Reason:
+    """Why an action was no candidate at all."""
+    if decision.response.rung == pb.RUNG_DEFAULTS:
+        text = f"There was no time for more than the defaults of {placement}"
+        return pb.Reason(code="NO_DEFAULT", text=text)
+    text = f"Has no treatment for {placement} on {decision.request.channel}"
+    return pb.Reason(code="NO_TREATMENT", text=text)
 
 
 def _contributions(

@@ -99,7 +99,8 @@ def _repeat(
     found: Journey, vocabulary: Vocabulary, intents: Sequence[tuple[str, float]]
 ) -> Fact | None:
     names = vocabulary.names["intents"]
-    earlier = {names.get(code, ""): count for code, count in found.contacts_by_intent.items()}
+    contacts = found.contacts_by_intent.items()
+    earlier = {names[code]: count for code, count in contacts if code in names}
     if intents and intents[0][1] >= LIKELY and intents[0][0] in earlier:
         name, count = intents[0][0], earlier[intents[0][0]] + 1
         if count >= 2:

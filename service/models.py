@@ -82,7 +82,12 @@ class Models:
         self._rows = np.empty((len(codes), len(self.plan.names)))
         self._rows[:, customers : self._pair_at] = self._actions
         for number, case in enumerate(golden):
-            self._reproduce(number, case)
+            try:
+                self._reproduce(number, case)
+            except (ValueError, msgspec.DecodeError, lightgbm.basic.LightGBMError) as error:
+                raise BundleRefused(
+                    f"bundle {self.manifest.version} cannot compute golden case {number}: {error}"
+                ) from error
 
     @property
     def scores_intents(self) -> bool:

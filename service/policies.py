@@ -114,7 +114,8 @@ class Policies:
             )
             if prepared.channel:
                 here &= ledger["channel"] == prepared.channel
-            codes = np.minimum(ledger["action"][here], len(prepared.key_of_action) - 1)
+            about = ledger["action"][here].astype(np.int64)
+            codes = np.minimum(about, len(prepared.key_of_action) - 1)
             keys = prepared.key_of_action[codes]
             counts.append(np.bincount(keys[keys >= 0], minlength=prepared.keys))
         return counts

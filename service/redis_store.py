@@ -237,7 +237,7 @@ class RedisStore:
         return cast(str, before.decode()) if before else customer_id
 
     async def journal(self, decisions: Sequence[tuple[str, str, bytes]]) -> None:
-        """Append decisions to the log, each once."""
+        """Append decisions to the log, each once, but for those of customers forgotten since."""
         replies = await self._call(
             "journal",
             [
@@ -245,8 +245,9 @@ class RedisStore:
                     [
                         keys.decision_log(self.tenant, decision_id),
                         keys.decision(self.tenant, decision_id),
+                        keys.tombstone(self.tenant, customer_id),
                     ],
-                    [entry, customer_id, _DECISION_TTL],
+                    [entry, customer_id, _DECISION_TTL, decision_id],
                 )
                 for customer_id, decision_id, entry in decisions
             ],

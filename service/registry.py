@@ -81,7 +81,13 @@ class Registry:
         blob = await self._store.bundle(version)
         if blob is None:
             raise NotFound(f"bundle {version!r} is not published; see ListModels")
-        return await asyncio.to_thread(lambda: Models(bundles.unpack(blob), self._business))
+        models = await asyncio.to_thread(lambda: Models(bundles.unpack(blob), self._business))
+        if models.manifest.version != version:
+            raise BundleRefused(
+                f"what is kept as bundle {version!r} says that it is "
+                f"{models.manifest.version!r}; publish it again"
+            )
+        return models
 
     async def listed(self) -> tuple[Pointer | None, list[tuple[Manifest, str]]]:
         """The pointer, and manifests with checksums of all bundles, newest first."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import grpc
 import numpy as np
@@ -17,13 +17,15 @@ from rapport.v1 import customer_pb2_grpc, event_pb2, log_pb2
 from service import answers, callers, identity, intake, logs
 from service.catalogue import Business
 from service.checks import Checks
-from service.errors import Conflict, Violation
+from service.errors import Conflict, Unreadable, Violation
 from service.store import Store
+
+T = TypeVar("T")
 
 _PAGE: Final = 50
 _MAX_PAGE: Final = 512
 _MAX_CONSENTS: Final = 64
-_TRIES: Final = 5
+_TRIES: Final = 64  # of several writers at once, one gets through in every round
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -68,7 +70,7 @@ class Customers(customer_pb2_grpc.CustomerServiceServicer):
         ]
         before = _token(checks, request.page_token)
         customer = await self._whom(checks, request.customer)
-        log_id, records = decode((await self._store.read(customer)).timeline)
+        log_id, records = _read(decode, (await self._store.read(customer)).timeline)
         chosen = np.ones(len(records), bool)
         if types:
             chosen &= np.isin(records["type"], types)
@@ -117,7 +119,7 @@ class Customers(customer_pb2_grpc.CustomerServiceServicer):
     ) -> pb.GetProfileResponse:
         """See the API."""
         customer = await self._whom(Checks(), request.customer)
-        id, profile = profiles.decode((await self._store.read(customer)).profile)
+        id, profile = _read(profiles.decode, (await self._store.read(customer)).profile)
         return pb.GetProfileResponse(profile=self._profile(customer, id, profile))
 
     def _profile(self, customer: str, id: LogId, profile: Profile) -> pb.Profile:
@@ -164,7 +166,7 @@ class Customers(customer_pb2_grpc.CustomerServiceServicer):
         )
         entry = log_pb2.LogEntry(customer_id=customer, profile=change).SerializeToString()
         for _ in range(_TRIES):
-            id, profile = profiles.decode((await self._store.read(customer)).profile)
+            id, profile = _read(profiles.decode, (await self._store.read(customer)).profile)
             if request.expected_version and request.expected_version != answers.log_id(id):
                 raise Conflict(
                     f"the profile is at version {answers.log_id(id) or 'none'}, not "
@@ -264,6 +266,14 @@ class Customers(customer_pb2_grpc.CustomerServiceServicer):
         return pb.ForgetCustomerResponse(
             events=events, log_entries=entries, erased_at=answers.timestamp(now)
         )
+
+
+def _read(decode: Callable[[bytes | None], T], stored: bytes | None) -> T:
+    """Decode what is stored, or say that it cannot be read."""
+    try:
+        return decode(stored)
+    except ValueError as error:
+        raise Unreadable(f"{error}; restore it, or forget the customer") from error
 
 
 def _value(value: Value | None) -> struct_pb2.Value:

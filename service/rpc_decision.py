@@ -14,10 +14,11 @@ from features.vocabulary import Outcome
 from rapport.v1 import decision_pb2 as pb
 from rapport.v1 import decision_pb2_grpc, event_pb2, log_pb2
 from service import answers, callers, explain, identity, intake, logs, questions
+from service.arbitration import Reason
 from service.budget import Budget
 from service.catalogue import OUTCOME_TYPE, Business
 from service.checks import Checks
-from service.decide import Decider
+from service.decide import Decider, in_time
 from service.errors import NotFound, Violation, invalid
 from service.intake import MAX_EVENTS, Named, Taken
 from service.journal import Entry, Journal
@@ -67,7 +68,8 @@ class Decisions(decision_pb2_grpc.DecisionServiceServicer):
         left = context.time_remaining()
         budget = Budget(self._deadline if left is None else left, time.monotonic)
         who, question = questions.read(request, self._business, caller, self._clock())
-        question = question._replace(customer_id=await self._whom(who))
+        customer_id, unread = await self._whom(who, budget)
+        question = question._replace(customer_id=customer_id, unread=unread)
         answer = await self._decider.decide(question, budget)
         recorded = question.as_of is None
         decision_id = self._decision_id(question.customer_id, answer.now) if recorded else ""
@@ -103,13 +105,17 @@ class Decisions(decision_pb2_grpc.DecisionServiceServicer):
         )
         return response
 
-    async def _whom(self, who: Named) -> str:
-        """The customer that a request means; an identifier of nobody's means a newcomer."""
+    async def _whom(self, who: Named, budget: Budget) -> tuple[str, Reason | None]:
+        """The customer that a request means; an identifier of nobody's means a newcomer.
+
+        So does one that could not be looked up in time, but then nothing is known of them.
+        """
         if who.customer_id is not None:
-            return who.customer_id
+            return who.customer_id, None
         assert who.identifier is not None  # noqa: S101  checked on the way in
-        found = (await self._store.resolve([who.identifier]))[0]
-        return found or identity.newcomer(*who.identifier)
+        newcomer = identity.newcomer(*who.identifier)
+        found = await in_time(self._store.resolve([who.identifier]), budget.read)
+        return (newcomer, found) if isinstance(found, Reason) else (found[0] or newcomer, None)
 
     def _decision_id(self, customer_id: str, now: int) -> str:
         """Partition, time, worker and chance: an outcome finds its slot by the id alone."""

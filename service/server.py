@@ -80,7 +80,8 @@ class Server:
         settings: How to serve.
 
     Raises:
-        ConfigurationError: Nobody is told who may call, and the address is not this machine's own.
+        ConfigurationError: Nobody is told who may call, and the address is not this machine's own;
+            or of the certificate and its key, only one is named.
     """
 
     def __init__(self, business: Business, store: RedisStore, settings: Settings) -> None:
@@ -89,6 +90,10 @@ class Server:
             raise ConfigurationError(
                 f"--listen {settings.listen}: without --callers FILE everybody may do "
                 "everything, which is allowed on 127.0.0.1 only"
+            )
+        if (settings.tls_certificate is None) != (settings.tls_key is None):
+            raise ConfigurationError(
+                "--tls-certificate and --tls-key belong together; name both files, or neither"
             )
         Plan(business.definitions, business.vocabulary)  # names what the features get wrong
         self._business = business

@@ -77,7 +77,8 @@ def test_there_is_something_to_look_at() -> None:
 @pytest.mark.parametrize("module", modules("features"))
 def test_features_are_pure(module: str) -> None:
     stay_out = {"service", "training", "rapport", "google", "redis", "grpc", "duckdb", "lightgbm",
-                "yaml", "structlog", "typer", "socket", "asyncio", "time", "random", "os"}  # fmt: skip
+                "yaml", "structlog", "typer", "socket", "asyncio", "time", "random",
+                "os"}  # fmt: skip
     assert not roots(module) & stay_out
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from features import definitions as declared
 from features.definitions import Where
+from features.record import event_hash
 from features.vocabulary import Direction, Outcome
 from tests.chain import VOCABULARY, Event, float32
 
@@ -57,8 +58,6 @@ def passes(event: Event, where: Where) -> bool:
 
 def newest_first(events: Sequence[Event]) -> list[Event]:
     """The events in the order of the timeline, backwards."""
-    from features.record import event_hash  # noqa: PLC0415  the order is the record's matter
-
     return sorted(
         events, key=lambda e: (e.at, e.sequence, event_hash("test", e.id or repr(e))), reverse=True
     )

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import math
 import struct
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from tests.chain import Event, chained, events
 
 def test_a_record_is_forty_bytes_and_its_layout_is_for_ever() -> None:
     assert record.SIZE == 40
-    fields = RECORD.fields or {}
+    fields: dict[str, Any] = dict(RECORD.fields or {})
     assert {name: found[1] for name, found in fields.items()} == {
         "occurred_at": 0, "hash": 8, "sequence": 16, "agent": 18, "interaction": 20, "value": 24,
         "type": 28, "intent": 30, "action": 32, "duration": 34, "channel": 36, "flags": 37,

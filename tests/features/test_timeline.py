@@ -14,6 +14,7 @@ from features.plan import Context, Plan
 from features.profile import EMPTY as NO_PROFILE
 from features.record import Records
 from features.timeline import Status
+from rapport.v1 import decision_pb2
 from tests.chain import NOW, VOCABULARY, Event, chained, events, unique
 
 
@@ -165,8 +166,6 @@ def test_a_timeline_cannot_be_written_to() -> None:
 
 
 def test_statuses_have_the_codes_of_the_api() -> None:
-    from rapport.v1 import decision_pb2  # noqa: PLC0415  features knows no protobuf; this test does
-
     codes = {name: int(code) for name, code in decision_pb2.EventResult.Status.items()}
     assert [int(one) for one in Status] == [
         codes[f"STATUS_{name}"]

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from features.duration import DAY
-from features.vocabulary import Attribute, Vocabulary
+from features.vocabulary import Attribute, Direction, Outcome, Vocabulary
 from rapport.v1 import event_pb2
 from tests.chain import VOCABULARY
 
@@ -117,8 +117,6 @@ def test_names_can_be_looked_up_by_code() -> None:
 
 
 def test_directions_and_outcomes_have_the_codes_of_the_api() -> None:
-    from features.vocabulary import Direction, Outcome  # noqa: PLC0415  beside their counterparts
-
     ours = {f"OUTCOME_{one.name.upper()}": int(one) for one in Outcome}
     ours["OUTCOME_UNSPECIFIED"] = ours.pop("OUTCOME_NONE")
     assert ours == dict(event_pb2.Outcome.items())

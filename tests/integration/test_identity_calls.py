@@ -68,9 +68,10 @@ async def test_events_recorded_by_an_identifier_are_seen_by_a_decision_by_that_i
     client: Client,
 ) -> None:
     written = number()
-    assert await client.record(
-        event(named("phone", written)), event(named("phone", written))
-    ) == [Status.STATUS_STORED] * 2
+    assert (
+        await client.record(event(named("phone", written)), event(named("phone", written)))
+        == [Status.STATUS_STORED] * 2
+    )
     spelt = written.replace(" ", "-").replace("+", "00 ")
     answer = await client.decide(named("phone", spelt), "ivr")
     assert answer.read.events == 2

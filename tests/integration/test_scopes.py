@@ -36,9 +36,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def guarded(
-    url: str, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Client]:
+async def guarded(url: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Client]:
     """A server that knows a caller for each scope, one for all but each, and one for all."""
     scopes = {scope.replace("import", "importer"): [scope] for scope in SCOPES}
     scopes |= {f"no-{scope}": sorted(SCOPES - {scope}) for scope in SCOPES}
@@ -54,9 +52,7 @@ CALLS: dict[str, tuple[str, Any]] = {
     "RecordEvents": ("record", decision_pb2.RecordEventsRequest(events=[event("a")])),
     "RecordOutcome": (
         "record",
-        decision_pb2.RecordOutcomeRequest(
-            decision_id="0" * 25, outcome=event_pb2.OUTCOME_ACCEPTED
-        ),
+        decision_pb2.RecordOutcomeRequest(decision_id="0" * 25, outcome=event_pb2.OUTCOME_ACCEPTED),
     ),
     "GetTimeline": ("profile", customer_pb2.GetTimelineRequest(customer=key("a"))),
     "GetProfile": ("profile", customer_pb2.GetProfileRequest(customer=key("a"))),
@@ -87,7 +83,7 @@ async def code_of(client: Client, method: str, request: Any, **options: Any) -> 
     return grpc.StatusCode.OK
 
 
-def test_every_call_of_the_api_is_tried_here() -> None:
+async def test_every_call_of_the_api_is_tried_here() -> None:
     files = (decision_pb2, customer_pb2, admin_pb2)
     methods = {
         method.name

@@ -42,7 +42,7 @@ async def test_questions_of_different_turns_do_not_wait_for_one_another() -> Non
     await asyncio.sleep(0.001)
     assert source.asked == [[1], [2]]
     source.open.set()
-    assert await asyncio.gather(first, second) == [2, 4]
+    assert [await first, await second] == [2, 4]
 
 
 async def test_more_questions_than_fit_go_in_several_trips() -> None:

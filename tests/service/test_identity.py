@@ -32,7 +32,12 @@ def test_case_and_spacing_are_evened_out_as_the_namespace_says(
 @pytest.mark.parametrize(
     ("namespace", "value", "field", "complaint"),
     [
-        ("fax", "1", "namespace", "'fax' is not declared; use one of: phone, mobile, email, cookie"),
+        (
+            "fax",
+            "1",
+            "namespace",
+            "'fax' is not declared; use one of: phone, mobile, email, cookie",
+        ),
         ("", "1", "namespace", "'' is not declared"),
         ("email", "", "value", "0 characters; send 1 to 256"),
         ("email", " \t", "value", "send 1 to 256"),
