@@ -14,6 +14,7 @@ from service.store import Store
 CAPACITY: Final = 20_000
 _BATCH: Final = 64
 _SLOWEST_RETRY: Final = 2.0
+_RETRY_AT_END: Final = 0.1
 
 
 class Entry(NamedTuple):
@@ -90,9 +91,11 @@ class Journal:
         try:
             async with asyncio.timeout(seconds):
                 while self._waiting:
-                    await self._flush_some()
-        except (StoreUnavailable, TimeoutError) as error:
+                    try:
+                        await self._flush_some()
+                    except StoreUnavailable as error:
+                        structlog.get_logger().warning("journal waits", error=str(error))
+                        await asyncio.sleep(_RETRY_AT_END)
+        except TimeoutError:
             self.dropped += len(self._waiting)
-            structlog.get_logger().error(
-                "journal lost decisions", lost=len(self._waiting), error=str(error)
-            )
+            structlog.get_logger().error("journal lost decisions", lost=len(self._waiting))

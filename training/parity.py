@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from features.plan import Context, Plan
-from features.record import NEVER, LogId
+from features.plan import Context, Plan, rows_of
+from features.profile import Profile
+from features.record import NEVER, LogId, Records
 from features.timeline import as_of
 from rapport.v1 import decision_pb2, log_pb2
 from service.catalogue import Business
+from service.policies import described
 from training import archive, replay
 from training.archive import Entry
 
@@ -23,7 +25,10 @@ class Parity(NamedTuple):
 
 
 def of_archive(folder: Path, plan: Plan, business: Business) -> Parity:
-    """Recompute the vector of every logged decision that was made with these definitions."""
+    """Recompute what every logged decision's models saw, if it was made with these definitions.
+
+    The rows of the actions in the answer are compared too, where the catalogue is still the same.
+    """
     checked = equal = 0
     differing: list[str] = []
     entries = archive.read(folder, ("event", "profile", "decision", "erased"))
@@ -42,7 +47,7 @@ def of_archive(folder: Path, plan: Plan, business: Business) -> Parity:
                 continue  # it was logged while its customer was being forgotten
             ours = vector(group, decision.request, decision.response, plan, business)
             checked += 1
-            if ours == decision.vector:
+            if ours == decision.vector and _same_actions(group, decision, plan, business):
                 equal += 1
             elif len(differing) < 20:
                 differing.append(decision.response.decision_id)
@@ -65,9 +70,7 @@ def vector(
         plan: The compiled definitions.
         business: For the codes of the request.
     """
-    records, profile = replay.seen(entries, _id(response.read.timeline), _id(response.read.profile))
-    stamp = response.decided_at
-    now = stamp.seconds * 1000 + stamp.nanos // 1_000_000
+    records, profile, now = _seen(entries, response)
     context = Context(
         business.vocabulary.channels[request.channel],
         request.direction or 1,
@@ -77,7 +80,37 @@ def vector(
             if value.WhichOneof("kind") != "null_value"
         },
     )
-    return plan.customer(as_of(records, now), profile.as_of(now), context, now).tobytes()
+    return plan.customer(records, profile, context, now).tobytes()
+
+
+def _seen(
+    entries: list[Entry], response: decision_pb2.DecideResponse
+) -> tuple[Records, Profile, int]:
+    """What a decision saw of its customer, and when."""
+    records, profile = replay.seen(entries, _id(response.read.timeline), _id(response.read.profile))
+    stamp = response.decided_at
+    now = stamp.seconds * 1000 + stamp.nanos // 1_000_000
+    return as_of(records, now), profile.as_of(now), now
+
+
+def _same_actions(
+    entries: list[Entry], decision: log_pb2.DecisionLogged, plan: Plan, business: Business
+) -> bool:
+    """Whether the logged rows of the actions in the answer are those that we compute."""
+    if decision.response.versions.catalogue != business.digest:
+        return True
+    rows = dict(zip(business.by_name, described(business), strict=True))
+    records, _, now = _seen(entries, decision.response)
+    for logged in decision.action_vectors:
+        code = business.vocabulary.actions[logged.action]
+        ours = (
+            decision.vector
+            + plan.actions([rows[logged.action]]).tobytes()
+            + plan.pairs(records, now, rows_of([code]), 1).tobytes()
+        )
+        if ours != logged.vector:
+            return False
+    return True
 
 
 def _id(written: str) -> LogId:

@@ -110,7 +110,9 @@ class Bank:
         answer = await self.decider.decide(
             question._replace(customer_id=customer), Budget(seconds, time.monotonic)
         )
-        decision_id = f"{partition(customer):02x}{len(self.decisions):023x}"
+        # The store reads the moment in an id; this replica's clock is a second fast.
+        now = answer.now + 1_000
+        decision_id = f"{partition(customer):02x}{now:011x}{len(self.decisions):012x}"
         self.decisions.append(decision_id)
         return answers.logged(answer, decision_id, customer, request, BUSINESS, "test")
 
@@ -325,13 +327,3 @@ async def test_a_customer_who_was_forgotten_gives_no_false_alarm(
     await bank.keep("anna", await bank.decide(rng, "anna"))
     assert await compared(bank, tmp_path) == Parity(1, 1, [])
 
-
-async def test_debug(bank: Bank, tmp_path: Path) -> None:
-    try:
-        await test_a_customer_who_was_forgotten_gives_no_false_alarm(bank, tmp_path)
-    except AssertionError:
-        pass
-    for e in archive.read(tmp_path, ("event","profile","decision","erased")):
-        d = log_pb2.LogEntry.FromString(e.entry)
-        print(e.id, e.kind, d.decision.response.read if e.kind=="decision" else "", d.decision.feature_digest, len(d.decision.vector), d.decision.response.rung)
-    assert 0

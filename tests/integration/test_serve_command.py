@@ -1,0 +1,268 @@
+"""``rapport serve`` as a process: it starts, drains, exports, or says what keeps it from that."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf import struct_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from rapport.v1 import decision_pb2, decision_pb2_grpc, event_pb2, log_pb2
+from service.bundle import Bundle
+from service.redis_store import RedisStore
+from service.server import claim
+from tests.integration.serving import CONFIG, business, event, key, shown, somebody, value
+from training import archive, publish
+
+HEALTH = health_pb2.HealthCheckResponse
+
+
+class Process:
+    """A server with its lines."""
+
+    def __init__(self, *arguments: str) -> None:
+        command = [sys.executable, "-m", "service.cli", "serve", "--listen", "127.0.0.1:0"]
+        self.process = subprocess.Popen(
+            [*command, *arguments],
+            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            env={name: one for name, one in os.environ.items() if name != "REDIS_URL"},
+        )
+        self.lines: list[dict[str, Any]] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        with self.process.stderr:
+            for line in self.process.stderr:
+                if line.startswith("{"):
+                    self.lines.append(json.loads(line))
+
+    def line(self, event: str, seconds: float = 30) -> dict[str, Any]:
+        """The first line of an event, once it is there."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            for one in list(self.lines):
+                if one["event"] == event:
+                    return one
+            assert self.process.poll() is None, self.lines
+            time.sleep(0.01)
+        raise AssertionError(f"no {event!r} in {self.lines}")
+
+    def children(self, name: str) -> list[int]:
+        """Processes that it started."""
+        found = []
+        for at in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                pid, rest = at.read_text().split(" (", 1)
+            except OSError:
+                continue
+            comm, fields = rest.rsplit(") ", 1)
+            if int(fields.split()[1]) == self.process.pid and name in comm:
+                found.append(int(pid))
+        return found
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(10)
+        self._reader.join(10)
+
+
+@contextmanager
+def process(*arguments: str) -> Iterator[Process]:
+    running = Process(*arguments)
+    try:
+        yield running
+    finally:
+        running.close()
+
+
+def alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+async def test_a_server_drains_on_sigterm_and_leaves_its_log_as_parquet(
+    tmp_path: Path, bundle: Bundle
+) -> None:
+    out = tmp_path / "archive"
+    at = publish.save(bundle, tmp_path / "bundles")
+    arguments = ("--config", str(CONFIG), "--archive", str(out), "--bundle", str(at))
+    with process(*arguments, "--data", str(tmp_path / "data")) as server:
+        port = server.line("serving")["port"]
+        (store,) = server.children("valkey")
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            taken = await drained(server, store, channel)
+        assert server.process.wait(30) == 0
+        assert not alive(store)
+        assert server.line("stopped")["lost_decisions"] == 0
+
+    entries = [
+        log_pb2.LogEntry.FromString(one.entry) for one in archive.read(out, ("event", "decision"))
+    ]
+    kinds = [one.WhichOneof("entry") for one in entries]
+    assert kinds.count("event") == 3
+    logged = {one.decision.response.decision_id for one in entries} - {""}
+    assert logged == set(taken)
+
+    done = subprocess.run(
+        [sys.executable, "-m", "service.cli", "parity", "--config", str(CONFIG), "--archive", out],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"{len(taken)} of {len(taken)} vectors are equal bit for bit" in done.stdout
+
+
+async def drained(server: Process, store: int, channel: grpc.aio.Channel) -> list[str]:
+    """Use a server, end it in the middle of a call, and give the decisions it took."""
+    decisions = decision_pb2_grpc.DecisionServiceStub(channel)
+    health = health_pb2_grpc.HealthStub(channel)
+    customer = somebody()
+    await decisions.RecordEvents(
+        decision_pb2.RecordEventsRequest(events=[event(customer), event(customer)])
+    )
+    context = {
+        "wait_seconds": value(12.0),
+        "device": value(None),
+        "authenticated": struct_pb2.Value(),
+    }
+    request = decision_pb2.DecideRequest(customer=key(customer), channel="phone", context=context)
+    first = await decisions.Decide(request, timeout=5)
+    assert first.rung == decision_pb2.RUNG_FULL
+    presented = decision_pb2.RecordOutcomeRequest(
+        decision_id=first.decision_id,
+        action=shown(first)[0],
+        outcome=event_pb2.OUTCOME_PRESENTED,
+    )
+    await decisions.RecordOutcome(presented)
+    second = await decisions.Decide(request, timeout=5)
+    await asyncio.sleep(0.2)  # the log has both by now
+
+    watching = health.Watch(health_pb2.HealthCheckRequest())
+    assert (await watching.read()).status == HEALTH.SERVING
+    os.kill(store, signal.SIGSTOP)
+    try:
+        in_flight = asyncio.ensure_future(decisions.Decide(request, timeout=1.5))
+        await asyncio.sleep(0.2)
+        server.process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(5):
+            assert (await watching.read()).status == HEALTH.NOT_SERVING
+        watching.cancel()
+        third = await in_flight
+    finally:
+        os.kill(store, signal.SIGCONT)
+    assert "TIMELINE_LATE" in {one.code for one in third.advisories}
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await decisions.Decide(request, timeout=2)
+    assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+    return [one.decision_id for one in (first, second, third)]
+
+
+def refused(*arguments: str) -> str:
+    """What a server says that ends with code 2."""
+    done = subprocess.run(
+        [sys.executable, "-m", "service.cli", "serve", "--listen", "127.0.0.1:0", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        stdin=subprocess.DEVNULL,
+        env={name: one for name, one in os.environ.items() if name != "REDIS_URL"},
+    )
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """A copy of the sample configuration to spoil."""
+    for path in CONFIG.glob("*.yaml"):
+        shutil.copy(path, tmp_path)
+    shutil.copytree(CONFIG / "catalogue", tmp_path / "catalogue")
+    return tmp_path
+
+
+async def test_a_changed_code_of_the_vocabulary_keeps_a_server_from_starting(
+    url: str, config: Path
+) -> None:
+    store = RedisStore(url, tenant="claimed")
+    await claim(store, business().vocabulary)
+    await store.close()
+    path = config / "vocabulary.yaml"
+    text = path.read_text()
+    path.write_text(text.replace("branch: 9\n", "branch: 10\n", 1))
+    told = refused("--config", str(config), "--store", url, "--tenant", "claimed")
+    assert "vocabulary.yaml does not fit what the store holds" in told
+    assert "branch" in told
+    assert "9" in told
+    assert "10" in told
+
+
+def test_a_wrong_configuration_is_told_with_its_file_and_line(config: Path) -> None:
+    path = config / "placements.yaml"
+    lines = path.read_text().splitlines()
+    line = next(i for i, one in enumerate(lines) if "max_actions" in one)
+    lines[line] = lines[line].replace("max_actions: 3", "max_actions: 300")
+    path.write_text("\n".join(lines))
+    told = refused("--config", str(config))
+    assert f"placements.yaml:{line + 1}:" in told
+    assert "max_actions" in told
+
+
+def test_a_server_for_other_machines_needs_to_know_its_callers() -> None:
+    told = refused("--config", str(CONFIG), "--listen", "0.0.0.0:0")
+    assert "--callers FILE" in told
+
+
+async def test_the_store_dies_with_a_server_that_is_killed() -> None:
+    with process("--config", str(CONFIG)) as server:
+        server.line("serving")
+        (store,) = server.children("valkey")
+        server.process.kill()
+        server.process.wait(10)
+        async with asyncio.timeout(5):
+            while alive(store):
+                await asyncio.sleep(0.02)
+
+
+async def test_a_second_server_on_one_address_says_that_it_is_taken(url: str) -> None:
+    async with grpc_server() as port:
+        told = refused("--config", str(CONFIG), "--store", url, "--listen", f"127.0.0.1:{port}")
+    assert f"--listen 127.0.0.1:{port}" in told
+    assert "choose a free address" in told
+
+
+class grpc_server:  # noqa: N801
+    """Somebody else on a port."""
+
+    async def __aenter__(self) -> int:
+        self._server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+        port = self._server.add_insecure_port("127.0.0.1:0")
+        await self._server.start()
+        return port
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._server.stop(None)
