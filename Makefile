@@ -42,9 +42,9 @@ lock: .venv/ready  ## exact versions of everything, newest that fit
 
 .venv/ready: requirements.lock pyproject.toml
 	@echo "Setting up .venv: about a minute, once."
-	$(PYTHON) -m venv .venv
-	$(PIP) --requirement requirements.lock
-	$(PIP) --no-deps --no-build-isolation --editable .
+	@$(PYTHON) -m venv .venv
+	@$(PIP) --requirement requirements.lock
+	@$(PIP) --no-deps --no-build-isolation --editable .
 	@echo "Compiling the kernels."
-	$(BIN)/python -m service.warm
+	@$(BIN)/python -m service.warm
 	@touch $@

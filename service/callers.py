@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
@@ -10,7 +11,7 @@ from typing import Final, Literal, NamedTuple
 import msgspec
 
 from service import config
-from service.errors import Denied, Unauthenticated
+from service.errors import ConfigurationError, Denied, Unauthenticated
 
 Scope = Literal["decide", "record", "import", "replay", "profile", "admin"]
 SCOPES: Final[frozenset[str]] = frozenset(
@@ -42,7 +43,7 @@ class _Declared(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     scopes: list[Scope]
 
     def __post_init__(self) -> None:
-        if len(self.token_sha256) != 64:
+        if re.fullmatch("[0-9a-fA-F]{64}", self.token_sha256) is None:
             raise ValueError("write the 64 hexadecimal digits of `printf %s TOKEN | sha256sum`")
 
 
@@ -63,10 +64,15 @@ class Callers:
     def __init__(self, path: Path | None) -> None:
         declared = config.load(path, _File).callers if path is not None else {}
         self.open = path is None
-        self._by_digest = {
-            one.token_sha256.lower(): Caller(name, frozenset(one.scopes))
-            for name, one in declared.items()
-        }
+        self._by_digest: dict[str, Caller] = {}
+        for name, one in declared.items():
+            caller = Caller(name, frozenset(one.scopes))
+            other = self._by_digest.setdefault(one.token_sha256.lower(), caller)
+            if other is not caller:
+                raise ConfigurationError(
+                    f"{path}: callers.{name}: has the same token as {other.name!r}; "
+                    "give every caller one of its own"
+                )
 
     def identify(self, authorization: str) -> Caller:
         """Find the caller behind an ``authorization`` header.

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 import structlog
 
+from service import background
 from service.errors import StoreUnavailable
 from service.store import Store
 
@@ -85,9 +86,7 @@ class Journal:
 
     async def close(self, seconds: float) -> None:
         """Flush what is waiting, for at most so long; what is left then is lost and counted."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        await background.end(self._task)
         try:
             async with asyncio.timeout(seconds):
                 while self._waiting:

@@ -9,6 +9,7 @@ import hashlib
 import queue
 import sys
 import threading
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any, Final, TextIO
 
@@ -59,13 +60,17 @@ class Writer:
 
     def _run(self) -> None:
         while (line := self._lines.get()) is not None:
-            self._output.write(line + "\n")
-            if self._lines.empty():
-                self._output.flush()
+            try:
+                self._output.write(line + "\n")
+                if self._lines.empty():
+                    self._output.flush()
+            except (OSError, ValueError):  # nobody reads it any more
+                self.dropped += 1
 
     def close(self, seconds: float = 2.0) -> None:
         """Write what is waiting, if that is possible in time."""
-        self._lines.put(None)
+        with suppress(queue.Full):
+            self._lines.put(None, timeout=seconds)
         self._thread.join(seconds)
 
 

@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 import structlog
 
+from service import background
 from service import bundle as bundles
 from service.bundle import Bundle, Manifest
 from service.catalogue import Business
@@ -136,9 +137,7 @@ class Registry:
 
     async def close(self) -> None:
         """Stop following the pointer."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        await background.end(self._task)
 
 
 async def publish(store: Store, sealed: Bundle, business: Business) -> None:

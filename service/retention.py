@@ -11,6 +11,7 @@ import structlog
 from features.duration import spoken
 from features.partition import PARTITIONS
 from features.record import NEVER, LogId
+from service import background
 from service.errors import StoreUnavailable
 
 _EVERY_SECONDS: Final = 30.0
@@ -93,6 +94,4 @@ class Retention:
 
     async def close(self) -> None:
         """Stop."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        await background.end(self._task)

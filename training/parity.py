@@ -77,7 +77,7 @@ def vector(
         {
             name: _plain(value)
             for name, value in request.context.items()
-            if value.WhichOneof("kind") != "null_value"
+            if value.WhichOneof("kind") not in (None, "null_value")
         },
     )
     return plan.customer(records, profile, context, now).tobytes()

@@ -10,7 +10,7 @@
 -- stays one string, and what this call adds a short sorted list; they are merged once, at the end:
 -- copying the string for every event took most of the time.
 local SIZE, HEADER, MAGIC = 40, 24, 'rapport1'
-local sub, find, unpack = string.sub, string.find, struct.unpack
+local sub, find, unpack, floor = string.sub, string.find, struct.unpack, math.floor
 local limit, ttl, horizon = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
 
 -- A set of records: those at first .. count - 1 of the stored string, and those added.
@@ -69,7 +69,7 @@ local function add(set, event)
   local low, high = 1, #added + 1
   if high > 1 and not earlier(event, added[high - 1]) then low = high end
   while low < high do
-    local middle = math.floor((low + high) / 2)
+    local middle = floor((low + high) / 2)
     if earlier(event, added[middle]) then high = middle else low = middle + 1 end
   end
   table.insert(added, low, event)
@@ -94,12 +94,17 @@ end
 
 -- How many stored records come before the event; most events are new, so the end is tried first.
 local function rank(set, event, from)
-  local to = set.count
+  local stored, t, to = set.stored, event.t, set.count
   if from == to or not earlier_than_stored(event, set, to - 1) then return to end
   to = to - 1
   while from < to do
-    local middle = math.floor((from + to) / 2)
-    if earlier_than_stored(event, set, middle) then to = middle else from = middle + 1 end
+    local middle = floor((from + to) / 2)
+    local t2 = unpack('<i8', stored, HEADER + middle * SIZE + 1)
+    if t < t2 or (t == t2 and earlier_than_stored(event, set, middle)) then
+      to = middle
+    else
+      from = middle + 1
+    end
   end
   return from
 end

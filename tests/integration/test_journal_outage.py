@@ -127,7 +127,7 @@ async def test_a_server_that_stops_writes_what_waits_though_the_store_was_away(
 async def test_what_cannot_be_written_before_the_end_is_counted(tmp_path: Path) -> None:
     store = EmbeddedStore(tmp_path, port=0)
     try:
-        async with serving(store.url) as client:
+        async with serving(store.url, grace=0.1) as client:
             os.kill(store.pid, signal.SIGKILL)
             await client.decide(somebody())
             journal: Journal = client.server.journal

@@ -80,6 +80,7 @@ class Process:
 
     def close(self) -> None:
         if self.process.poll() is None:
+            print(*self.lines, sep="\n")
             self.process.kill()
         self.process.wait(10)
         self._reader.join(10)
@@ -113,7 +114,10 @@ async def test_a_server_drains_on_sigterm_and_leaves_its_log_as_parquet(
         (store,) = server.children("valkey")
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             taken = await drained(server, store, channel)
-        assert server.process.wait(30) == 0
+        async with asyncio.timeout(30):
+            while server.process.poll() is None:
+                await asyncio.sleep(0.02)
+        assert server.process.returncode == 0
         assert not alive(store)
         assert server.line("stopped")["lost_decisions"] == 0
 

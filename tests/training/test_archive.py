@@ -158,7 +158,7 @@ def test_one_partition_can_be_read_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "act",
     [
-        lambda folder: archive.read(folder),
+        archive.read,
         lambda folder: archive.read(folder / "absent"),
         lambda folder: archive.read(folder, partition=9),
     ],

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import re
 import subprocess
 import sys
@@ -10,7 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from features import record
-from features.plan import Plan
+from features.plan import Context, Plan
+from features.profile import Profile
 from features.record import LogId
 from rapport.v1 import decision_pb2, log_pb2
 from service import bundle as bundles
@@ -18,7 +20,7 @@ from service import catalogue, cli
 from service.errors import ConfigurationError
 from service.redis_store import RedisStore
 from service.store import Write
-from training import archive, publish
+from training import archive, publish, train
 from training import cli as training_cli
 from training.archive import Entry
 
@@ -77,9 +79,6 @@ def decided(folder: Path, vectors: list[bytes]) -> list[str]:
 
 
 def truth() -> bytes:
-    from features.plan import Context
-    from features.profile import Profile
-
     phone = BUSINESS.vocabulary.channels["phone"]
     return PLAN.customer(record.EMPTY, Profile(), Context(phone, 1), 1_800_000_000_000).tobytes()
 
@@ -117,8 +116,9 @@ def test_a_command_that_needs_a_store_says_how_to_name_one(
 
 
 def test_simulate_train_export_and_publish_work_together(
-    tmp_path: Path, store_url: str
+    tmp_path: Path, store_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setitem(train._COMMON, "num_threads", 1)  # two spin where cores are shared
     tenant = f"test-{uuid.uuid4().hex}"
     (tmp_path / "config").mkdir()
     for path in CONFIG.iterdir():
@@ -162,17 +162,13 @@ async def test_following_ends_with_its_standard_input_and_loses_nothing(
 ) -> None:
     """So the exporter of a server that was killed ends, whatever way the server went."""
     tenant = f"test-{uuid.uuid4().hex}"
-    exporter = subprocess.Popen(
-        [sys.executable, "-m", "service.cli", "export", "--follow", "--every", "100ms",
-         "--archive", str(tmp_path), "--store", store_url, "--tenant", tenant],
+    exporter = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "service.cli", "export", "--follow", "--every", "100ms",
+        "--archive", str(tmp_path), "--store", store_url, "--tenant", tenant,
         stdin=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
-    try:
-        await stored(store_url, tenant)
-        _, errors = exporter.communicate(timeout=30)  # closes its standard input
-    finally:
-        exporter.kill()
-        exporter.wait()
+    await stored(store_url, tenant)
+    _, errors = await asyncio.wait_for(exporter.communicate(b""), 30)  # closes its standard input
     assert exporter.returncode == 0, errors
     assert [one.customer_id for one in archive.read(tmp_path)] == ["anna"]
 

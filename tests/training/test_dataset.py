@@ -19,7 +19,7 @@ from service.answers import timestamp
 from service.catalogue import Action, Business, Placement, Policies, Treatment
 from service.models import Models
 from tests.chain import NOW, VOCABULARY, Event, chained, events
-from training import dataset, publish
+from training import dataset, labels, publish
 from training.dataset import Dataset
 from training.labels import AcceptanceTarget, IntentTarget
 from training.replay import History
@@ -69,9 +69,7 @@ BUSINESS = Business(
 )
 PLAN = Plan(DEFINITIONS, VOCABULARY)
 MODELS = Models(
-    publish.build(
-        PLAN, BUSINESS, intent=None, acceptance=None, cases=[], built_at=NOW, lineage={}
-    ),
+    publish.build(PLAN, BUSINESS, intent=None, acceptance=None, cases=[], built_at=NOW, lineage={}),
     BUSINESS,
 )
 INTENT = msgspec.convert(
@@ -180,20 +178,15 @@ def test_rows_of_intent_are_what_the_service_computes_at_the_moment(
     one = history(story, told)
     made = of_intent(one)
     columns = PLAN.columns("intent")
-    by_moment: dict[int, list[bytes]] = {}
-    for row, moment in zip(made.rows, made.moments.tolist(), strict=True):
-        by_moment.setdefault(moment, []).append(row.tobytes())
-    checked = 0
-    for i, record in enumerate(one.records):
-        moment = int(record["occurred_at"])
-        arrived = one.records[: i + 1]  # the store's timeline when this event has just come in
-        if moment not in by_moment or record["type"] not in (1, 6, 8):
-            continue
+    found = labels.Intents(INTENT, VOCABULARY)(one.records)
+    assert made.labels.tolist() == found.label.tolist() != []
+    for row, at in zip(made.rows, found.at.tolist(), strict=True):
+        record = one.records[at]
+        view = one.records[: at + 1][-LIMIT:]  # the timeline when this event has just come in
         context = Context(int(record["channel"]), int(record["flags"]) & DIRECTION)
-        vector = MODELS.customer(arrived[-LIMIT:], one.profile(moment), context, moment)
-        assert vector[columns].tobytes() in by_moment[moment]
-        checked += 1
-    assert checked >= len(made.labels) > 0
+        now = int(record["occurred_at"])
+        vector = MODELS.customer(view, one.profile(now), context, now)
+        assert row.tobytes() == vector[columns].tobytes()
 
 
 @given(stories, ages)
@@ -203,22 +196,21 @@ def test_rows_of_acceptance_are_what_the_service_computes_before_the_presentatio
     one = history(story, told)
     made = of_acceptance(one)
     columns = PLAN.columns("acceptance")
-    order = [VOCABULARY.actions[action.name] for action in BUSINESS.actions]
-    assert len(made.labels)
-    presented = {
-        (int(r["occurred_at"]), int(r["action"])): (int(r["channel"]), int(r["flags"]) & DIRECTION)
-        for r in one.records
-        if r["outcome"] == Outcome.presented
-    }
-    twice = len(presented) != np.count_nonzero(one.records["outcome"] == Outcome.presented)
-    for row, moment, action in zip(made.rows, made.moments, made.baseline, strict=True):
-        now, code = int(moment), int(action)
-        view = as_of(one.records, now - 1)  # strictly before
-        context = Context(*presented[now, code])
-        vector = MODELS.customer(view[-LIMIT:], one.profile(now), context, now)
-        served = MODELS.rows(vector, view[-LIMIT:], now)[order.index(code)]
-        if not twice:  # else the context of the other presentation may be meant
-            assert row.tobytes() == served[columns].tobytes()
+    row_of = {VOCABULARY.actions[one.name]: row for row, one in enumerate(BUSINESS.actions)}
+    moments = [
+        at
+        for at in labels.Acceptances(ACCEPTANCE, VOCABULARY)(one.records).at.tolist()
+        if int(one.records["action"][at]) in row_of
+    ]
+    assert moments
+    for row, at in zip(made.rows, moments, strict=True):
+        record = one.records[at]
+        now = int(record["occurred_at"])
+        view = as_of(one.records, now - 1)[-LIMIT:]  # strictly before
+        context = Context(int(record["channel"]), int(record["flags"]) & DIRECTION)
+        vector = MODELS.customer(view, one.profile(now), context, now)
+        served = MODELS.rows(vector, view, now)[row_of[int(record["action"])]]
+        assert row.tobytes() == served[columns].tobytes()
 
 
 def test_only_the_newest_events_are_seen_as_the_store_keeps_no_more() -> None:

@@ -51,7 +51,6 @@ def test_stories_are_told_in_order_and_of_different_customers() -> None:
         assert ages == sorted(ages, reverse=True)
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_the_demo_shows_three_customers_and_what_their_answers_change(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

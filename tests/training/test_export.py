@@ -265,17 +265,18 @@ async def test_following_exports_once_more_when_told_to_stop(
     log: RedisStore, tmp_path: Path
 ) -> None:
     customer = of_partition(5)[0]
-    stop = asyncio.Event()
+    stop, twice = asyncio.Event(), asyncio.Event()
     rounds: list[int] = []
 
     def told(done: Exported, seconds: float) -> None:
         assert seconds > 0
         rounds.append(done.entries)
+        if len(rounds) == 2:
+            twice.set()
 
     await say(log, [customer], "first")
     following = asyncio.create_task(export.follow(log, tmp_path, 0.01, stop, told))
-    while len(rounds) < 2:
-        await asyncio.sleep(0.005)
+    await twice.wait()
     assert rounds[0] == 1
     await say(log, [customer], "last")
     stop.set()

@@ -76,9 +76,7 @@ class Bank:
                 value=rng.uniform(-500, 500),
                 sentiment=rng.choice([None, rng.uniform(-1, 1)]),
             )
-            entry = log_pb2.LogEntry(
-                customer_id=customer, event=log_pb2.EventLogged(record=packed)
-            )
+            entry = log_pb2.LogEntry(customer_id=customer, event=log_pb2.EventLogged(record=packed))
             writes.append((customer, Write(packed, rng.random() < 0.3, entry.SerializeToString())))
         await self.store.record(writes)
 
@@ -102,7 +100,7 @@ class Bank:
         request = pb.DecideRequest(
             customer=event_pb2.CustomerKey(customer_id=customer),
             channel=rng.choice(["phone", "web", "chat"]),
-            direction=rng.choice(list(event_pb2.Direction.values())),  # type: ignore[arg-type]
+            direction=rng.choice(list(event_pb2.Direction.values())),
         )
         if rng.random() < 0.5:
             request.context["wait_seconds"].number_value = rng.uniform(0, 600)
@@ -213,9 +211,7 @@ def altered(folder: Path, alter: Callable[[Entry], Entry]) -> int:
     changed = 0
     for path in archive.files(folder):
         number = int(path.parent.name.removeprefix("partition="))
-        before = sorted(
-            archive.read(folder, ("event", "profile", "decision", "erased"), number)
-        )
+        before = sorted(archive.read(folder, ("event", "profile", "decision", "erased"), number))
         after = [alter(one) for one in before]
         changed += sum(a != b for a, b in zip(before, after, strict=True))
         path.unlink()
@@ -326,4 +322,3 @@ async def test_a_customer_who_was_forgotten_gives_no_false_alarm(
     await bank.tell(rng, "anna")
     await bank.keep("anna", await bank.decide(rng, "anna"))
     assert await compared(bank, tmp_path) == Parity(1, 1, [])
-

@@ -25,6 +25,7 @@ from training.train import Trained
 
 BUSINESS = catalogue.load(Path(__file__).parents[2] / "config")
 PLAN = Plan(BUSINESS.definitions, BUSINESS.vocabulary)
+LEARNING = Learning(8, 4, {"num_threads": 1})  # threads that wait spin, where cores are shared
 
 
 def story(customer: str, seed: int, count: int = 40) -> History:
@@ -68,7 +69,7 @@ def intent() -> Trained:
     made = data("intent", np.random.default_rng(1).choice([1, 2, 5], 600))
     names = [PLAN.names[i] for i in PLAN.columns("intent")]
     return train.intent(
-        made, train.by_time(made.moments), names, [], "intents", Learning(8, 4), lambda a, b: None
+        made, train.by_time(made.moments), names, [], "intents", LEARNING, lambda a, b: None
     )
 
 
@@ -77,7 +78,7 @@ def acceptance() -> Trained:
     made = data("acceptance", np.random.default_rng(1).integers(0, 2, 600))
     names = [PLAN.names[i] for i in PLAN.columns("acceptance")]
     return train.acceptance(
-        made, train.by_time(made.moments), names, [], Learning(8, 4), lambda a, b: None
+        made, train.by_time(made.moments), names, [], LEARNING, lambda a, b: None
     )
 
 

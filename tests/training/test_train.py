@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -16,6 +14,10 @@ from training.labels import Learning
 from training.train import Split, Trained
 
 NAMES = ["code", "signal", "noise", "gaps"]
+ALONE: dict[str, float | int | bool | str] = {
+INTENT, ACCEPTANCE = Learning(30, 5, ALONE), Learning(120, 15, ALONE)
+    "num_threads": 1
+}  # threads that wait spin, where cores are shared
 
 
 @given(
@@ -71,17 +73,21 @@ def acceptances(count: int = 4_000, seed: int = 1) -> tuple[Dataset, Floats]:
     return data(rows, np.asarray(rng.random(count) < truth, np.int64)), truth
 
 
-def learn_intent(made: Dataset, split: Split | None = None, **learning: Any) -> Trained:
+def learn_intent(
+    made: Dataset, split: Split | None = None, learning: Learning = INTENT
+) -> Trained:
     return train.intent(
         made, split or train.by_time(made.moments), NAMES, ["code"], "intents",
-        Learning(**{"rounds": 30, "patience": 5} | learning), lambda done, of: None,
+        learning, lambda done, of: None,
     )  # fmt: skip
 
 
-def learn_acceptance(made: Dataset, split: Split | None = None, **learning: Any) -> Trained:
+def learn_acceptance(
+    made: Dataset, split: Split | None = None, learning: Learning = ACCEPTANCE
+) -> Trained:
     return train.acceptance(
         made, split or train.by_time(made.moments), NAMES, ["code"],
-        Learning(**{"rounds": 120, "patience": 15} | learning), lambda done, of: None,
+        learning, lambda done, of: None,
     )  # fmt: skip
 
 
@@ -111,7 +117,7 @@ def test_a_planted_acceptance_is_learnt_and_calibrated() -> None:
         trained.metrics["base_rate"], abs=0.03
     )
     assert isinstance(trained.calibration, AcceptanceCalibration)
-    scores = trained.booster.predict(made.rows[test], raw_score=True)
+    scores = np.asarray(trained.booster.predict(made.rows[test], raw_score=True))
     said = 1 / (1 + np.exp(-(scores * trained.calibration.slope + trained.calibration.offset)))
     assert np.abs(said - truth[test]).mean() < 0.06
 
@@ -147,7 +153,7 @@ def test_rare_classes_do_not_make_the_scores_run_away() -> None:
     rows = features(2_500, rng)
     labels = rng.choice(40, 2_500, p=np.array([0.61] + [0.01] * 39)) + 1
     labels[rows[:, 1] > 1.8] = 41  # a rare class that is easy to tell
-    trained = learn_intent(data(rows, labels), rounds=60, patience=60)
+    trained = learn_intent(data(rows, labels), learning=Learning(60, 60, ALONE))
     scores = np.asarray(trained.booster.predict(rows, raw_score=True))
     assert np.abs(scores).max() < 30
     uniform = np.log(trained.metrics["classes"])
@@ -222,24 +228,22 @@ def test_a_validation_part_of_unseen_intents_only_is_named() -> None:
 
 def test_parameters_of_the_configuration_reach_lightgbm() -> None:
     made, _ = acceptances(1_000)
-    trained = learn_acceptance(made, rounds=3, parameters={"num_leaves": 2})
+    trained = learn_acceptance(made, learning=Learning(3, 3, ALONE | {"num_leaves": 2}))
     assert trained.booster.num_trees() <= 3
-    assert all(
-        tree["num_leaves"] <= 2 for tree in trained.booster.dump_model()["tree_info"]
-    )
+    assert all(tree["num_leaves"] <= 2 for tree in trained.booster.dump_model()["tree_info"])
 
 
 def test_training_stops_when_the_validation_part_gains_no_more() -> None:
     rng = np.random.default_rng(9)
     made = data(features(2_000, rng), rng.integers(0, 2, 2_000))
-    assert learn_acceptance(made, rounds=200, patience=5).booster.num_trees() < 100
+    assert learn_acceptance(made, learning=Learning(200, 5, ALONE)).booster.num_trees() < 100
 
 
 def test_progress_ends_where_all_rounds_are_done() -> None:
     steps: list[tuple[int, int]] = []
     made, _ = acceptances(600)
     train.acceptance(
-        made, train.by_time(made.moments), NAMES, [], Learning(rounds=40, patience=2),
+        made, train.by_time(made.moments), NAMES, [], Learning(40, 2, ALONE),
         lambda done, of: steps.append((done, of)),
     )  # fmt: skip
     assert steps[0] == (1, 40)
@@ -251,6 +255,6 @@ def test_features_may_have_names_that_lightgbm_forbids() -> None:
     made, _ = acceptances(600)
     trained = train.acceptance(
         made, train.by_time(made.moments), ['a:"b"', "c,d", "e[f]", "ünï {}"], ["c,d"],
-        Learning(rounds=5), lambda done, of: None,
+        Learning(5, 5, ALONE), lambda done, of: None,
     )  # fmt: skip
     assert trained.booster.feature_name() == ["f0", "f1", "f2", "f3"]

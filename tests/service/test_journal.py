@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest_asyncio
+
+from service import journal as journals
+from service.journal import Entry, Journal
+from tests.integration.shelf import Shelf
+
+
+def entry(number: int) -> Entry:
+    return Entry("ann", f"decision-{number}", "phone", "", [], lambda: b"%d" % number)
+
+
+@pytest_asyncio.fixture
+async def shelf() -> Shelf:
+    return Shelf()
+
+
+@pytest_asyncio.fixture
+async def journal(shelf: Shelf) -> AsyncIterator[Journal]:
+    journal = Journal(shelf, capacity=100)
+    journal.start()
+    yield journal
+    await journal.close(0.05)
+
+
+async def emptied(journal: Journal) -> None:
+    async with asyncio.timeout(5):
+        while journal.pending:
+            await asyncio.sleep(0.001)
+
+
+async def test_decisions_are_written_in_their_order_and_in_few_batches(
+    shelf: Shelf, journal: Journal
+) -> None:
+    for number in range(100):
+        assert journal.append(entry(number))
+    await emptied(journal)
+    assert [written for _, _, written in shelf.logged] == [b"%d" % i for i in range(100)]
+    assert shelf.batches == 2
+
+
+async def test_a_decision_that_waits_is_known_until_it_is_written(
+    shelf: Shelf, journal: Journal
+) -> None:
+    journal.append(entry(1))
+    assert journal.waiting("decision-1") == entry(1)._replace(
+        build=journal.waiting("decision-1").build  # type: ignore[union-attr]
+    )
+    await emptied(journal)
+    assert journal.waiting("decision-1") is None
+
+
+async def test_there_is_room_for_so_many_and_what_finds_none_is_counted(
+    shelf: Shelf, journal: Journal
+) -> None:
+    shelf.away = True
+    taken = [journal.append(entry(number)) for number in range(103)]
+    assert taken == [True] * 100 + [False] * 3
+    assert (journal.pending, journal.dropped) == (100, 3)
+
+
+async def test_it_keeps_trying_while_the_store_is_away(shelf: Shelf, journal: Journal) -> None:
+    shelf.away = True
+    journal.append(entry(1))
+    await asyncio.sleep(0.12)
+    assert journal.pending == 1
+    shelf.away = False
+    await emptied(journal)
+    assert len(shelf.logged) == 1
+    journal.append(entry(2))
+    await emptied(journal)
+    assert journal.dropped == 0
+
+
+async def test_closing_writes_what_waits(shelf: Shelf) -> None:
+    journal = Journal(shelf)  # not started
+    for number in range(200):
+        journal.append(entry(number))
+    await journal.close(5)
+    assert (len(shelf.logged), journal.pending, journal.dropped) == (200, 0, 0)
+
+
+async def test_closing_waits_for_a_store_that_comes_back(shelf: Shelf) -> None:
+    journal = Journal(shelf)
+    shelf.away = True
+    journal.append(entry(1))
+    closing = asyncio.create_task(journal.close(5))
+    await asyncio.sleep(0.05)
+    shelf.away = False
+    await closing
+    assert (len(shelf.logged), journal.dropped) == (1, 0)
+
+
+async def test_closing_gives_up_in_time_and_counts_what_is_lost(shelf: Shelf) -> None:
+    journal = Journal(shelf)
+    shelf.away = True
+    for number in range(3):
+        journal.append(entry(number))
+    async with asyncio.timeout(1):
+        await journal.close(0.05)
+    assert journal.dropped == 3
+
+
+async def test_there_is_room_for_minutes_of_decisions() -> None:
+    assert journals.CAPACITY >= 10_000

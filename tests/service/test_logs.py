@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import io
+import json
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from service import logs
+
+
+@pytest.fixture(autouse=True)
+def restored() -> Iterator[None]:
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
+
+
+def test_a_line_is_json_with_level_and_time() -> None:
+    output = io.StringIO()
+    writer = logs.configure(output)
+    structlog.get_logger().info("call", method="Decide", ms=1.5)
+    structlog.get_logger().warning("odd")
+    writer.close()
+    first, second = map(json.loads, output.getvalue().splitlines())
+    assert (first["event"], first["level"]) == ("call", "info")
+    assert (first["method"], first["ms"]) == ("Decide", 1.5)
+    assert first["timestamp"].endswith("Z")
+    assert second["level"] == "warning"
+
+
+def test_a_person_reads_text() -> None:
+    output = io.StringIO()
+    writer = logs.configure(output, pretty=True)
+    structlog.get_logger().info("serving", port=1)
+    writer.close()
+    assert "serving" in output.getvalue()
+    assert not output.getvalue().startswith("{")
+
+
+def test_an_error_is_written_with_its_trace_on_one_line() -> None:
+    output = io.StringIO()
+    writer = logs.configure(output)
+    try:
+        raise ZeroDivisionError("by nothing")
+    except ZeroDivisionError:
+        structlog.get_logger().error("unexpected", exc_info=True)
+    writer.close()
+    (line,) = output.getvalue().splitlines()
+    assert "ZeroDivisionError: by nothing" in json.loads(line)["exception"]
+
+
+class Blocked(io.StringIO):
+    """An output that nobody reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.released = threading.Event()
+
+    def write(self, text: str) -> int:
+        self.released.wait(30)
+        return super().write(text)
+
+
+def test_a_blocked_output_stalls_nobody_and_what_is_dropped_is_counted() -> None:
+    output = Blocked()
+    writer = logs.Writer(output)
+    start = time.perf_counter()
+    for number in range(10_500):
+        writer.msg(str(number))
+    assert 498 <= writer.dropped <= 500
+    writer.close(0.1)
+    assert time.perf_counter() - start < 2
+    output.released.set()
+
+
+def test_an_output_that_breaks_ends_nothing_else() -> None:
+    class Broken(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    writer = logs.Writer(Broken())
+    for number in range(10):
+        writer.msg(str(number))
+    start = time.perf_counter()
+    writer.close(1.0)
+    assert time.perf_counter() - start < 1
+    assert writer.dropped == 10
+
+
+def test_a_mask_is_stable_and_tells_nothing() -> None:
+    assert logs.masked("ann") == logs.masked("ann") != logs.masked("bob")
+    assert len(logs.masked("ann")) == 16
+    assert "ann" not in logs.masked("ann")
+
+
+def test_what_is_noted_belongs_to_its_call() -> None:
+    noted = logs.begin()
+    logs.note(rung="FULL", events=3)
+    logs.note(events=4)
+    assert noted == {"rung": "FULL", "events": 4}
+    assert logs.begin() == {}
+    logs.note(other=1)
+    assert "other" not in noted

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from features import elementary, journey, kernels, timeline
+
+
+def compiled(module: object) -> dict[str, int]:
+    """Signatures that each kernel of a module has been compiled for."""
+    return {
+        name: len(one.signatures)
+        for name, one in vars(module).items()
+        if hasattr(one, "signatures")
+    }
+
+
+def test_warming_compiles_every_kernel_for_the_types_of_serving(tmp_path: Path) -> None:
+    """In a process of its own: what is warm already here would prove nothing."""
+    asked = """
+from features import elementary, journey, kernels, timeline
+from service import warm
+from tests.service.test_warm import compiled
+warm.kernels()
+before = [compiled(one) for one in (elementary, journey, kernels, timeline)]
+assert all(any(some.values()) for some in before), before
+import numpy as np
+from features.plan import Context
+from features.profile import EMPTY
+from service.models import Models
+from tests.integration.serving import business, sealed
+models = Models(sealed(), business())
+after = [compiled(one) for one in (elementary, journey, kernels, timeline)]
+assert before == after, (before, after)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", asked],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    assert done.returncode == 0, done.stderr[-2_000:]
+
+
+def test_there_are_kernels_to_warm() -> None:
+    for module in (elementary, journey, kernels, timeline):
+        assert compiled(module)
