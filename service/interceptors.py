@@ -44,9 +44,11 @@ class Edge(grpc.aio.ServerInterceptor):
         """Wrap the handler of one of our own methods; health and reflection pass."""
         handler = await continuation(handler_call_details)
         method = handler_call_details.method
-        behaviour: Any = None if handler is None else handler.unary_unary
-        if handler is None or behaviour is None or method.startswith(_OPEN):
+        if handler is None or method.startswith(_OPEN):
             return handler
+        behaviour: Any = handler.unary_unary
+        if behaviour is None:
+            return None  # streams would pass unchecked: none of ours is one, and none is served
         metadata = dict(handler_call_details.invocation_metadata or ())
 
         async def answer(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:

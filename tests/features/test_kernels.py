@@ -205,6 +205,24 @@ def test_codes_beyond_the_vocabulary_pass_only_open_filters(where: Where) -> Non
     assert customer([declared.Count(name="", where=where)], [strange], NOW) == [float(opened)]
 
 
+@pytest.mark.parametrize(
+    ("field", "known"),
+    [
+        ("type", VOCABULARY.types),
+        ("role", Role.__members__),
+        ("channel", VOCABULARY.channels),
+        ("intent", VOCABULARY.intents),
+        ("action", VOCABULARY.actions),
+        ("outcome", Outcome.__members__),
+    ],
+)
+def test_a_code_beyond_the_vocabulary_is_none_of_its_names(field: str, known: Any) -> None:
+    for code in (13, 250):
+        strange = Event(NOW - 1, type=code, channel=code, intent=code, action=code, outcome=code)
+        features = [declared.Count(name="", where=Where(**{field: name})) for name in known]
+        assert not any(customer([*features], [strange], NOW))
+
+
 @pytest.mark.parametrize("field", ["type", "channel", "intent", "action", "outcome"])
 def test_whether_an_unknown_code_is_distinct_does_not_depend_on_other_features(field: Any) -> None:
     happened = [Event(NOW - 1, type=40, channel=40, intent=40, action=40, outcome=40)]

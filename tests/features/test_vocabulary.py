@@ -47,9 +47,10 @@ def test_taking_a_name_away_is_told_with_its_code(field: str) -> None:
     )
 
 
-def test_another_code_for_a_name_is_told_with_both() -> None:
-    newer = changed(channels={**VOCABULARY.channels, "app": 8})
-    assert VOCABULARY.breaks(newer) == ["channels.app was code 7 and is 8; put it back"]
+@pytest.mark.parametrize("code", [5, 6, 8, 200])
+def test_another_code_for_a_name_is_told_with_both(code: int) -> None:
+    newer = changed(channels={**VOCABULARY.channels, "app": code})
+    assert VOCABULARY.breaks(newer) == [f"channels.app was code 7 and is {code}; put it back"]
 
 
 def test_another_code_for_a_value_of_a_category_is_told() -> None:

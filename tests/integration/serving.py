@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import functools
 import gc
@@ -10,7 +11,7 @@ import json
 import tempfile
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,22 @@ def sealed() -> Bundle:
         )
 
 
+async def until(done: Callable[[], bool | Awaitable[bool]], seconds: float = 5.0) -> None:
+    """Wait until something is so."""
+    end = time.monotonic() + seconds
+    while True:
+        found = done()
+        if found if isinstance(found, bool) else await found:
+            return
+        assert time.monotonic() < end, "it never came"
+        await asyncio.sleep(0.005)
+
+
+async def flushed(client: Client, seconds: float = 10.0) -> None:
+    """Wait until every decision is in the log."""
+    await until(lambda: not client.server.journal.pending, seconds)
+
+
 def now() -> int:
     return time.time_ns() // 1_000_000
 
@@ -116,7 +133,7 @@ def value(plain: float | bool | str | None) -> struct_pb2.Value:
 
 def violations(error: grpc.aio.AioRpcError) -> dict[str, str]:
     """The field violations in the details of an error, as any client decodes them."""
-    trailing = {name: data for name, data in error.trailing_metadata() or ()}
+    trailing = dict(error.trailing_metadata() or ())
     status = status_pb2.Status.FromString(bytes(trailing["grpc-status-details-bin"]))
     assert status.code == error.code().value[0]
     bad = error_details_pb2.BadRequest()
@@ -217,7 +234,8 @@ class Client:
         """What the store's log holds of a customer, oldest first."""
         stream = keys.log_of(self.store.tenant, customer)
         async with Redis.from_url(self.url) as redis:
-            entries = [log_pb2.LogEntry.FromString(e[b"e"]) for _, e in await redis.xrange(stream)]
+            found: Any = await redis.xrange(stream)
+        entries = [log_pb2.LogEntry.FromString(fields[b"e"]) for _, fields in found]
         return [one for one in entries if one.customer_id == customer]
 
 
@@ -232,13 +250,12 @@ async def serving(
     tenant: str | None = None,
     bundle: Bundle | None = None,
     of: Business | None = None,
-    timeout: float = 2.0,
     **settings: Any,
 ) -> AsyncIterator[Client]:
     """Serve on a free port of loopback; each server has a tenant of its own unless it is named."""
     tenant = tenant or uuid.uuid4().hex
     known = of or business()
-    store = RedisStore(url, tenant=tenant, horizon=known.ledger_window_ms, timeout=timeout)
+    store = RedisStore(url, tenant=tenant, horizon=known.ledger_window_ms)
     server = Server(
         known,
         store,

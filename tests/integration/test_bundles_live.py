@@ -16,7 +16,7 @@ from rapport.v1 import admin_pb2
 from service import bundle as bundles
 from service import keys, registry
 from service.bundle import Bundle, Golden
-from tests.integration.serving import Client, business, serving, somebody
+from tests.integration.serving import Client, business, serving, somebody, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -259,9 +259,11 @@ async def test_a_bundle_is_refused_with_its_reason_and_the_old_one_goes_on_servi
 
 
 async def refused(client: Client, reason: str) -> None:
-    async with asyncio.timeout(5):
-        while not (told := (await status(client)).refused_bundle):
-            await asyncio.sleep(0.01)
+    async def told_so() -> bool:
+        return bool((await status(client)).refused_bundle)
+
+    await until(told_so)
+    told = (await status(client)).refused_bundle
     assert told.startswith("bad: ")
     assert reason in told
 
@@ -296,20 +298,18 @@ async def test_what_one_server_activates_another_serves_within_seconds(
         await registry.publish(one.store, bundle, business())
         await activate(one, bundle.manifest.version)
         assert await serves(one) == bundle.manifest.version
-        async with asyncio.timeout(5):
-            while await serves(other) != bundle.manifest.version:
-                await asyncio.sleep(0.1)
+
+        async def followed() -> bool:
+            return await serves(other) == bundle.manifest.version
+
+        await until(followed)
 
 
 async def test_answers_go_on_while_bundles_change(url: str, bundle: Bundle) -> None:
     async with serving(url, bundle=bundle) as client:
         await registry.publish(client.store, resealed(bundle, "second"), business())
-        swapping = asyncio.gather(*(rollback_or(client, "second") for _ in range(1)))
+        swapping = asyncio.create_task(activate(client, "second"))
         versions = {await serves(client) for _ in range(20)}
         await swapping
         versions.add(await serves(client))
         assert versions == {bundle.manifest.version, "second"}
-
-
-async def rollback_or(client: Client, version: str) -> None:
-    await activate(client, version)

@@ -19,6 +19,7 @@ from tests.integration.serving import (
     business,
     codes,
     event,
+    flushed,
     key,
     moment,
     named,
@@ -103,7 +104,7 @@ async def test_a_profile_that_has_changed_since_it_was_read_is_not_overwritten(
 
 async def test_twenty_changes_at_once_all_survive(client: Client) -> None:
     customer = somebody()
-    attributes = {
+    attributes: dict[str, float | bool | str | None] = {
         "age": 50.0, "segment": "senior", "customer_since_days": 9.0, "value_tier": "plus",
         "has_mortgage": True, "balance": 7.0, "digital": False, "products": 4.0,
         "household": "couple", "in_arrears": None,
@@ -292,8 +293,7 @@ async def test_forgetting_removes_all_that_is_kept_of_a_customer(client: Client)
     await client.update(customer, {"age": 50.0})
     answer = await client.decide(customer)
     await client.outcome(answer.decision_id, shown(answer)[0], event_pb2.OUTCOME_PRESENTED)
-    while client.server.journal.pending:
-        await asyncio.sleep(0.005)
+    await flushed(client)
     assert len(await held(client, customer)) == 5  # timeline, ledger, profile, decision, identity
 
     done = await forget(client, customer)
@@ -331,8 +331,7 @@ async def test_a_decision_on_its_way_to_the_log_is_forgotten_too(
         await forget(client, customer)
     finally:
         released.set()
-    while client.server.journal.pending:
-        await asyncio.sleep(0.005)
+    await flushed(client)
     assert [one.WhichOneof("entry") for one in await client.log(customer)] == ["erased"]
     assert await held(client, customer, taken.decision_id) == []
 

@@ -15,15 +15,18 @@ from rapport.v1 import admin_pb2, event_pb2
 from service import journal as journals
 from service.embedded import EmbeddedStore
 from service.journal import Journal
-from tests.integration.serving import Client, Status, codes, event, serving, shown, somebody
+from tests.integration.serving import (
+    Client,
+    Status,
+    codes,
+    event,
+    flushed,
+    serving,
+    shown,
+    somebody,
+)
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-async def flushed(client: Client, seconds: float = 10) -> None:
-    async with asyncio.timeout(seconds):
-        while client.server.journal.pending:
-            await asyncio.sleep(0.01)
 
 
 async def logged(client: Client, customers: list[str]) -> list[str]:

@@ -15,6 +15,7 @@ from tests.integration.serving import (
     business,
     drops,
     event,
+    flushed,
     moment,
     now,
     shown,
@@ -33,12 +34,6 @@ async def offered(client: Client) -> tuple[str, decision_pb2.DecideResponse, str
     answer = await client.decide(customer, max_actions=20)
     grow = [name for name in shown(answer) if business().by_name[name].issue == "grow"]
     return customer, answer, grow[0]
-
-
-async def flushed(client: Client) -> None:
-    async with asyncio.timeout(5):
-        while client.server.journal.pending:
-            await asyncio.sleep(0.005)
 
 
 @pytest.mark.parametrize("wait", [False, True])

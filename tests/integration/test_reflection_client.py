@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, json_format, message_factory
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
@@ -45,20 +47,21 @@ async def test_a_client_with_nothing_but_reflection_lists_the_services_and_calls
         file = waiting[name]
         for needed in file.dependency:
             await add(needed)
-        pool.Add(file)  # type: ignore[no-untyped-call]
+        pool.Add(file)
 
     await add("rapport/v1/decision.proto")
-    service = pool.FindServiceByName("rapport.v1.DecisionService")  # type: ignore[no-untyped-call]
+    service = pool.FindServiceByName("rapport.v1.DecisionService")
     method = service.methods_by_name["Decide"]
     request = json_format.ParseDict(
         {"customer": {"customerId": somebody()}, "channel": "ivr"},
         message_factory.GetMessageClass(method.input_type)(),
     )
-    answer = await client.channel.unary_unary(
+    call: Any = client.channel.unary_unary(
         f"/{service.full_name}/{method.name}",
         request_serializer=lambda message: message.SerializeToString(),
         response_deserializer=message_factory.GetMessageClass(method.output_type).FromString,
-    )(request, timeout=5)
+    )
+    answer = await call(request, timeout=5)
     told = json_format.MessageToDict(answer)
     assert told["slates"][0]["placement"] == "ivr_menu"
     assert told["slates"][0]["recommendations"][0]["treatment"]["text"]

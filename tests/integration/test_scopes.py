@@ -232,7 +232,7 @@ async def test_a_server_with_callers_may_listen_to_other_machines(
     url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     path = callers_file(tmp_path_factory.mktemp("callers"), {"all": sorted(SCOPES)})
-    async with serving(url, callers=path, listen="0.0.0.0:0") as client:  # noqa: S104
+    async with serving(url, callers=path, listen="0.0.0.0:0") as client:
         code = await code_of(client, "GetStatus", admin_pb2.GetStatusRequest())
         assert code == grpc.StatusCode.UNAUTHENTICATED
 
@@ -243,6 +243,7 @@ async def test_half_a_pair_of_tls_files_is_refused_and_nothing_is_served_in_the_
 ) -> None:
     path = tmp_path_factory.mktemp("tls") / "half.pem"
     path.write_text("not read")
+    settings: dict[str, Any] = {half: path}
     with pytest.raises(ConfigurationError, match="--tls-certificate and --tls-key"):
-        async with serving(url, **{half: path}):
+        async with serving(url, **settings):
             pass

@@ -11,8 +11,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from rapport.v1 import decision_pb2, decision_pb2_grpc, event_pb2, log_pb2
 from service.bundle import Bundle
 from service.redis_store import RedisStore
 from service.server import claim
-from tests.integration.serving import CONFIG, business, event, key, shown, somebody, value
+from tests.integration.serving import CONFIG, business, event, key, shown, somebody, until, value
 from training import archive, publish
 
 HEALTH = health_pb2.HealthCheckResponse
@@ -114,9 +114,7 @@ async def test_a_server_drains_on_sigterm_and_leaves_its_log_as_parquet(
         (store,) = server.children("valkey")
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             taken = await drained(server, store, channel)
-        async with asyncio.timeout(30):
-            while server.process.poll() is None:
-                await asyncio.sleep(0.02)
+        await until(lambda: server.process.poll() is not None, 30)
         assert server.process.returncode == 0
         assert not alive(store)
         assert server.line("stopped")["lost_decisions"] == 0
@@ -129,14 +127,18 @@ async def test_a_server_drains_on_sigterm_and_leaves_its_log_as_parquet(
     logged = {one.decision.response.decision_id for one in entries} - {""}
     assert logged == set(taken)
 
+    told = parity(out)
+    assert f"{len(taken)} of {len(taken)} vectors are equal bit for bit" in told
+
+
+def parity(folder: Path) -> str:
+    """What ``rapport parity`` says of an archive."""
+    command = [sys.executable, "-m", "service.cli", "parity", "--config", str(CONFIG)]
     done = subprocess.run(
-        [sys.executable, "-m", "service.cli", "parity", "--config", str(CONFIG), "--archive", out],
-        capture_output=True,
-        text=True,
-        check=False,
+        [*command, "--archive", str(folder)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert f"{len(taken)} of {len(taken)} vectors are equal bit for bit" in done.stdout
+    return done.stdout
 
 
 async def drained(server: Process, store: int, channel: grpc.aio.Channel) -> list[str]:
@@ -247,26 +249,21 @@ async def test_the_store_dies_with_a_server_that_is_killed() -> None:
         (store,) = server.children("valkey")
         server.process.kill()
         server.process.wait(10)
-        async with asyncio.timeout(5):
-            while alive(store):
-                await asyncio.sleep(0.02)
+        await until(lambda: not alive(store))
 
 
 async def test_a_second_server_on_one_address_says_that_it_is_taken(url: str) -> None:
-    async with grpc_server() as port:
+    async with somebody_else() as port:
         told = refused("--config", str(CONFIG), "--store", url, "--listen", f"127.0.0.1:{port}")
     assert f"--listen 127.0.0.1:{port}" in told
     assert "choose a free address" in told
 
 
-class grpc_server:  # noqa: N801
-    """Somebody else on a port."""
-
-    async def __aenter__(self) -> int:
-        self._server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
-        port = self._server.add_insecure_port("127.0.0.1:0")
-        await self._server.start()
-        return port
-
-    async def __aexit__(self, *error: object) -> None:
-        await self._server.stop(None)
+@asynccontextmanager
+async def somebody_else() -> AsyncIterator[int]:
+    """A port that is taken."""
+    server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    yield port
+    await server.stop(None)

@@ -6,7 +6,7 @@ from service import background
 
 
 async def test_a_task_ends_though_it_loses_a_cancellation() -> None:
-    lost = []
+    lost: list[bool] = []
 
     async def careless() -> None:
         while True:

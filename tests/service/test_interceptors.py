@@ -15,7 +15,7 @@ from service import callers, logs
 from service.callers import Callers
 from service.errors import Conflict, InvalidRequest, NotFound, StoreUnavailable, Violation, invalid
 from service.interceptors import Edge
-from tests.integration.serving import callers_file, token, violations
+from tests.integration.serving import callers_file, token, until, violations
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -54,13 +54,10 @@ class Odd:
         return grpc.method_handlers_generic_handler(
             "odd.Service",
             {
-                "Do": grpc.unary_unary_rpc_method_handler(self.answer),  # type: ignore[arg-type]
+                "Do": grpc.unary_unary_rpc_method_handler(self.answer),
                 "Flow": grpc.stream_stream_rpc_method_handler(stream),
             },
         )
-
-
-Call = Any
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -79,7 +76,8 @@ async def channel(
 
 async def do(channel: grpc.aio.Channel, request: bytes, **options: Any) -> bytes:
     options = {"metadata": token("ivr"), "timeout": 5, **options}
-    found: bytes = await channel.unary_unary("/odd.Service/Do")(request, **options)
+    call: Any = channel.unary_unary("/odd.Service/Do")
+    found: bytes = await call(request, **options)
     return found
 
 
@@ -87,11 +85,10 @@ async def failed(
     channel: grpc.aio.Channel, request: bytes, **options: Any
 ) -> tuple[grpc.aio.AioRpcError, dict[str, Any]]:
     """The error of a call, and its line."""
-    with structlog.testing.capture_logs() as told, pytest.raises(grpc.aio.AioRpcError) as caught:
-        await do(channel, request, **options)
-    async with asyncio.timeout(2):
-        while not told:
-            await asyncio.sleep(0.005)
+    with structlog.testing.capture_logs() as told:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await do(channel, request, **options)
+        await until(lambda: bool(told))
     return caught.value, dict(told[-1])
 
 
@@ -119,7 +116,7 @@ async def test_each_of_our_errors_has_its_code(
     error, line = await failed(channel, request_)
     assert error.code() == code
     assert line["status"] == code.name
-    trailing = {name: data for name, data in error.trailing_metadata() or ()}
+    trailing = dict(error.trailing_metadata() or ())
     assert trailing["x-request-id"] == line["request_id"]
     status = status_pb2.Status.FromString(bytes(trailing["grpc-status-details-bin"]))
     assert (status.code, status.message) == (code.value[0], error.details())
@@ -172,23 +169,22 @@ async def test_nobody_known_does_not_reach_the_method(channel: grpc.aio.Channel)
 
 
 async def test_an_unknown_method_is_unimplemented(channel: grpc.aio.Channel) -> None:
+    other: Any = channel.unary_unary("/odd.Service/Other")
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await channel.unary_unary("/odd.Service/Other")(b"")
+        await other(b"")
     assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
 
 
 async def test_a_stream_of_our_own_would_not_slip_past_the_callers(
     channel: grpc.aio.Channel,
 ) -> None:
-    """Only health and reflection are open; a streaming method has to be refused or checked."""
+    """Only health and reflection are open, and callers of streams are not checked."""
 
     async def one() -> AsyncIterator[bytes]:
         yield b"hello"
 
-    call = channel.stream_stream("/odd.Service/Flow")(one())
+    flow: Any = channel.stream_stream("/odd.Service/Flow")
+    call = flow(one())
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call.read()
-    assert caught.value.code() in (
-        grpc.StatusCode.UNAUTHENTICATED,
-        grpc.StatusCode.UNIMPLEMENTED,
-    )
+    assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED

@@ -7,6 +7,7 @@ import pytest_asyncio
 
 from service import journal as journals
 from service.journal import Entry, Journal
+from tests.integration.serving import until
 from tests.integration.shelf import Shelf
 
 
@@ -28,9 +29,7 @@ async def journal(shelf: Shelf) -> AsyncIterator[Journal]:
 
 
 async def emptied(journal: Journal) -> None:
-    async with asyncio.timeout(5):
-        while journal.pending:
-            await asyncio.sleep(0.001)
+    await until(lambda: not journal.pending)
 
 
 async def test_decisions_are_written_in_their_order_and_in_few_batches(

@@ -10,7 +10,7 @@ from service import registry
 from service.bundle import Bundle
 from service.errors import BundleRefused, Conflict, NotFound, Precondition, StoreUnavailable
 from service.registry import Pointer, Registry
-from tests.integration.serving import business, sealed
+from tests.integration.serving import business, sealed, until
 from tests.integration.shelf import Shelf
 from tests.integration.test_bundles_live import resealed
 
@@ -144,10 +144,3 @@ async def test_a_server_does_not_start_while_the_store_is_away(shelf: Shelf) -> 
     shelf.away = True
     with pytest.raises(StoreUnavailable):
         await Registry(shelf, business()).start()
-
-
-async def until(done: object) -> None:
-    assert callable(done)
-    async with asyncio.timeout(5):
-        while not done():
-            await asyncio.sleep(0.005)

@@ -26,12 +26,18 @@ from tests.service.test_warm import compiled
 warm.kernels()
 before = [compiled(one) for one in (elementary, journey, kernels, timeline)]
 assert all(any(some.values()) for some in before), before
-import numpy as np
-from features.plan import Context
+from features.plan import Context, Plan, rows_of
 from features.profile import EMPTY
-from service.models import Models
-from tests.integration.serving import business, sealed
-models = Models(sealed(), business())
+from features.record import LogId, decode, encode
+from tests.chain import NOW, Event, chained
+from tests.integration.serving import business
+bank = business()
+plan = Plan(bank.definitions, bank.vocabulary)
+_, records = decode(encode(LogId(1, 0), chained([Event(NOW)])))
+facts = journey.read(records, NOW, plan.lens)
+vector = plan.customer(timeline.as_of(records, NOW), EMPTY, Context(), NOW, facts)
+plan.pairs(records, NOW, rows_of(list(bank.vocabulary.actions.values())), 100)
+elementary.softmax(elementary.sigmoid(vector))
 after = [compiled(one) for one in (elementary, journey, kernels, timeline)]
 assert before == after, (before, after)
 """

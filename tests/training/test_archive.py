@@ -100,7 +100,7 @@ def test_the_last_id_is_that_of_the_partition(tmp_path: Path) -> None:
     assert archive.last(tmp_path, 3) == NEVER
     archive.write(tmp_path, 3, [entry(9), entry(10)])
     archive.write(tmp_path, 3, [entry(9_999, sequence=4)])
-    archive.write(tmp_path, 3, [entry(9_999, sequence=11)])
+    archive.write(tmp_path, 3, [entry(9_999, sequence=5), entry(9_999, sequence=11)])
     archive.write(tmp_path, 4, [entry(20_000)])
     assert archive.last(tmp_path, 3) == LogId(9_999, 11)
     assert archive.last(tmp_path, 5) == NEVER

@@ -167,6 +167,21 @@ async def test_an_export_that_is_killed_and_resumed_loses_and_doubles_nothing(
     assert {n: marks[n] for n in (0, 1)} == {n: archive.last(tmp_path, n) for n in (0, 1)}
 
 
+async def test_the_store_is_told_only_once_the_file_is_whole(
+    log: RedisStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise Killed
+
+    await say(log, EVERYWHERE[:2], "first")
+    with monkeypatch.context() as patched:
+        patched.setattr(archive, "write", killed)
+        with pytest.raises(Killed):
+            await export.export(log, tmp_path)
+    assert await log.exported() == {}
+    assert await export.export(log, tmp_path) == Exported(2, 2, 0)
+
+
 async def test_entries_that_arrive_during_an_export_are_in_this_one_or_the_next(
     log: RedisStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

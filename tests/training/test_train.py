@@ -14,10 +14,9 @@ from training.labels import Learning
 from training.train import Split, Trained
 
 NAMES = ["code", "signal", "noise", "gaps"]
-ALONE: dict[str, float | int | bool | str] = {
+# Threads that wait for one another spin, where cores are shared.
+ALONE: dict[str, float | int | bool | str] = {"num_threads": 1}
 INTENT, ACCEPTANCE = Learning(30, 5, ALONE), Learning(120, 15, ALONE)
-    "num_threads": 1
-}  # threads that wait spin, where cores are shared
 
 
 @given(
@@ -73,9 +72,7 @@ def acceptances(count: int = 4_000, seed: int = 1) -> tuple[Dataset, Floats]:
     return data(rows, np.asarray(rng.random(count) < truth, np.int64)), truth
 
 
-def learn_intent(
-    made: Dataset, split: Split | None = None, learning: Learning = INTENT
-) -> Trained:
+def learn_intent(made: Dataset, split: Split | None = None, learning: Learning = INTENT) -> Trained:
     return train.intent(
         made, split or train.by_time(made.moments), NAMES, ["code"], "intents",
         learning, lambda done, of: None,

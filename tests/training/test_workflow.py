@@ -99,7 +99,7 @@ def test_ids_are_compared_as_numbers(tmp_path: Path) -> None:
         return Entry(LogId(ms, sequence), "anna", "event", b"", b"x")
 
     archive.write(tmp_path, 1, [entry(900, 0), entry(1_000, 9)])
-    archive.write(tmp_path, 2, [entry(950, 0), entry(1_000, 10)])
+    archive.write(tmp_path, 2, [entry(1_000, 0), entry(1_000, 10)])
     lineage = workflow._lineage(tmp_path, [])
     assert (lineage["from"], lineage["to"]) == ("900-0", "1000-10")
 
