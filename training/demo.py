@@ -87,8 +87,8 @@ def run(config: Path, work: Path, console: Console) -> None:
         server.terminate()
         server.wait(30)
     console.print(
-        f"Done in {time.perf_counter() - start:.0f} s. Next: [bold]make train serve[/], then call it "
-        "as README.md shows."
+        f"Done in {time.perf_counter() - start:.0f} s. "
+        "Next: [bold]make train serve[/], then call it as README.md shows."
     )
 
 

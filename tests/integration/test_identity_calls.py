@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 
 import pytest
@@ -104,6 +105,16 @@ async def test_an_identifier_of_somebody_else_is_ambiguous_and_stays_theirs(
     await client.record(event(named("phone", written)))
     assert (await client.timeline(first)).total == 1
     assert (await client.timeline(second)).total == 0
+
+
+async def test_of_many_who_link_an_identifier_at_once_one_is_told_that_it_did(
+    client: Client,
+) -> None:
+    customers, written = [somebody() for _ in range(8)], number()
+    answers = await asyncio.gather(*(link(client, "phone", written, one) for one in customers))
+    statuses = sorted(status for status, _ in answers)
+    assert statuses == [Link.STATUS_LINKED] + [Link.STATUS_AMBIGUOUS] * 7
+    assert len({customer for _, customer in answers}) == 1
 
 
 async def test_the_same_value_in_two_namespaces_names_two_customers(client: Client) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import uuid
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,23 @@ async def test_a_journal_outlives_its_store(tmp_path: Path) -> None:
                 assert client.server.journal.dropped == 0
     finally:
         first.stop()
+
+
+async def test_a_server_that_stops_writes_what_waits(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    customer, tenant = somebody(), uuid.uuid4().hex
+    async with serving(url, tenant=tenant) as client:
+        write = client.store.journal
+
+        async def slow(decisions: Sequence[tuple[str, str, bytes]]) -> None:
+            await asyncio.sleep(0.3)
+            await write(decisions)
+
+        monkeypatch.setattr(client.store, "journal", slow)
+        taken = (await client.decide(customer)).decision_id
+        assert client.server.journal.pending == 1
+    assert await logged(client, [customer]) == [taken]
 
 
 async def test_a_server_that_stops_writes_what_waits_though_the_store_was_away(

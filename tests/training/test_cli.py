@@ -20,7 +20,7 @@ from service import catalogue, cli
 from service.errors import ConfigurationError
 from service.redis_store import RedisStore
 from service.store import Write
-from training import archive, publish, train
+from training import archive, publish
 from training import cli as training_cli
 from training.archive import Entry
 
@@ -115,10 +115,7 @@ def test_a_command_that_needs_a_store_says_how_to_name_one(
         inside(*arguments)
 
 
-def test_simulate_train_export_and_publish_work_together(
-    tmp_path: Path, store_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(train._COMMON, "num_threads", 1)  # two spin where cores are shared
+def test_simulate_train_export_and_publish_work_together(tmp_path: Path, store_url: str) -> None:
     tenant = f"test-{uuid.uuid4().hex}"
     (tmp_path / "config").mkdir()
     for path in CONFIG.iterdir():

@@ -11,7 +11,7 @@ from rapport.v1 import event_pb2
 from service import catalogue
 from service.catalogue import ISSUES
 from service.errors import StoreUnavailable
-from training import demo, train
+from training import demo
 from training.stories import STORIES, Story
 
 CONFIG = Path(__file__).parents[2] / "config"
@@ -56,7 +56,6 @@ def test_the_demo_shows_three_customers_and_what_their_answers_change(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(demo, "_CUSTOMERS", 150)
-    monkeypatch.setitem(train._COMMON, "num_threads", 1)  # two spin where cores are shared
     stale = tmp_path / "demo" / "bundles" / "old"
     stale.mkdir(parents=True)
     told = io.StringIO()

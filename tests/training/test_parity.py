@@ -30,8 +30,10 @@ from service.errors import StoreUnavailable
 from service.models import Models
 from service.redis_store import RedisStore
 from service.store import Snapshot, Write
-from training import archive, export, parity, publish
+from training import archive, export, parity, publish, train
 from training.archive import Entry
+from training.dataset import Dataset
+from training.labels import Learning
 from training.parity import Parity
 
 LOADED = catalogue.load(Path(__file__).parents[2] / "config")
@@ -42,10 +44,24 @@ DEFINITIONS = msgspec.structs.replace(
 )
 BUSINESS = msgspec.structs.replace(LOADED, definitions=DEFINITIONS)
 PLAN = Plan(BUSINESS.definitions, BUSINESS.vocabulary)
-MODELS = Models(
-    publish.build(PLAN, BUSINESS, intent=None, acceptance=None, cases=[], built_at=1, lineage={}),
-    BUSINESS,
-)
+
+
+def models() -> Models:
+    """Models that score actions, so that what they saw of each is logged; by what does not count."""
+    rng = np.random.default_rng(1)
+    rows, labels = rng.normal(size=(300, len(PLAN.columns("acceptance")))), rng.integers(0, 2, 300)
+    data = Dataset(rows, labels, np.arange(300), ["c"] * 300, np.zeros(300, np.int64))
+    names = [PLAN.names[i] for i in PLAN.columns("acceptance")]
+    trained = train.acceptance(
+        data, train.by_time(data.moments), names, [], Learning(3, 3), lambda done, of: None
+    )
+    sealed = publish.build(
+        PLAN, BUSINESS, intent=None, acceptance=trained, cases=[], built_at=1, lineage={}
+    )
+    return Models(sealed, BUSINESS)
+
+
+MODELS = models()
 CALLER = Caller("test", frozenset({"decide"}))
 CUSTOMERS = [f"customer-{n}" for n in range(6)]
 
@@ -88,9 +104,9 @@ class Bank:
             writes.append((customer, Write(packed, rng.random() < 0.3, entry.SerializeToString())))
         await self.store.record(writes)
 
-    async def tell(self, rng: random.Random, customer: str) -> None:
+    async def tell(self, rng: random.Random, customer: str, ahead: int = 0) -> None:
         """Change the profile: now, as of some time ago, or by a clock that is fast."""
-        moment = clock() - rng.choice([0, 0, HOUR, -20])
+        moment = clock() + ahead - rng.choice([0, 0, HOUR, -20])
         told: dict[str, profiles.Value | None] = {
             "age": float(rng.randint(18, 90)), "digital": rng.random() < 0.5,
             "segment": rng.choice(["family", "senior", None]),
@@ -195,6 +211,12 @@ async def test_every_vector_is_equal_bit_for_bit_though_the_log_grew_meanwhile(
         for one in archive.read(tmp_path, ("decision",))
     }
     assert len(vectors) > 100  # they are not equal because they are all the same
+    rows = [
+        row.vector
+        for one in archive.read(tmp_path, ("decision",))
+        for row in log_pb2.LogEntry.FromString(one.entry).decision.action_vectors
+    ]
+    assert len(set(rows)) > 100
 
 
 async def test_a_newcomer_and_a_store_that_is_away_are_recomputed_too(
@@ -277,6 +299,46 @@ async def test_the_last_bit_of_a_logged_vector_counts(bank: Bank, tmp_path: Path
 
     assert altered(tmp_path, nudged) == 1
     assert parity.of_archive(tmp_path, PLAN, BUSINESS) == Parity(1, 0, [named])
+
+
+async def test_the_last_bit_of_a_logged_row_of_an_action_counts(bank: Bank, tmp_path: Path) -> None:
+    named = await lived(bank)
+    await export.export(bank.store, tmp_path)
+
+    def nudged(one: Entry) -> Entry:
+        if one.kind != "decision":
+            return one
+        entry = log_pb2.LogEntry.FromString(one.entry)
+        row = entry.decision.action_vectors[-1]
+        row.vector = row.vector[:-8] + bytes([row.vector[-8] ^ 1]) + row.vector[-7:]
+        return one._replace(entry=entry.SerializeToString())
+
+    assert altered(tmp_path, nudged) == 1
+    assert parity.of_archive(tmp_path, PLAN, BUSINESS) == Parity(1, 0, [named])
+
+
+async def test_rows_of_actions_are_not_compared_across_catalogues(
+    bank: Bank, tmp_path: Path
+) -> None:
+    await lived(bank)
+    await export.export(bank.store, tmp_path)
+    dearer = [msgspec.structs.replace(one, value=one.value + 1) for one in BUSINESS.actions]
+    other = msgspec.structs.replace(BUSINESS, actions=dearer)
+    assert other.digest != BUSINESS.digest
+    assert parity.of_archive(tmp_path, PLAN, other) == Parity(1, 1, [])
+
+
+async def test_what_a_fast_clock_dates_after_the_decision_is_not_seen_by_either(
+    bank: Bank, tmp_path: Path
+) -> None:
+    rng = random.Random(1)
+    await bank.decide(rng, "anna")
+    await bank.tell(rng, "anna", ahead=3 * HOUR)
+    entry = await bank.decide(rng, "anna")
+    vector = np.frombuffer(log_pb2.LogEntry.FromString(entry).decision.vector)
+    assert np.isnan(vector[PLAN.names.index("age")])
+    await bank.keep("anna", entry)
+    assert await compared(bank, tmp_path) == Parity(1, 1, [])
 
 
 async def test_no_more_than_twenty_differing_decisions_are_named(

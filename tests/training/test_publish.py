@@ -25,7 +25,7 @@ from training.train import Trained
 
 BUSINESS = catalogue.load(Path(__file__).parents[2] / "config")
 PLAN = Plan(BUSINESS.definitions, BUSINESS.vocabulary)
-LEARNING = Learning(8, 4, {"num_threads": 1})  # threads that wait spin, where cores are shared
+LEARNING = Learning(8, 4)
 
 
 def story(customer: str, seed: int, count: int = 40) -> History:

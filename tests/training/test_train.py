@@ -14,9 +14,7 @@ from training.labels import Learning
 from training.train import Split, Trained
 
 NAMES = ["code", "signal", "noise", "gaps"]
-# Threads that wait for one another spin, where cores are shared.
-ALONE: dict[str, float | int | bool | str] = {"num_threads": 1}
-INTENT, ACCEPTANCE = Learning(30, 5, ALONE), Learning(120, 15, ALONE)
+INTENT, ACCEPTANCE = Learning(30, 5), Learning(120, 15)
 
 
 @given(
@@ -150,7 +148,7 @@ def test_rare_classes_do_not_make_the_scores_run_away() -> None:
     rows = features(2_500, rng)
     labels = rng.choice(40, 2_500, p=np.array([0.61] + [0.01] * 39)) + 1
     labels[rows[:, 1] > 1.8] = 41  # a rare class that is easy to tell
-    trained = learn_intent(data(rows, labels), learning=Learning(60, 60, ALONE))
+    trained = learn_intent(data(rows, labels), learning=Learning(60, 60))
     scores = np.asarray(trained.booster.predict(rows, raw_score=True))
     assert np.abs(scores).max() < 30
     uniform = np.log(trained.metrics["classes"])
@@ -225,7 +223,7 @@ def test_a_validation_part_of_unseen_intents_only_is_named() -> None:
 
 def test_parameters_of_the_configuration_reach_lightgbm() -> None:
     made, _ = acceptances(1_000)
-    trained = learn_acceptance(made, learning=Learning(3, 3, ALONE | {"num_leaves": 2}))
+    trained = learn_acceptance(made, learning=Learning(3, 3, {"num_leaves": 2}))
     assert trained.booster.num_trees() <= 3
     assert all(tree["num_leaves"] <= 2 for tree in trained.booster.dump_model()["tree_info"])
 
@@ -233,14 +231,14 @@ def test_parameters_of_the_configuration_reach_lightgbm() -> None:
 def test_training_stops_when_the_validation_part_gains_no_more() -> None:
     rng = np.random.default_rng(9)
     made = data(features(2_000, rng), rng.integers(0, 2, 2_000))
-    assert learn_acceptance(made, learning=Learning(200, 5, ALONE)).booster.num_trees() < 100
+    assert learn_acceptance(made, learning=Learning(200, 5)).booster.num_trees() < 100
 
 
 def test_progress_ends_where_all_rounds_are_done() -> None:
     steps: list[tuple[int, int]] = []
     made, _ = acceptances(600)
     train.acceptance(
-        made, train.by_time(made.moments), NAMES, [], Learning(40, 2, ALONE),
+        made, train.by_time(made.moments), NAMES, [], Learning(40, 2),
         lambda done, of: steps.append((done, of)),
     )  # fmt: skip
     assert steps[0] == (1, 40)
@@ -252,6 +250,6 @@ def test_features_may_have_names_that_lightgbm_forbids() -> None:
     made, _ = acceptances(600)
     trained = train.acceptance(
         made, train.by_time(made.moments), ['a:"b"', "c,d", "e[f]", "ünï {}"], ["c,d"],
-        Learning(5, 5, ALONE), lambda done, of: None,
+        Learning(5, 5), lambda done, of: None,
     )  # fmt: skip
     assert trained.booster.feature_name() == ["f0", "f1", "f2", "f3"]

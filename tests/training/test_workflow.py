@@ -30,13 +30,9 @@ CONFIG = Path(__file__).parents[2] / "config"
 BUSINESS = catalogue.load(CONFIG)
 DECLARED = workflow.targets(CONFIG)
 assert DECLARED.intent is not None
-assert DECLARED.acceptance is not None
-# Thirty intents times a few rounds are trees enough here; threads that wait for one another spin,
-# which takes ages where cores are shared.
-ALONE: dict[str, float | int | bool | str] = {"num_threads": 1}
+# Thirty intents times a few rounds are trees enough for what is tested here.
 TARGETS = Targets(
-    msgspec.structs.replace(DECLARED.intent, learning=Learning(5, 5, ALONE)),
-    msgspec.structs.replace(DECLARED.acceptance, learning=Learning(300, 20, ALONE)),
+    msgspec.structs.replace(DECLARED.intent, learning=Learning(5, 5)), DECLARED.acceptance
 )
 END = datetime.datetime(2026, 11, 20, tzinfo=datetime.UTC)
 INTENT_METRICS = {"accuracy", "top3", "log_loss", "calibration_error", "bigram_accuracy", "classes",
