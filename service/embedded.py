@@ -6,7 +6,6 @@ ends the server when the process that started it dies, however it dies, so none 
 
 from __future__ import annotations
 
-import ctypes
 import shutil
 import signal
 import socket
@@ -21,6 +20,13 @@ from typing import Final
 from service.errors import ConfigurationError, StoreUnavailable
 
 _PR_SET_PDEATHSIG: Final = 1
+_LAUNCH: Final = f"""
+import ctypes, os, sys
+ctypes.CDLL(None).prctl({_PR_SET_PDEATHSIG}, {signal.SIGKILL:d})
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+"""Asks the kernel to be ended with its parent, and becomes the server. A process of its own, since
+one that runs gRPC's threads must not run Python between fork and exec."""
 _START_SECONDS: Final = 10.0
 _SOCKET_PATH_LIMIT: Final = 100
 
@@ -69,19 +75,14 @@ class EmbeddedStore:
         command = [str(_binary())]
         for name, value in settings.items():
             command += [f"--{name}", value]
-        libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-
-        def die_with_parent() -> None:
-            if libc is not None:
-                libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
+        if sys.platform == "linux":
+            command = [sys.executable, "-I", "-S", "-c", _LAUNCH, *command]
         with self._log.open("ab") as words:
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
-                stdout=words,  # what it says before it knows its log
+                stdout=words,  # what it says before it opens its log
                 stderr=words,
-                preexec_fn=die_with_parent,  # noqa: PLW1509  the child is no Python, has no threads
                 start_new_session=True,  # Ctrl-C is for us; we end the store after draining
             )
         try:

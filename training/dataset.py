@@ -73,15 +73,25 @@ def acceptance(
     business: Business,
     histories: Iterable[History],
     progress: Progress,
+    end: int | None = None,
 ) -> Dataset:
-    """Compute customer x action rows at every presentation, from what was known before it."""
+    """Compute customer x action rows at every presentation, from what was known before it.
+
+    Args:
+        target: Which presentations, and their labels.
+        plan: Compiled definitions.
+        business: For what the catalogue says of each action.
+        histories: Customers.
+        progress: Told 1 after each customer.
+        end: Last moment of the log; see :class:`training.labels.Acceptances`.
+    """
     columns = plan.columns("acceptance")
     catalogue = plan.actions(described(business))
     codes = [business.vocabulary.actions[action.name] for action in business.actions]
     row_of = {code: catalogue[row] for row, code in enumerate(codes)}
     candidates = {code: rows_of([code]) for code in codes}
     rows, labelled, moments, customers, newest = [], [], [], [], []
-    label_of = labels.Acceptances(target, plan.vocabulary)
+    label_of = labels.Acceptances(target, plan.vocabulary, end)
     for history in histories:
         records = history.records
         found = label_of(records)

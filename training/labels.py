@@ -114,21 +114,33 @@ class Intents:
 
 
 class Acceptances:
-    """Finds the presentations of an acceptance model; a label is 0 or 1."""
+    """Finds the presentations of an acceptance model; a label is 0 or 1.
 
-    def __init__(self, target: AcceptanceTarget, vocabulary: Vocabulary) -> None:
+    Args:
+        target: What counts as accepted.
+        vocabulary: For its names.
+        end: Last moment of the log, in milliseconds. Where silence means no, a presentation whose
+            window is still open then is left out: yes would come early and no could not come yet.
+    """
+
+    def __init__(
+        self, target: AcceptanceTarget, vocabulary: Vocabulary, end: int | None = None
+    ) -> None:
         self._at = Filter("training.yaml: acceptance.at", target.at, vocabulary)
         self._wanted = _codes(target.wanted)
         self._settling = np.concatenate([self._wanted, _codes(target.unwanted)])
         self._span = duration.milliseconds(target.within)
         self._silence = target.silence
+        open_ended = end is None or target.silence == "drop"
+        self._latest = np.iinfo(np.int64).max if open_ended or end is None else end - self._span
 
     def __call__(self, records: Records) -> Labelled:
         """Label one customer's events."""
         action, moment, outcome = records["action"], records["occurred_at"], records["outcome"]
         settling = np.flatnonzero(np.isin(outcome, self._settling))
         index, label = [], []
-        for i in np.flatnonzero(self._at(records) & (action > 0)):
+        ripe = moment <= self._latest
+        for i in np.flatnonzero(self._at(records) & (action > 0) & ripe):
             later = settling[np.searchsorted(settling, i, side="right") :]
             later = later[action[later] == action[i]]
             if len(later) and moment[later[0]] - moment[i] <= self._span:

@@ -10,10 +10,12 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from features import duration
 from features.plan import Context, Plan
-from features.profile import Profile
+from features.profile import Profile, Value
 from features.record import LogId, encode
 from features.timeline import LIMIT, as_of
+from features.vocabulary import Vocabulary
 from service import VERSION
 from service import bundle as bundles
 from service.bundle import AcceptanceCalibration, Bundle, Calibration, IntentCalibration
@@ -23,6 +25,7 @@ from training.replay import History
 from training.train import Trained
 
 _GOLDEN_CASES = 12
+_DAY = 1_700_000_000_000  # 14 November 2023, in milliseconds
 
 Case = tuple[bytes, Profile, Context, int]
 
@@ -93,24 +96,43 @@ def build(
     return seal()
 
 
-def golden_cases(histories: Sequence[History]) -> list[Case]:
+def golden_cases(histories: Sequence[History], vocabulary: Vocabulary) -> list[Case]:
     """Choose moments of some customers, and a customer that nobody has seen, as golden cases.
 
-    A case holds codes and times only: hashes are replaced, so that a bundle identifies nobody.
+    A bundle travels, so a case identifies nobody: hashes are replaced, all times are shifted to
+    one day, and the profile is made up. What happened in which order, and how far apart, is real.
     """
-    cases: list[Case] = [(b"", Profile(), Context(), 1_700_000_000_000)]
+    cases: list[Case] = [(b"", Profile(), Context(), _DAY)]
     step = max(1, len(histories) // _GOLDEN_CASES)
     for history in histories[::step][:_GOLDEN_CASES]:
         if not len(history.records):
             continue
-        now = int(history.records["occurred_at"][len(history.records) // 2]) + 1_000
-        records = as_of(history.records, now)[-LIMIT:].copy()
+        moment = int(history.records["occurred_at"][len(history.records) // 2]) + 1_000
+        records = as_of(history.records, moment)[-LIMIT:].copy()
+        records["occurred_at"] += _DAY - moment
         records["hash"] = range(len(records))
         for field in ("interaction", "agent"):
             records[field] = _anonymous(records[field])
         context = Context(int(records["channel"][-1]), 1)
-        cases.append((encode(LogId(now, 0), records), history.profile(now), context, now))
+        case = len(cases)
+        cases.append((encode(LogId(_DAY, 0), records), _anybody(vocabulary, case), context, _DAY))
     return cases
+
+
+def _anybody(vocabulary: Vocabulary, number: int) -> Profile:
+    """A profile that belongs to nobody, another one for each number."""
+    told: dict[str, Value | None] = {}
+    for place, (name, attribute) in enumerate(vocabulary.attributes.items()):
+        if (place + number) % 4 == 0:
+            continue  # never told
+        match attribute.kind:
+            case "number":
+                told[name] = float(7 * number + place)
+            case "flag":
+                told[name] = (number + place) % 2 == 0
+            case "category":
+                told[name] = list(attribute.values)[number % len(attribute.values)]
+    return Profile().changed(told, [], _DAY - number * duration.DAY)
 
 
 def _anonymous(hashes: np.ndarray) -> np.ndarray:

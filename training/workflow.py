@@ -63,7 +63,7 @@ def fit(
         business,
         intent=intent,
         acceptance=acceptance,
-        cases=publish.golden_cases(histories),
+        cases=publish.golden_cases(histories, business.vocabulary),
         built_at=time.time_ns() // 1_000_000,
         lineage=_lineage(folder, histories),
     )
@@ -99,7 +99,8 @@ def _acceptance(
     target = targets.acceptance
     assert target is not None  # noqa: S101  asked by the caller
     done = _Counter("replay presentations", len(histories), show)
-    data = dataset.acceptance(target, plan, business, histories, done)
+    newest = [int(one.records["occurred_at"][-1]) for one in histories if len(one.records)]
+    data = dataset.acceptance(target, plan, business, histories, done, max(newest, default=None))
     columns = plan.columns("acceptance")
     return train.acceptance(
         data,

@@ -108,13 +108,22 @@ async def test_an_identifier_of_somebody_else_is_ambiguous_and_stays_theirs(
 
 
 async def test_of_many_who_link_an_identifier_at_once_one_is_told_that_it_did(
-    client: Client,
+    client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     customers, written = [somebody() for _ in range(8)], number()
-    answers = await asyncio.gather(*(link(client, "phone", written, one) for one in customers))
+    all_asked = asyncio.Barrier(8)
+
+    async def resolve(names: list[tuple[str, str]]) -> list[str | None]:
+        await all_asked.wait()
+        return [None]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(client.store, "resolve", resolve)
+        answers = await asyncio.gather(*(link(client, "phone", written, one) for one in customers))
     statuses = sorted(status for status, _ in answers)
     assert statuses == [Link.STATUS_LINKED] + [Link.STATUS_AMBIGUOUS] * 7
-    assert len({customer for _, customer in answers}) == 1
+    (winner,) = {customer for _, customer in answers}
+    assert await link(client, "phone", written, winner) == (Link.STATUS_ALREADY_LINKED, winner)
 
 
 async def test_the_same_value_in_two_namespaces_names_two_customers(client: Client) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from features.duration import DAY, HOUR
+from features.duration import DAY, HOUR, MINUTE
 from features.vocabulary import Outcome
 from tests.chain import NOW, VOCABULARY, Event, chained, unique
 from training.labels import Acceptances, AcceptanceTarget, Intents, IntentTarget, Labelled
@@ -113,7 +113,9 @@ def said(at: int, outcome: Outcome, action: str | int = "discount") -> Event:
     return Event(NOW + at, "outcome", action=action, outcome=outcome)
 
 
-def acceptances(events: list[Event], **changes: Any) -> list[tuple[int, int]]:
+def acceptances(
+    events: list[Event], end: int | None = None, **changes: Any
+) -> list[tuple[int, int]]:
     target = msgspec.convert(
         {
             "at": {"outcome": "presented"},
@@ -125,7 +127,7 @@ def acceptances(events: list[Event], **changes: Any) -> list[tuple[int, int]]:
         | changes,
         AcceptanceTarget,
     )
-    return told(events, Acceptances(target, VOCABULARY)(chained(unique(events))))
+    return told(events, Acceptances(target, VOCABULARY, end)(chained(unique(events))))
 
 
 @pytest.mark.parametrize("silence", ["drop", "negative"])
@@ -207,3 +209,11 @@ def test_a_name_that_is_not_declared_is_named_with_its_place() -> None:
     target = msgspec.convert({"at": {"intent": "biling"}, "label": "intent"}, IntentTarget)
     with pytest.raises(ValueError, match=r"training.yaml: intent.at.*did you mean 'billing'"):
         Intents(target, VOCABULARY)
+
+
+def test_where_silence_is_no_a_window_still_open_at_the_end_gives_no_label() -> None:
+    events = [shown(0, "discount"), said(5 * MINUTE, Outcome.accepted)]
+    early, late = NOW + HOUR, NOW + 2 * HOUR
+    assert acceptances(events, end=early, silence="negative") == []
+    assert acceptances(events, end=late, silence="negative") == [(0, 1)]
+    assert acceptances(events, end=early, silence="drop") == [(0, 1)]

@@ -47,7 +47,7 @@ PLAN = Plan(BUSINESS.definitions, BUSINESS.vocabulary)
 
 
 def models() -> Models:
-    """Models that score actions, so that what they saw of each is logged; by what does not count."""
+    """Models that score actions, by no matter what, so that what they saw of each is logged."""
     rng = np.random.default_rng(1)
     rows, labels = rng.normal(size=(300, len(PLAN.columns("acceptance")))), rng.integers(0, 2, 300)
     data = Dataset(rows, labels, np.arange(300), ["c"] * 300, np.zeros(300, np.int64))

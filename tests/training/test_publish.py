@@ -85,7 +85,8 @@ def acceptance() -> Trained:
 def built(intent: Trained | None = None, acceptance: Trained | None = None) -> Bundle:
     return publish.build(
         PLAN, BUSINESS, intent=intent, acceptance=acceptance,
-        cases=publish.golden_cases(HISTORIES), built_at=NOW, lineage={"events": "7"},
+        cases=publish.golden_cases(HISTORIES, BUSINESS.vocabulary), built_at=NOW,
+        lineage={"events": "7"},
     )  # fmt: skip
 
 
@@ -197,6 +198,7 @@ def test_golden_cases_identify_nobody(sealed: Bundle) -> None:
             assert not codes & set(records[field].tolist()), field
         for field in ("hash", "interaction", "agent"):
             assert (records[field] < len(records) + 1).all()
+        assert records["occurred_at"].max(initial=0) <= case.now == 1_700_000_000_000
     plain = sealed.files[bundles.GOLDEN]
     for history in HISTORIES:
         assert history.customer_id.encode() not in plain
@@ -206,11 +208,15 @@ def test_golden_cases_identify_nobody(sealed: Bundle) -> None:
 
 def test_golden_timelines_keep_their_order_and_who_belongs_together() -> None:
     for (stored, _, _, now), history in zip(
-        publish.golden_cases(HISTORIES[:12])[1:], HISTORIES[:12], strict=True
+        publish.golden_cases(HISTORIES[:12], BUSINESS.vocabulary)[1:],
+        HISTORIES[:12],
+        strict=True,
     ):
         _, records = decode(stored)
         theirs = history.records[: len(records)]
-        assert (records["occurred_at"] == theirs["occurred_at"]).all()
+        shifted = theirs["occurred_at"] - records["occurred_at"]
+        assert (shifted == shifted[0]).all()
+        assert shifted[0] != 0
         assert now > records["occurred_at"].max()
         order = np.lexsort((records["hash"], records["sequence"], records["occurred_at"]))
         assert (order == np.arange(len(records))).all()
@@ -222,13 +228,13 @@ def test_golden_timelines_keep_their_order_and_who_belongs_together() -> None:
 
 def test_customers_without_events_make_no_golden_case() -> None:
     empty = HISTORIES[0]._replace(records=HISTORIES[0].records[:0])
-    assert len(publish.golden_cases([empty])) == 1
-    assert len(publish.golden_cases([])) == 1
+    assert len(publish.golden_cases([empty], BUSINESS.vocabulary)) == 1
+    assert len(publish.golden_cases([], BUSINESS.vocabulary)) == 1
 
 
 def test_golden_cases_leave_the_histories_as_they_are() -> None:
     before = HISTORIES[0].records.tobytes()
-    publish.golden_cases(HISTORIES[:1])
+    publish.golden_cases(HISTORIES[:1], BUSINESS.vocabulary)
     assert HISTORIES[0].records.tobytes() == before
 
 
@@ -258,3 +264,12 @@ def test_a_bundle_that_does_not_reproduce_its_golden_cases_is_refused(sealed: Bu
 
 def test_the_same_models_give_the_same_bundle(intent: Trained, acceptance: Trained) -> None:
     assert bundles.pack(built(intent, acceptance)) == bundles.pack(built(intent, acceptance))
+
+
+def test_golden_profiles_are_made_up_and_of_every_kind() -> None:
+    cases = publish.golden_cases(HISTORIES, BUSINESS.vocabulary)[1:]
+    profiles = [profile for _, profile, _, _ in cases]
+    assert len({str(profile) for profile in profiles}) == len(profiles)
+    told = {name for profile in profiles for name in profile.attributes}
+    assert told == set(BUSINESS.vocabulary.attributes)
+    assert all(len(profile.attributes) < len(told) for profile in profiles)
