@@ -6,6 +6,7 @@ ends the server when the process that started it dies, however it dies, so none 
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import socket
@@ -23,7 +24,8 @@ _PR_SET_PDEATHSIG: Final = 1
 _LAUNCH: Final = f"""
 import ctypes, os, sys
 ctypes.CDLL(None).prctl({_PR_SET_PDEATHSIG}, {signal.SIGKILL:d})
-os.execv(sys.argv[1], sys.argv[1:])
+if os.getppid() == int(sys.argv[1]):  # else the parent died before we could ask
+    os.execv(sys.argv[2], sys.argv[2:])
 """
 """Asks the kernel to be ended with its parent, and becomes the server. A process of its own, since
 one that runs gRPC's threads must not run Python between fork and exec."""
@@ -76,7 +78,7 @@ class EmbeddedStore:
         for name, value in settings.items():
             command += [f"--{name}", value]
         if sys.platform == "linux":
-            command = [sys.executable, "-I", "-S", "-c", _LAUNCH, *command]
+            command = [sys.executable, "-I", "-S", "-c", _LAUNCH, str(os.getpid()), *command]
         with self._log.open("ab") as words:
             self._process = subprocess.Popen(
                 command,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
+import msgspec
 import structlog
 
 from service import background
@@ -18,14 +19,20 @@ _SLOWEST_RETRY: Final = 2.0
 _RETRY_AT_END: Final = 0.1
 
 
+class Summary(msgspec.Struct, frozen=True, array_like=True):
+    """What an outcome has to know of its decision; kept longer than the log entry."""
+
+    customer_id: str
+    channel: str
+    interaction_id: str
+    actions: list[str]
+
+
 class Entry(NamedTuple):
     """A decision that waits. Its log entry is built when it is its turn, off the answer's path."""
 
-    customer_id: str
     decision_id: str
-    channel: str
-    interaction_id: str
-    actions: Sequence[str]
+    summary: Summary
     build: Callable[[], bytes]
 
 
@@ -80,7 +87,12 @@ class Journal:
 
     async def _flush_some(self) -> None:
         some = list(self._waiting.values())[:_BATCH]
-        await self._store.journal([(e.customer_id, e.decision_id, e.build()) for e in some])
+        await self._store.journal(
+            [
+                (e.summary.customer_id, e.decision_id, msgspec.msgpack.encode(e.summary), e.build())
+                for e in some
+            ]
+        )
         for entry in some:
             self._waiting.pop(entry.decision_id, None)
 

@@ -63,6 +63,11 @@ def decision_log(tenant: str, decision_id: str) -> str:
     return log(tenant, int(decision_id[:2], 16))
 
 
+def index(tenant: str, customer_id: str) -> str:
+    """What else leads to a customer: decisions until they expire, and identifiers."""
+    return f"ix1:{tag(tenant, customer_id)}:{customer_id}"
+
+
 def identity(tenant: str, namespace: str, value: str) -> str:
     """Customer that an identifier names."""
     name = f"{namespace}:{value}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
@@ -26,6 +27,7 @@ from service.store import BATCH, ERASED, UNAVAILABLE, Snapshot, Status, Write
 
 _PIPELINE: Final = 64  # script calls in one round trip
 _FORGET_PAGE: Final = 1_000
+_IDENTIFIER: Final = "i"  # of the index's members; those of decisions begin with "d"
 _DECISION_TTL: Final = 30 * DAY
 
 
@@ -109,15 +111,27 @@ class RedisStore:
 
     async def decision(self, decision_id: str) -> bytes | None:
         """The log entry of a decision."""
+        pointer = await self._pointer(decision_id)
+        if pointer is None:
+            return None
+        stream = keys.decision_log(self.tenant, decision_id)
         async with _translated():
-            pointer = await self._redis.get(keys.decision(self.tenant, decision_id))
-            if pointer is None:
-                return None
-            id = pointer.split(b" ", 1)[0]
-            found = await self._redis.xrange(
-                keys.decision_log(self.tenant, decision_id), id, id, count=1
-            )
+            found = await self._redis.xrange(stream, pointer[0], pointer[0], count=1)
         return cast(bytes, found[0][1][keys.LOG_FIELD.encode()]) if found else None
+
+    async def decided(self, decision_id: str) -> bytes | None:
+        """The summary of a decision."""
+        pointer = await self._pointer(decision_id)
+        return None if pointer is None else pointer[1]
+
+    async def _pointer(self, decision_id: str) -> tuple[bytes, bytes] | None:
+        """Log id and summary of a decision."""
+        async with _translated():
+            found = await self._redis.get(keys.decision(self.tenant, decision_id))
+        if found is None:
+            return None
+        id, _, summary = found.partition(b" ")
+        return id, summary
 
     # Writing
 
@@ -231,12 +245,19 @@ class RedisStore:
     async def link(self, namespace: str, value: str, customer_id: str, entry: bytes) -> str:
         """Let an identifier name a customer unless it names one already."""
         key = keys.identity(self.tenant, namespace, value)
+        index = keys.index(self.tenant, customer_id)
         async with _translated():
-            await self._redis.xadd(keys.log_of(self.tenant, customer_id), {keys.LOG_FIELD: entry})
+            # What leads to the customer is noted first, so that forgetting always finds it.
+            await self._redis.zadd(index, {_IDENTIFIER + key: math.inf})
             before = await self._redis.set(key, customer_id, nx=True, get=True)
+            if before is None:
+                stream = keys.log_of(self.tenant, customer_id)
+                await self._redis.xadd(stream, {keys.LOG_FIELD: entry})
+            elif before != customer_id.encode():
+                await self._redis.zrem(index, _IDENTIFIER + key)
         return cast(str, before.decode()) if before else customer_id
 
-    async def journal(self, decisions: Sequence[tuple[str, str, bytes]]) -> None:
+    async def journal(self, decisions: Sequence[tuple[str, str, bytes, bytes]]) -> None:
         """Append decisions to the log, each once, but for those of customers forgotten since."""
         replies = await self._call(
             "journal",
@@ -246,10 +267,11 @@ class RedisStore:
                         keys.decision_log(self.tenant, decision_id),
                         keys.decision(self.tenant, decision_id),
                         keys.tombstone(self.tenant, customer_id),
+                        keys.index(self.tenant, customer_id),
                     ],
-                    [entry, customer_id, _DECISION_TTL, decision_id],
+                    [entry, summary, _DECISION_TTL, decision_id],
                 )
-                for customer_id, decision_id, entry in decisions
+                for customer_id, decision_id, summary, entry in decisions
             ],
         )
         for reply in replies:
@@ -257,9 +279,9 @@ class RedisStore:
                 raise StoreUnavailable(f"decisions could not be logged: {reply}") from reply
 
     async def forget(self, customer_id: str, moment: int, entry: bytes) -> tuple[int, int]:
-        """Remove a customer: keys first, then what the log still holds of them."""
+        """Remove a customer: keys first, then what leads to them, then what the log holds."""
         stream = keys.log_of(self.tenant, customer_id)
-        erased, size = await self._call_one(
+        erased, size, index = await self._call_one(
             "forget",
             [
                 keys.timeline(self.tenant, customer_id),
@@ -267,43 +289,43 @@ class RedisStore:
                 keys.profile(self.tenant, customer_id),
                 stream,
                 keys.tombstone(self.tenant, customer_id),
+                keys.index(self.tenant, customer_id),
             ],
             [moment, entry],
         )
-        removed = 0
+        events = max(0, (size - len(encode(NEVER, NO_RECORDS))) // SIZE)
         async with _translated():
-            start = "-"
-            while True:
-                page = await self._redis.xrange(stream, start, erased, count=_FORGET_PAGE)
-                gone = [
-                    (id, found)
-                    for id, fields in page
-                    if (found := log_pb2.LogEntry.FromString(fields[b"e"])).customer_id
-                    == customer_id
-                    and id != erased
-                ]
-                await self._drop(stream, customer_id, gone)
-                removed += len(gone)
-                if len(page) < _FORGET_PAGE:
-                    return max(0, (size - len(encode(NEVER, NO_RECORDS))) // SIZE), removed
-                start = b"(" + page[-1][0]
+            for member in index:
+                await self._unlink(customer_id, member.decode())
+            return events, await self._forget_log(stream, customer_id, erased)
 
-    async def _drop(
-        self, stream: str, customer_id: str, gone: Sequence[tuple[bytes, log_pb2.LogEntry]]
-    ) -> None:
-        """Delete log entries, and the keys that lead to their customer."""
-        if not gone:
-            return
-        await self._redis.xdel(stream, *(id for id, _ in gone))
-        for _, entry in gone:
-            if entry.WhichOneof("entry") == "decision":
-                decision_id = entry.decision.response.decision_id
-                await self._redis.delete(keys.decision(self.tenant, decision_id))
-            if entry.WhichOneof("entry") == "identity":
-                named = entry.identity.identifier
-                key = keys.identity(self.tenant, named.namespace, named.value)
-                if await self._redis.get(key) == customer_id.encode():
-                    await self._redis.delete(key)
+    async def _unlink(self, customer_id: str, member: str) -> None:
+        """Remove a key of the index, unless it is another customer's by now."""
+        kind, name = member[:1], member[1:]
+        if kind == _IDENTIFIER:
+            if await self._redis.get(name) == customer_id.encode():
+                await self._redis.delete(name)
+        else:
+            await self._redis.delete(keys.decision(self.tenant, name))
+
+    async def _forget_log(self, stream: str, customer_id: str, erased: bytes) -> int:
+        """Delete a customer's entries up to that of the erasure; give their number."""
+        removed = 0
+        start: bytes | str = "-"
+        while True:
+            page = await self._redis.xrange(stream, start, erased, count=_FORGET_PAGE)
+            gone = [
+                id
+                for id, fields in page
+                if id != erased
+                and log_pb2.LogEntry.FromString(fields[b"e"]).customer_id == customer_id
+            ]
+            if gone:
+                await self._redis.xdel(stream, *gone)
+                removed += len(gone)
+            if len(page) < _FORGET_PAGE:
+                return removed
+            start = b"(" + page[-1][0]
 
     # Models, vocabulary, health
 
@@ -316,7 +338,9 @@ class RedisStore:
     async def publish(self, version: str, manifest: bytes, blob: bytes) -> bool:
         """Keep a bundle for ever under its version; False where the version is taken."""
         async with _translated():
-            if not await self._redis.set(keys.bundle(self.tenant, version), blob, nx=True):
+            key = keys.bundle(self.tenant, version)
+            # The same bytes again are welcome: a publisher may have died before the manifest.
+            if not await self._redis.set(key, blob, nx=True) and await self._redis.get(key) != blob:
                 return False
             await self._redis.hset(keys.manifests(self.tenant), version, manifest)
         return True

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import grpc
+import msgspec
 
 from features.partition import partition
 from features.vocabulary import Outcome
@@ -21,7 +22,7 @@ from service.checks import Checks
 from service.decide import Decider, in_time
 from service.errors import NotFound, Violation, invalid
 from service.intake import MAX_EVENTS, Named, Taken
-from service.journal import Entry, Journal
+from service.journal import Entry, Journal, Summary
 from service.policies import counted_outcomes
 from service.registry import Registry
 from service.store import UNAVAILABLE, Store, Write
@@ -81,12 +82,12 @@ class Decisions(decision_pb2_grpc.DecisionServiceServicer):
             features=request.include_features,
         )
         if recorded:
+            actions = [one.action for slate in response.slates for one in slate.recommendations]
             entry = Entry(
-                question.customer_id,
                 decision_id,
-                question.channel,
-                request.interaction_id,
-                [one.action for slate in response.slates for one in slate.recommendations],
+                Summary(
+                    question.customer_id, question.channel, request.interaction_id, actions
+                ),
                 lambda: answers.logged(
                     answer, decision_id, question.customer_id, request, self._business,
                     caller.name,
@@ -181,7 +182,7 @@ class Decisions(decision_pb2_grpc.DecisionServiceServicer):
             checks.wrong("outcome", "is absent; send what happened, such as OUTCOME_ACCEPTED")
         checks.text("event_id", request.event_id)
         checks.finish()
-        decision = await self._find(request.decision_id)
+        decision = await self._summary(request.decision_id)
         if request.action and request.action not in decision.actions:
             raise invalid(
                 "action",
@@ -222,27 +223,29 @@ class Decisions(decision_pb2_grpc.DecisionServiceServicer):
         )
         return pb.RecordOutcomeResponse(status=_STATUS[status], customer_id=decision.customer_id)
 
-    async def _find(self, decision_id: str) -> Entry:
-        """A decision, from our own journal or from the log."""
+    async def _summary(self, decision_id: str) -> Summary:
+        """What an outcome has to know, from our own journal or from the store."""
         waiting = self._journal.waiting(decision_id)
         if waiting is not None:
-            return waiting
-        written = await self._store.decision(decision_id)
+            return waiting.summary
+        written = await self._store.decided(decision_id)
         if written is None:
             raise NotFound(
                 f"decision {decision_id!r} is not known: it was never taken, recorded nothing, "
                 "or is older than 30 days"
             )
-        entry = log_pb2.LogEntry.FromString(written)
-        response = entry.decision.response
-        return Entry(
-            entry.customer_id,
-            decision_id,
-            entry.decision.request.channel,
-            entry.decision.request.interaction_id,
-            [one.action for slate in response.slates for one in slate.recommendations],
-            lambda: written,
-        )
+        return msgspec.msgpack.decode(written, type=Summary)
+
+    async def _logged(self, decision_id: str) -> bytes:
+        """The log entry of a decision, from our own journal or from the store."""
+        waiting = self._journal.waiting(decision_id)
+        written = waiting.build() if waiting else await self._store.decision(decision_id)
+        if written is None:
+            raise NotFound(
+                f"decision {decision_id!r} is not in the log: it was never taken, recorded "
+                "nothing, or the log has been trimmed since; look for it in the archive"
+            )
+        return written
 
     async def Explain(self, request: pb.ExplainRequest, context: Context) -> pb.ExplainResponse:
         """See the API."""
@@ -252,10 +255,9 @@ class Decisions(decision_pb2_grpc.DecisionServiceServicer):
         known = {action.name: 1 for action in self._business.actions}
         checks.code("action", request.action, known, required=request.include_contributions)
         checks.finish()
-        entry = await self._find(request.decision_id)
+        entry = log_pb2.LogEntry.FromString(await self._logged(request.decision_id))
         logs.note(customer=logs.masked(entry.customer_id), decision_id=request.decision_id)
-        decision = log_pb2.LogEntry.FromString(entry.build()).decision
-        return explain.explain(decision, request, self._business, self._registry.models)
+        return explain.explain(entry.decision, request, self._business, self._registry.models)
 
 
 def _decision(checks: Checks, decision_id: str) -> None:

@@ -76,16 +76,20 @@ class Store(Protocol):
     async def link(self, namespace: str, value: str, customer_id: str, entry: bytes) -> str:
         """Let an identifier name a customer unless it names one already; give whom it names.
 
-        The log entry comes first: what leads to a customer can then always be found again.
+        Forgetting the customer removes the link.
         """
         ...
 
-    async def journal(self, decisions: Sequence[tuple[str, str, bytes]]) -> None:
-        """Append (customer_id, decision_id, entry) to the log, each once."""
+    async def journal(self, decisions: Sequence[tuple[str, str, bytes, bytes]]) -> None:
+        """Append (customer_id, decision_id, summary, entry) to the log, each once."""
         ...
 
     async def decision(self, decision_id: str) -> bytes | None:
         """The log entry of a decision; None where it is not known or no longer kept."""
+        ...
+
+    async def decided(self, decision_id: str) -> bytes | None:
+        """The summary of a decision, which outlives its log entry; None after 30 days."""
         ...
 
     async def forget(self, customer_id: str, moment: int, entry: bytes) -> tuple[int, int]:

@@ -34,6 +34,4 @@ with grpc.insecure_channel(address) as channel:
                 decision_id=answer.decision_id, action=best.action, outcome=outcome
             )
         )
-        print(
-            event_pb2.Outcome.Name(outcome), rapport.EventResult.Status.Name(recorded.status)
-        )
+        print(event_pb2.Outcome.Name(outcome), rapport.EventResult.Status.Name(recorded.status))

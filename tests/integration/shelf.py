@@ -15,7 +15,7 @@ class Shelf:
 
     def __init__(self) -> None:
         self.snapshots: dict[str, Snapshot] = {}
-        self.logged: list[tuple[str, str, bytes]] = []
+        self.logged: list[tuple[str, str, bytes, bytes]] = []
         self.pointer: bytes | None = None
         self.manifests: dict[str, bytes] = {}
         self.blobs: dict[str, bytes] = {}
@@ -52,14 +52,17 @@ class Shelf:
     async def link(self, namespace: str, value: str, customer_id: str, entry: bytes) -> str:
         raise NotImplementedError
 
-    async def journal(self, decisions: Sequence[tuple[str, str, bytes]]) -> None:
+    async def journal(self, decisions: Sequence[tuple[str, str, bytes, bytes]]) -> None:
         self._reached()
         self.batches += 1
-        known = {decision_id for _, decision_id, _ in self.logged}
+        known = {decision_id for _, decision_id, _, _ in self.logged}
         self.logged += [one for one in decisions if one[1] not in known]
 
     async def decision(self, decision_id: str) -> bytes | None:
-        return next((entry for _, id, entry in self.logged if id == decision_id), None)
+        return next((entry for _, id, _, entry in self.logged if id == decision_id), None)
+
+    async def decided(self, decision_id: str) -> bytes | None:
+        return next((summary for _, id, summary, _ in self.logged if id == decision_id), None)
 
     async def forget(self, customer_id: str, moment: int, entry: bytes) -> tuple[int, int]:
         raise NotImplementedError

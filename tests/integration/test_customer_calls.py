@@ -11,6 +11,8 @@ from google.protobuf import field_mask_pb2
 from redis.asyncio import Redis
 
 from features.duration import DAY, HOUR, MINUTE
+from features.partition import partition
+from features.record import LogId
 from rapport.v1 import customer_pb2, decision_pb2, event_pb2
 from service import keys
 from tests.integration.serving import (
@@ -294,7 +296,8 @@ async def test_forgetting_removes_all_that_is_kept_of_a_customer(client: Client)
     answer = await client.decide(customer)
     await client.outcome(answer.decision_id, shown(answer)[0], event_pb2.OUTCOME_PRESENTED)
     await flushed(client)
-    assert len(await held(client, customer)) == 5  # timeline, ledger, profile, decision, identity
+    # Timeline, ledger, profile, decision, identity, index.
+    assert len(await held(client, customer)) == 6
 
     done = await forget(client, customer)
     assert done.events == 4
@@ -312,13 +315,31 @@ async def test_forgetting_removes_all_that_is_kept_of_a_customer(client: Client)
     assert "NEW_CUSTOMER" in codes(await client.decide(named("phone", phone), "ivr"))
 
 
+async def test_forgetting_finds_links_and_decisions_though_the_log_was_trimmed(
+    client: Client,
+) -> None:
+    customer, phone = somebody(), f"0{uuid.uuid4().int % 10**9}"
+    await client.customers.LinkIdentity(
+        customer_pb2.LinkIdentityRequest(
+            identifier=event_pb2.Identifier(namespace="phone", value=phone), customer_id=customer
+        )
+    )
+    taken = (await client.decide(customer)).decision_id
+    await flushed(client)
+    await client.store.trim(partition(customer), LogId(now() + HOUR, 0))
+    assert await client.log(customer) == []
+    await forget(client, customer)
+    assert await held(client, customer) == []
+    assert await client.store.decided(taken) is None
+
+
 async def test_a_decision_on_its_way_to_the_log_is_forgotten_too(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     released = asyncio.Event()
     write = client.store.journal
 
-    async def slow(decisions: list[tuple[str, str, bytes]]) -> None:
+    async def slow(decisions: list[tuple[str, str, bytes, bytes]]) -> None:
         await released.wait()
         await write(decisions)
 

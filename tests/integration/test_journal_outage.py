@@ -115,7 +115,7 @@ async def test_a_server_that_stops_writes_what_waits(
     async with serving(url, tenant=tenant) as client:
         write = client.store.journal
 
-        async def slow(decisions: Sequence[tuple[str, str, bytes]]) -> None:
+        async def slow(decisions: Sequence[tuple[str, str, bytes, bytes]]) -> None:
             await asyncio.sleep(0.3)
             await write(decisions)
 

@@ -8,6 +8,8 @@ import grpc
 import pytest
 
 from features.duration import DAY, HOUR
+from features.partition import partition
+from features.record import LogId
 from rapport.v1 import decision_pb2, event_pb2
 from tests.integration.serving import (
     Client,
@@ -64,7 +66,7 @@ async def test_an_outcome_is_found_while_its_decision_waits_for_the_log(
     released = asyncio.Event()
     write = client.store.journal
 
-    async def held(decisions: list[tuple[str, str, bytes]]) -> None:
+    async def held(decisions: list[tuple[str, str, bytes, bytes]]) -> None:
         await released.wait()
         await write(decisions)
 
@@ -216,3 +218,15 @@ async def test_more_events_than_a_timeline_holds_do_not_reopen_a_limit(client: C
     assert (timeline.total, len(timeline.events)) == (512, 0)
     after = await client.decide(customer, max_actions=20)
     assert drops(after)[action] == "CONTACT_LIMIT"
+
+
+async def test_an_outcome_finds_its_decision_after_the_log_was_trimmed(client: Client) -> None:
+    customer, answer, action = await offered(client)
+    await flushed(client)
+    await client.store.trim(partition(customer), LogId(now() + HOUR, 0))
+    assert await client.log(customer) == []
+    done = await client.outcome(answer.decision_id, action, event_pb2.OUTCOME_ACCEPTED)
+    assert done == Status.STATUS_STORED
+    with pytest.raises(grpc.aio.AioRpcError, match="trimmed") as refused:
+        await client.decisions.Explain(decision_pb2.ExplainRequest(decision_id=answer.decision_id))
+    assert refused.value.code() == grpc.StatusCode.NOT_FOUND

@@ -361,8 +361,10 @@ async def test_a_decision_is_logged_once_however_often_it_is_sent(
     store: RedisStore, redis: Redis
 ) -> None:
     one, other = decision_id(store, "ann", "-one"), decision_id(store, "ann", "-other")
-    await store.journal([("ann", one, decided("ann", one)), ("ann", one, decided("ann", one))])
-    await store.journal([("ann", one, b"else"), ("ann", other, decided("ann", other))])
+    await store.journal(
+        [("ann", one, b"", decided("ann", one)), ("ann", one, b"", decided("ann", one))]
+    )
+    await store.journal([("ann", one, b"", b"else"), ("ann", other, b"", decided("ann", other))])
     assert [written for _, written in await log(redis, store, "ann")] == [
         decided("ann", one),
         decided("ann", other),
@@ -377,7 +379,7 @@ async def test_a_decision_that_nobody_made_is_not_found(store: RedisStore) -> No
 
 async def test_a_decision_whose_log_entry_was_trimmed_is_not_found(store: RedisStore) -> None:
     id = decision_id(store, "ann", "-trimmed")
-    await store.journal([("ann", id, decided("ann", id))])
+    await store.journal([("ann", id, b"", decided("ann", id))])
     assert await store.trim_to(int(id[:2], 16), 0) == 1
     assert await store.decision(id) is None
 
@@ -397,7 +399,7 @@ async def test_forgetting_removes_everything_of_a_customer_and_nothing_of_others
         await store.record([write(name, NOW - n, f"{name}{n}", counted=n > 2) for n in range(5)])
         await store.write_profile(name, NEVER, profiles.encode(Profile()), entry(name), NOW)
         id = decision_id(store, name, f"-{name}")
-        await store.journal([(name, id, decided(name, id))])
+        await store.journal([(name, id, b"", decided(name, id))])
         named = event_pb2.Identifier(namespace="email", value=name)
         await store.link(
             "email",
@@ -548,7 +550,7 @@ async def test_a_killed_store_is_unavailable_and_goes_on_where_it_was(tmp_path: 
             lambda: store.resolve([("email", "a")]),
             lambda: store.link("email", "a", "ann", b""),
             lambda: store.decision("00-1"),
-            lambda: store.journal([("ann", "00-1", b"")]),
+            lambda: store.journal([("ann", "00-1", b"", b"")]),
             lambda: store.write_profile("ann", NEVER, b"", b"", NOW),
             lambda: store.forget("ann", NOW, b""),
             store.models,

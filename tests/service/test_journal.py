@@ -6,13 +6,13 @@ from collections.abc import AsyncIterator
 import pytest_asyncio
 
 from service import journal as journals
-from service.journal import Entry, Journal
+from service.journal import Entry, Journal, Summary
 from tests.integration.serving import until
 from tests.integration.shelf import Shelf
 
 
 def entry(number: int) -> Entry:
-    return Entry("ann", f"decision-{number}", "phone", "", [], lambda: b"%d" % number)
+    return Entry(f"decision-{number}", Summary("ann", "phone", "", []), lambda: b"%d" % number)
 
 
 @pytest_asyncio.fixture
@@ -38,7 +38,7 @@ async def test_decisions_are_written_in_their_order_and_in_few_batches(
     for number in range(100):
         assert journal.append(entry(number))
     await emptied(journal)
-    assert [written for _, _, written in shelf.logged] == [b"%d" % i for i in range(100)]
+    assert [written for *_, written in shelf.logged] == [b"%d" % i for i in range(100)]
     assert shelf.batches == 2
 
 

@@ -141,7 +141,7 @@ class Bank:
     async def keep(self, customer: str, entry: bytes) -> str:
         """Journal a decision; give its id."""
         decision_id = log_pb2.LogEntry.FromString(entry).decision.response.decision_id
-        await self.store.journal([(customer, decision_id, entry)])
+        await self.store.journal([(customer, decision_id, b"", entry)])
         return decision_id
 
 
