@@ -19,6 +19,7 @@ import msgspec
 
 from features import duration
 from features.definitions import Definitions
+from features.plan import Plan
 from features.vocabulary import Outcome, Vocabulary
 from service import config
 from service.errors import ConfigurationError
@@ -251,6 +252,10 @@ def load(folder: Path) -> Business:
         placements=config.load(folder / "placements.yaml", _Placements).placements,
         policies=config.load(folder / "policies.yaml", Policies),
     )
+    try:
+        Plan(business.definitions, business.vocabulary)
+    except ValueError as error:
+        raise ConfigurationError(f"{folder / 'features.yaml'}: {error}") from error
     problems = [*_problems(business, folder, [str(file) for file, _ in named])]
     if problems:
         raise ConfigurationError("\n".join(problems))

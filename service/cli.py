@@ -19,7 +19,6 @@ from rich.console import Console
 from rich.text import Text
 
 from features.duration import milliseconds
-from features.plan import Plan
 from service import VERSION, catalogue, logs
 from service import bundle as bundles
 from service.embedded import EmbeddedStore
@@ -134,13 +133,9 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def check(config: Annotated[Path, typer.Argument(help="Configuration folder.")]) -> None:
     """Check a configuration folder; every mistake is named with file, place and remedy."""
     business = catalogue.load(config)
-    try:
-        plan = Plan(business.definitions, business.vocabulary)
-    except ValueError as error:
-        raise ConfigurationError(f"{config / 'features.yaml'}: {error}") from error
     Console().print(
         f"[green]{config} is fine[/]: {len(business.actions)} actions, "
-        f"{len(business.placements)} placements, {len(plan.names)} features, "
+        f"{len(business.placements)} placements, {len(business.definitions.features)} features, "
         f"{len(business.policies.limits)} limits, version {business.digest}"
     )
 

@@ -9,7 +9,6 @@
     ├── Precondition         FAILED_PRECONDITION the state forbids it
     ├── StoreUnavailable     UNAVAILABLE         the store did not answer; try again
     ├── Unreadable           DATA_LOSS           what is stored of a customer cannot be read
-    ├── DeadlineTooShort     DEADLINE_EXCEEDED   no time was left to answer
     ├── ConfigurationError   (at start)          a file is wrong; names file, line and field
     └── BundleRefused        FAILED_PRECONDITION a bundle does not verify; says why
 
@@ -93,12 +92,6 @@ class Unreadable(RapportError):
     """What is stored of a customer is no timeline or profile; somebody else wrote to its key."""
 
     status = grpc.StatusCode.DATA_LOSS
-
-
-class DeadlineTooShort(RapportError):
-    """The caller's deadline left no time for an answer."""
-
-    status = grpc.StatusCode.DEADLINE_EXCEEDED
 
 
 class ConfigurationError(RapportError):

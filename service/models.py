@@ -152,7 +152,10 @@ class Models:
         return sigmoid(np.asarray(scores) * calibration.slope + calibration.offset)
 
     def contributions(self, row: Floats) -> list[tuple[str, float, float]]:
-        """What each feature added to a row's log-odds: name, value, contribution, largest first."""
+        """What each feature added to a row's log-odds: name, value, contribution, largest first.
+
+        The last one, ``base``, is what every row starts from; all add up to the row's log-odds.
+        """
         calibration = self._calibration.acceptance
         if self._acceptance is None or calibration is None:
             return []
@@ -160,7 +163,8 @@ class Models:
         parts = self._acceptance.predict(seen.reshape(1, -1), pred_contrib=True, num_threads=1)[0]
         names = [self.plan.names[i] for i in self._acceptance_columns]
         told = zip(names, seen.tolist(), (parts[:-1] * calibration.slope).tolist(), strict=True)
-        return sorted(told, key=lambda one: -abs(one[2]))
+        base = float(parts[-1]) * calibration.slope + calibration.offset
+        return [*sorted(told, key=lambda one: -abs(one[2])), ("base", float("nan"), base)]
 
     def _reproduce(self, number: int, case: Golden) -> None:
         """Compute a golden case and compare; this warms the kernels too."""

@@ -32,8 +32,9 @@ def read(
 
     Raises:
         InvalidRequest: A field is wrong; all wrong fields are named.
-        Denied: ``as_of`` is set and the caller lacks scope ``replay``.
+        Denied: The caller lacks scope ``decide``, or ``replay`` where ``as_of`` is set.
     """
+    caller.need("replay" if request.HasField("as_of") else "decide")
     checks = Checks()
     vocabulary = business.vocabulary
     who = intake.customer(checks, request.customer, vocabulary)
@@ -51,7 +52,6 @@ def read(
             checks.wrong("max_actions", f"{most} is out of range; send 1 to {_MAX_ACTIONS}")
     as_of = None
     if request.HasField("as_of"):
-        caller.need("replay")
         as_of = checks.moment("as_of", request, "as_of", now, past=True)
     placements = _placements(checks, request, business)
     context = _context(checks, request, business)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Sequence
@@ -69,6 +70,7 @@ class RedisStore:
             for name in ("record", "profile", "journal", "forget", "swap")
         }
         self._read = Coalescer(self._fetch)
+        self._resolve = Coalescer(self._fetch_names)
 
     async def check(self) -> None:
         """Refuse a store that would lose or mix up data.
@@ -103,7 +105,10 @@ class RedisStore:
             return [Snapshot(*found) for found in await pipeline.execute()]
 
     async def resolve(self, names: Sequence[tuple[str, str]]) -> list[str | None]:
-        """Customers that identifiers name."""
+        """Customers that identifiers name. Calls of the same turn share a round trip."""
+        return await asyncio.gather(*(self._resolve(name) for name in names))
+
+    async def _fetch_names(self, names: Sequence[tuple[str, str]]) -> list[str | None]:
         async with _translated(), self._redis.pipeline(transaction=False) as pipeline:
             for namespace, value in names:
                 pipeline.get(keys.identity(self.tenant, namespace, value))
@@ -420,6 +425,7 @@ class RedisStore:
     async def close(self) -> None:
         """Wait for reads in flight and give the connections back."""
         await self._read.drain()
+        await self._resolve.drain()
         await self._redis.aclose()
 
 

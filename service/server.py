@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import ipaddress
 import signal
 import time
 from pathlib import Path
@@ -17,7 +18,6 @@ from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
 from features.duration import DAY
-from features.plan import Plan
 from features.vocabulary import Vocabulary
 from rapport.v1 import (
     admin_pb2,
@@ -42,7 +42,6 @@ from service.rpc_customer import Customers
 from service.rpc_decision import Decisions
 
 _MAX_MESSAGE: Final = 8 * 2**20
-_LOOPBACK: Final = ("127.", "localhost", "[::1]", "unix:")
 
 SERVICES: Final = (
     decision_pb2.DESCRIPTOR.services_by_name["DecisionService"].full_name,
@@ -66,6 +65,17 @@ class Settings(NamedTuple):
     archive: Path | None = None
 
 
+def _own_machine(listen: str) -> bool:
+    """Whether only this machine can reach an address."""
+    if listen.startswith("unix:"):
+        return True
+    host = listen.rpartition(":")[0].strip("[]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def clock() -> int:
     """Milliseconds since 1970-01-01 UTC."""
     return time.time_ns() // 1_000_000
@@ -86,7 +96,7 @@ class Server:
 
     def __init__(self, business: Business, store: RedisStore, settings: Settings) -> None:
         known = Callers(settings.callers)
-        if known.open and not settings.listen.startswith(_LOOPBACK):
+        if known.open and not _own_machine(settings.listen):
             raise ConfigurationError(
                 f"--listen {settings.listen}: without --callers FILE everybody may do "
                 "everything, which is allowed on 127.0.0.1 only"
@@ -95,7 +105,6 @@ class Server:
             raise ConfigurationError(
                 "--tls-certificate and --tls-key belong together; name both files, or neither"
             )
-        Plan(business.definitions, business.vocabulary)  # names what the features get wrong
         self._business = business
         self._store = store
         self._settings = settings

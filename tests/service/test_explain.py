@@ -15,7 +15,6 @@ from tests.business import business as little
 from tests.chain import NOW
 from tests.integration.serving import business, sealed
 from tests.integration.shelf import Shelf
-from tests.service.test_models import base
 
 
 def logged(rung: pb.Rung.ValueType = pb.RUNG_FULL) -> log_pb2.DecisionLogged:
@@ -88,7 +87,7 @@ async def test_contributions_and_base_add_up_to_the_logged_acceptance() -> None:
     for one in decision.response.slates[0].recommendations:
         request = pb.ExplainRequest(decision_id="id", action=one.action, include_contributions=True)
         explained = explain.explain(decision, request, business(), models)
-        total = math.fsum(part.log_odds for part in explained.contributions) + base()
+        total = math.fsum(part.log_odds for part in explained.contributions)
         assert 1 / (1 + math.exp(-total)) == pytest.approx(
             one.factors.acceptance_probability, abs=1e-9
         )

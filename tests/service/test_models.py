@@ -78,7 +78,10 @@ def test_contributions_and_base_add_up_to_the_score(models: Models, cases: list[
         rows = models.rows(np.frombuffer(case.vector), records, case.now)
         acceptance = models.acceptance(rows)
         for row in (0, 17, 99):
-            total = sum(added for _, _, added in models.contributions(rows[row])) + base()
+            told = models.contributions(rows[row])
+            assert told[-1][0] == "base"
+            assert abs(told[-1][2] - base()) < 1e-9
+            total = sum(added for _, _, added in told)
             assert abs(1 / (1 + np.exp(-total)) - acceptance[row]) < 1e-9
 
 

@@ -1024,7 +1024,7 @@ class ExplainResponse(_message.Message):
 
     @_builtins.property
     def contributions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Contribution]:
-        """Strongest first, when asked for."""
+        """Strongest first, when asked for; all of them add up to the log-odds of acceptance."""
 
     @_builtins.property
     def versions(self) -> Global___Versions:
@@ -1058,7 +1058,7 @@ class Contribution(_message.Message):
     VALUE_FIELD_NUMBER: _builtins.int
     LOG_ODDS_FIELD_NUMBER: _builtins.int
     feature: _builtins.str
-    """Name of the feature."""
+    """Name of the feature; the last is "base", which every candidate starts from."""
     value: _builtins.float
     """Its value then; NaN where it did not exist."""
     log_odds: _builtins.float

@@ -63,7 +63,7 @@ class DecisionServiceServicer:
 
     def Decide(self, request, context):
         """Says why the customer is here and what to do next, inside the caller's deadline. Scope: decide;
-        with `as_of`, scope: replay.
+        with `as_of`, scope: replay instead.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -35,7 +35,7 @@ class DecisionServiceStub:
     def __new__(cls, channel: _aio.Channel) -> DecisionServiceAsyncStub: ...
     Decide: _grpc.UnaryUnaryMultiCallable[_decision_pb2.DecideRequest, _decision_pb2.DecideResponse]
     """Says why the customer is here and what to do next, inside the caller's deadline. Scope: decide;
-    with `as_of`, scope: replay.
+    with `as_of`, scope: replay instead.
     """
     RecordEvents: _grpc.UnaryUnaryMultiCallable[_decision_pb2.RecordEventsRequest, _decision_pb2.RecordEventsResponse]
     """Stores up to 1,000 events, each with a status of its own. Scope: record."""
@@ -51,7 +51,7 @@ class DecisionServiceAsyncStub(DecisionServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Decide: _aio.UnaryUnaryMultiCallable[_decision_pb2.DecideRequest, _decision_pb2.DecideResponse]  # type: ignore[assignment]
     """Says why the customer is here and what to do next, inside the caller's deadline. Scope: decide;
-    with `as_of`, scope: replay.
+    with `as_of`, scope: replay instead.
     """
     RecordEvents: _aio.UnaryUnaryMultiCallable[_decision_pb2.RecordEventsRequest, _decision_pb2.RecordEventsResponse]  # type: ignore[assignment]
     """Stores up to 1,000 events, each with a status of its own. Scope: record."""
@@ -70,7 +70,7 @@ class DecisionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_decision_pb2.DecideResponse, _abc.Awaitable[_decision_pb2.DecideResponse]]:
         """Says why the customer is here and what to do next, inside the caller's deadline. Scope: decide;
-        with `as_of`, scope: replay.
+        with `as_of`, scope: replay instead.
         """
 
     @_abc_1.abstractmethod
