@@ -3,7 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test check proto serve train bench real-data lock
+.PHONY: help demo test check proto serve train bench real-data lock
+
+help:  ## what can be made
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 12
 
 demo: .venv/ready  ## simulate a bank, learn from it, serve, and let a few customers call in
 	$(BIN)/rapport demo
@@ -28,7 +31,7 @@ train: .venv/ready  ## a simulated log, and a bundle of models learnt from it
 	$(BIN)/rapport train
 
 serve: .venv/ready  ## serve the sample business; 'make train' first for its models
-	$(BIN)/rapport serve --data build/store $(if $(wildcard build/bundles/*),--bundle build/bundles)
+	$(BIN)/rapport serve --data build/store --archive build/live $(if $(wildcard build/bundles/*),--bundle build/bundles)
 
 bench: .venv/ready  ## what the parts cost, against floors in the same run
 	$(BIN)/python -m tests.bench

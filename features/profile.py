@@ -71,6 +71,15 @@ class Profile(msgspec.Struct, frozen=True):
         }
         return said.get(channel, said.get("", False))
 
+    @property
+    def newest(self) -> int:
+        """When the newest of it was told, in milliseconds; 0 for an empty one."""
+        return max(
+            [told.updated_at for told in self.attributes.values()]
+            + [one.updated_at for one in self.consents],
+            default=0,
+        )
+
     def as_of(self, moment: int) -> Profile:
         """What of this profile had been told by ``moment``; the values before are not kept."""
         attributes = {

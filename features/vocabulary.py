@@ -137,6 +137,9 @@ class Vocabulary(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=T
     namespaces: dict[str, Namespace] = {}
 
     def __post_init__(self) -> None:
+        for name in self.namespaces:
+            if ":" in name:
+                raise ValueError(f"namespaces.{name}: leave out the colon; it ends the name")
         for field, codes in self._codes().items():
             owner: dict[int, str] = {}
             for name, code in codes.items():

@@ -197,6 +197,8 @@ def unpack(blob: bytes) -> Bundle:
             )
         with tarfile.open(fileobj=io.BytesIO(plain), mode="r") as tar:
             for member in tar:
+                if not member.isreg() or member.issparse() or member.size > len(plain):
+                    raise BundleRefused(f"{member.name!r} in the bundle is no plain file")
                 stream = tar.extractfile(member)
                 if stream is not None:
                     files[member.name] = stream.read()

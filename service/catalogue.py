@@ -85,9 +85,9 @@ class Limit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     at_most: AtMost
     within: str
-    outcome: Literal["presented", "clicked", "accepted", "rejected", "dismissed", "converted"] = (
-        "presented"
-    )
+    outcome: Literal[
+        "presented", "clicked", "accepted", "rejected", "dismissed", "converted", "resolved"
+    ] = "presented"
     action: str | None = None
     group: str | None = None
     issue: Issue | None = None
@@ -241,6 +241,8 @@ def load(folder: Path) -> Business:
         ConfigurationError: A file is wrong, or names what another does not declare; the message
             names file, place, value and remedy.
     """
+    if not folder.is_dir():
+        raise ConfigurationError(f"{folder}: no such folder; name another with --config")
     files = sorted((folder / "catalogue").glob("*.yaml"))
     if not files:
         raise ConfigurationError(f"{folder / 'catalogue'}: no *.yaml there; write one with actions")

@@ -23,6 +23,7 @@ LATE: Final = 30 * DAY
 
 EARLIEST: Final = 631_152_000_000  # 1990-01-01
 SHORT: Final = 128
+_HINTS: Final = 4
 LONGEST_VALUE: Final = 256
 
 
@@ -40,6 +41,10 @@ class Checks:
     def wrong(self, field: str, description: str) -> None:
         """Note one wrong field."""
         self.violations.append(Violation(self._at + field, description))
+
+    def _near(self, name: str, known: tuple[str, ...]) -> str | None:
+        """The nearest known name, for the first few mistakes: looking for it takes a while."""
+        return _nearest(name[:SHORT], known) if len(self.violations) < _HINTS else None
 
     def finish(self) -> None:
         """Raise what was collected.
@@ -69,7 +74,7 @@ class Checks:
                 self.wrong(field, f"is absent; send one of: {_some(known)}")
             return 0
         if value not in known:
-            near = _nearest(value[:SHORT], tuple(known))
+            near = self._near(value, tuple(known))
             hint = f"did you mean {near!r}?" if near else f"send one of: {_some(known)}"
             self.wrong(field, f"{value[:SHORT]!r} is not declared; {hint}")
             return 0
@@ -141,7 +146,7 @@ class Checks:
         """Check a declared attribute or context value; None where it is null or wrong."""
         if declared is None:
             names = tuple(known)
-            near = _nearest(field.rpartition(".")[2], names)
+            near = self._near(field.rpartition(".")[2], names)
             hint = f"did you mean {near!r}?" if near else f"known: {_some(names)}"
             self.wrong(field, f"is not declared; {hint}")
             return None

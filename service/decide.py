@@ -22,6 +22,7 @@ from service import arbitration, facts
 from service.arbitration import Factors, Ranked, Reason, Situation
 from service.budget import Budget, Cost
 from service.catalogue import ASSURANCE, Business
+from service.checks import SKEW
 from service.errors import StoreUnavailable
 from service.facts import Fact
 from service.models import Models
@@ -132,6 +133,10 @@ class Decider:
         scores = self._score(models, question, known, records, chain, now, budget, advisories)
         situation = Situation(question.channel, dict(scores.intents), facts.magnitudes(chain), now)
         slates, trace = self._arbitrate(question, known, situation, scores)
+        for slate in slates:
+            if not slate.chosen:
+                text = f"No action qualified for {slate.placement}; include_trace says why"
+                advisories.append(Reason("NOTHING_QUALIFIED", text))
         told = (
             []
             if chain is None
@@ -163,7 +168,8 @@ class Decider:
         now = self._clock()
         if known.records is not None and len(known.records):
             now = max(now, int(known.records[-1]["occurred_at"]))
-        return now
+        told = 0 if known.profile is None else known.profile.newest
+        return told if now < told <= now + SKEW else now
 
     def _score(
         self,

@@ -6,6 +6,7 @@ ends the server when the process that started it dies, however it dies, so none 
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
@@ -16,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import IO, Final
 
 from service.errors import ConfigurationError, StoreUnavailable
 
@@ -79,12 +80,13 @@ class EmbeddedStore:
             command += [f"--{name}", value]
         if sys.platform == "linux":
             command = [sys.executable, "-I", "-S", "-c", _LAUNCH, str(os.getpid()), *command]
-        with self._log.open("ab") as words:
+        with self._log.open("ab") as words, _locked(home) as lock:
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=words,  # what it says before it opens its log
                 stderr=words,
+                pass_fds=[lock.fileno()],  # the lock is held for as long as the server lives
                 start_new_session=True,  # Ctrl-C is for us; we end the store after draining
             )
         try:
@@ -147,6 +149,23 @@ def _binary() -> Path:
             "or install 'rapport[embedded]'"
         ) from error
     return Path(get_binary_path())
+
+
+def _locked(folder: Path) -> IO[bytes]:
+    """Keep a second store out of a folder: both would write the same append-only file.
+
+    Raises:
+        ConfigurationError: Another process holds it.
+    """
+    lock = (folder / "rapport.lock").open("ab")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        lock.close()
+        raise ConfigurationError(
+            f"{folder}: another server keeps its store there; stop it, or choose another --data"
+        ) from error
+    return lock
 
 
 def _free_port() -> int:

@@ -109,6 +109,10 @@ def take(
         mood = checks.finite("sentiment", event.sentiment, -1, 1)
     seconds = None
     if event.HasField("duration"):
+        if not 0 <= event.duration.nanos < 1_000_000_000:
+            checks.wrong(
+                "duration", f"has {event.duration.nanos} nanos, out of range; send 0 to 999,999,999"
+            )
         length = event.duration.seconds + event.duration.nanos / 1e9
         seconds = checks.finite("duration", length, 0, record.MAX_DURATION)
     if checks.violations or occurred_at is None:

@@ -168,7 +168,8 @@ class Policies:
             count = int(usage[number][self._limits[number].key_of_action[code]])
             room = limit.at_most - (limit.outcome == "presented")
             if count > room:
-                text = f"{limit.outcome} {count} times within {limit.within} (limit {limit.name})"
+                often = "once" if count == 1 else f"{count} times"
+                text = f"{limit.outcome} {often} within {limit.within} (limit {limit.name})"
                 return Drop(pb.STAGE_CONTACT_POLICY, "CONTACT_LIMIT", text)
         return None
 

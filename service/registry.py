@@ -54,6 +54,9 @@ class Registry:
                 await self._follow()
             except StoreUnavailable as error:
                 structlog.get_logger().warning("models not checked", error=str(error))
+            except Exception as error:  # noqa: BLE001  the next look may find better
+                self.refused = f"the pointer: {error}"
+                structlog.get_logger().exception("models not checked")
 
     async def _follow(self) -> None:
         """Load the active bundle where it is another than ours; keep ours if it is refused."""

@@ -69,6 +69,8 @@ class Retention:
                 await self.sweep(time.time_ns() // 1_000_000)
             except StoreUnavailable as error:
                 structlog.get_logger().warning("log not trimmed", error=str(error))
+            except Exception:  # noqa: BLE001  a log never trimmed again would fill the store
+                structlog.get_logger().exception("log not trimmed")
 
     async def sweep(self, now: int) -> int:
         """Trim once.

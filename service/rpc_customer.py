@@ -17,7 +17,7 @@ from rapport.v1 import customer_pb2_grpc, event_pb2, log_pb2
 from service import answers, callers, identity, intake, logs
 from service.catalogue import Business
 from service.checks import Checks
-from service.errors import Conflict, Unreadable, Violation
+from service.errors import Conflict, Unreadable, Violation, invalid
 from service.store import Store
 
 T = TypeVar("T")
@@ -25,6 +25,8 @@ T = TypeVar("T")
 _PAGE: Final = 50
 _MAX_PAGE: Final = 512
 _MAX_CONSENTS: Final = 64
+_MAX_PATHS: Final = 128
+_MAX_NAMES: Final = 64
 _TRIES: Final = 64  # of several writers at once, one gets through in every round
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -38,14 +40,24 @@ class Customers(customer_pb2_grpc.CustomerServiceServicer):
         self._store = store
         self._clock = clock
 
-    async def _whom(self, checks: Checks, key: event_pb2.CustomerKey) -> str:
-        """The customer that a request is about, once the request is known to be right."""
-        callers.current.get().need("profile")
+    async def _whom(self, checks: Checks, key: event_pb2.CustomerKey, *, link: bool = False) -> str:
+        """The customer that a request is about, once the request is known to be right.
+
+        Args:
+            checks: What was found wrong so far.
+            key: How the request names them.
+            link: Whether something will be kept of them: then their identifier names them for good.
+        """
+        caller = callers.current.get()
+        caller.need("profile")
         who = intake.customer(checks, key, self._business.vocabulary)
         checks.finish()
         if who.identifier is not None:
             found = (await self._store.resolve([who.identifier]))[0]
             customer = found or identity.newcomer(*who.identifier)
+            if link and found is None:
+                entry = intake.linked(who.identifier, customer, caller)
+                customer = await self._store.link(*who.identifier, customer, entry)
         else:
             customer = who.customer_id or ""
         logs.note(customer=logs.masked(customer))
@@ -60,6 +72,10 @@ class Customers(customer_pb2_grpc.CustomerServiceServicer):
         size = request.page_size or _PAGE
         if size > _MAX_PAGE:
             checks.wrong("page_size", f"{size} is out of range; send 1 to {_MAX_PAGE}")
+        callers.current.get().need("profile")
+        for field in ("types", "channels"):
+            if len(getattr(request, field)) > _MAX_NAMES:
+                raise invalid(field, f"has too many entries; send at most {_MAX_NAMES}")
         types = [
             checks.code(f"types[{i}]", name, vocabulary.type_codes, required=True)
             for i, name in enumerate(request.types)
@@ -148,23 +164,16 @@ class Customers(customer_pb2_grpc.CustomerServiceServicer):
     ) -> pb.UpdateProfileResponse:
         """See the API."""
         caller = callers.current.get()
+        caller.need("profile")
         checks = Checks()
-        now = self._clock()
+        told = None
         if request.HasField("updated_at"):
             caller.need("import")
-            now = checks.moment("updated_at", request, "updated_at", now, past=True) or now
-        attributes, consents = self._changes(checks, request, now)
-        customer = await self._whom(checks, request.customer)
-        change = log_pb2.ProfileChanged(
-            attributes={name: _value(value) for name, value in attributes.items()},
-            consents=[
-                log_pb2.ConsentChanged(purpose=c.purpose, channel=c.channel, granted=c.granted)
-                for c in consents
-            ],
-            updated_at=answers.timestamp(now),
-            caller=caller.name,
-        )
-        entry = log_pb2.LogEntry(customer_id=customer, profile=change).SerializeToString()
+            now = self._clock()
+            told = checks.moment("updated_at", request, "updated_at", now, past=True)
+            told = None if told is None else min(told, now)  # no consent of tomorrow
+        attributes, consents = self._changes(checks, request)
+        customer = await self._whom(checks, request.customer, link=True)
         for _ in range(_TRIES):
             id, profile = _read(profiles.decode, (await self._store.read(customer)).profile)
             if request.expected_version and request.expected_version != answers.log_id(id):
@@ -172,29 +181,44 @@ class Customers(customer_pb2_grpc.CustomerServiceServicer):
                     f"the profile is at version {answers.log_id(id) or 'none'}, not "
                     f"{request.expected_version[:64]}; read it and try again"
                 )
-            changed = profile.changed(attributes, consents, now)
+            # What is said now wins, also over what another server's faster clock has dated.
+            moment = max(self._clock(), profile.newest) if told is None else told
+            dated = [Consent(c.purpose, c.channel, c.granted, moment) for c in consents]
+            changed = profile.changed(attributes, dated, moment)
+            entry = log_pb2.LogEntry(
+                customer_id=customer,
+                profile=log_pb2.ProfileChanged(
+                    attributes={name: _value(value) for name, value in attributes.items()},
+                    consents=consents,
+                    updated_at=answers.timestamp(moment),
+                    caller=caller.name,
+                ),
+            )
             written = await self._store.write_profile(
-                customer, id, profiles.encode(changed), entry, now
+                customer, id, profiles.encode(changed), entry.SerializeToString(), moment
             )
             if written is not None:
                 return pb.UpdateProfileResponse(profile=self._profile(customer, written, changed))
         raise Conflict(f"the profile changed {_TRIES} times meanwhile; try again")
 
     def _changes(
-        self, checks: Checks, request: pb.UpdateProfileRequest, now: int
-    ) -> tuple[dict[str, Value | None], list[Consent]]:
+        self, checks: Checks, request: pb.UpdateProfileRequest
+    ) -> tuple[dict[str, Value | None], list[log_pb2.ConsentChanged]]:
         vocabulary = self._business.vocabulary
         named = [f"attributes.{name}" for name in request.attributes]
         named += ["consents"] if request.consents else []
         paths = list(request.update_mask.paths) if request.HasField("update_mask") else named
         if not paths:
             checks.wrong("update_mask", "is absent and nothing is to change; name a field")
+        if len(paths) > _MAX_PATHS:
+            checks.wrong("update_mask", f"has {len(paths)} paths; send at most {_MAX_PATHS}")
+            paths = []
         attributes: dict[str, Value | None] = {}
-        consents: list[Consent] = []
-        for i, path in enumerate(paths):
+        consents: list[log_pb2.ConsentChanged] = []
+        for i, path in enumerate(dict.fromkeys(paths)):
             kind, _, name = path.partition(".")
             if path == "consents":
-                consents = self._consents(checks, request, now)
+                consents = self._consents(checks, request)
             elif kind == "attributes" and name:
                 sent = request.attributes.get(name, struct_pb2.Value(null_value=0))  # type: ignore[arg-type]
                 declared = vocabulary.attributes.get(name)
@@ -207,8 +231,8 @@ class Customers(customer_pb2_grpc.CustomerServiceServicer):
         return attributes, consents
 
     def _consents(
-        self, checks: Checks, request: pb.UpdateProfileRequest, now: int
-    ) -> list[Consent]:
+        self, checks: Checks, request: pb.UpdateProfileRequest
+    ) -> list[log_pb2.ConsentChanged]:
         vocabulary = self._business.vocabulary
         if len(request.consents) > _MAX_CONSENTS:
             checks.wrong(
@@ -219,7 +243,10 @@ class Customers(customer_pb2_grpc.CustomerServiceServicer):
         for i, one in enumerate(request.consents):
             checks.code(f"consents[{i}].purpose", one.purpose, purposes, required=True)
             checks.code(f"consents[{i}].channel", one.channel, vocabulary.channels)
-        return [Consent(one.purpose, one.channel, one.granted, now) for one in request.consents]
+        return [
+            log_pb2.ConsentChanged(purpose=one.purpose, channel=one.channel, granted=one.granted)
+            for one in request.consents
+        ]
 
     async def LinkIdentity(
         self, request: pb.LinkIdentityRequest, context: Context

@@ -19,15 +19,16 @@ from service import answers, callers, explain, identity, intake, logs, questions
 from service.arbitration import Reason
 from service.budget import Budget
 from service.catalogue import OUTCOME_TYPE, Business
-from service.checks import Checks
+from service.checks import SKEW, Checks
 from service.decide import Decider, in_time
 from service.errors import NotFound, Violation, invalid
 from service.intake import MAX_EVENTS, Named, Taken
 from service.journal import Entry, Journal, Summary
 from service.policies import counted_outcomes
 from service.registry import Registry
-from service.store import UNAVAILABLE, Store, Write
+from service.store import ERASED, UNAVAILABLE, Store, Write
 
+_OUTCOMES: Final = "outcome/"
 _TURN: Final = 64  # events checked in one turn of the loop
 _STATUS: Final = {
     1: pb.EventResult.STATUS_STORED,
@@ -133,10 +134,14 @@ class Decisions(decision_pb2_grpc.DecisionServiceServicer):
             raise invalid("events", f"has {len(request.events)} entries; send 1 to {MAX_EVENTS}")
         now = self._clock()
         vocabulary = self._business.vocabulary
-        taken = []
+        taken: list[Taken | Violation] = []
         for i, event in enumerate(request.events):
             if i % _TURN == _TURN - 1:
                 await asyncio.sleep(0)  # a long batch must not keep a decision waiting
+            if event.source.startswith(_OUTCOMES):
+                text = f"begins with {_OUTCOMES!r}, which is RecordOutcome's; choose another"
+                taken.append(Violation(f"events[{i}].source", text))
+                continue
             taken.append(
                 intake.take(event, f"events[{i}].", vocabulary, self._counted, caller, now)
             )
@@ -158,21 +163,28 @@ class Decisions(decision_pb2_grpc.DecisionServiceServicer):
         """Store events, once it is known whose they are."""
         names = list(dict.fromkeys(t.who.identifier for t in taken if t.who.identifier))
         found = await self._store.resolve(names) if names else []
-        customers: dict[tuple[str, str], str] = {}
-        for name, customer in zip(names, found, strict=True):
-            newcomer = identity.newcomer(*name)
-            customers[name] = customer or await self._store.link(
-                *name, newcomer, intake.linked(name, newcomer, callers.current.get())
-            )
+        known = dict(zip(names, found, strict=True))
         writes: list[tuple[str, Write]] = []
         for one in taken:
             if one.who.customer_id is not None:
                 writes.append((one.who.customer_id, one.write))
             elif one.who.identifier is not None:
-                customer = customers[one.who.identifier]
+                customer = known[one.who.identifier] or identity.newcomer(*one.who.identifier)
                 named = intake.addressed(one.write.entry, customer)
                 writes.append((customer, one.write._replace(entry=named)))
-        return await self._store.record(writes)
+        statuses = await self._store.record(writes)
+        # Only now, and only for events that were kept: an erased one must not bring a name back.
+        newcomers = {
+            one.who.identifier
+            for one, status in zip(taken, statuses, strict=True)
+            if status not in (ERASED, UNAVAILABLE)
+        }
+        for name, customer_id in known.items():
+            if customer_id is None and name in newcomers:
+                newcomer = identity.newcomer(*name)
+                entry = intake.linked(name, newcomer, callers.current.get())
+                await self._store.link(*name, newcomer, entry)
+        return statuses
 
     async def RecordOutcome(
         self, request: pb.RecordOutcomeRequest, context: Context
@@ -196,7 +208,7 @@ class Decisions(decision_pb2_grpc.DecisionServiceServicer):
         name = event_pb2.Outcome.Name(request.outcome)
         event = event_pb2.Event(
             event_id=request.event_id or f"{request.action}/{name}",
-            source=f"outcome/{request.decision_id}",  # every decision has outcomes of its own
+            source=f"{_OUTCOMES}{request.decision_id}",  # every decision has outcomes of its own
             customer=event_pb2.CustomerKey(customer_id=decision.customer_id),
             type=OUTCOME_TYPE,
             sequence=request.outcome,  # presented comes before accepted
@@ -206,11 +218,14 @@ class Decisions(decision_pb2_grpc.DecisionServiceServicer):
             interaction_id=decision.interaction_id,
             decision_id=request.decision_id,
         )
+        taken_at = int(request.decision_id[2:13], 16)
         if request.HasField("occurred_at"):
+            if answers.milliseconds(request.occurred_at) < taken_at - SKEW:
+                raise invalid("occurred_at", "lies before the decision; send when it happened")
             event.occurred_at.CopyFrom(request.occurred_at)
         else:
             # Repeating it must give the same bytes, so its moment is the decision's own.
-            event.occurred_at.CopyFrom(answers.timestamp(int(request.decision_id[2:13], 16)))
+            event.occurred_at.CopyFrom(answers.timestamp(taken_at))
         if request.HasField("value"):
             event.value = request.value
         taken = intake.take(
@@ -271,4 +286,6 @@ def _decision(checks: Checks, decision_id: str) -> None:
     except ValueError:
         well_formed = False
     if not well_formed:
-        checks.wrong("decision_id", f"{decision_id[:64]!r} is none; send that of a DecideResponse")
+        checks.wrong(
+            "decision_id", f"{decision_id[:64]!r} is no decision id; send that of a DecideResponse"
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import ipaddress
+import re
 import signal
 import time
 from pathlib import Path
@@ -95,6 +96,15 @@ class Server:
     """
 
     def __init__(self, business: Business, store: RedisStore, settings: Settings) -> None:
+        if not re.fullmatch(r"unix:.+|.+:\d{1,5}", settings.listen) or (
+            not settings.listen.startswith("unix:")
+            and int(settings.listen.rpartition(":")[2]) > 65_535
+        ):
+            raise ConfigurationError(f"--listen {settings.listen}: write HOST:PORT or unix:PATH")
+        if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", settings.tenant):
+            raise ConfigurationError(
+                f"--tenant {settings.tenant!r}: use 1 to 64 letters, digits, '_', '.' and '-'"
+            )
         known = Callers(settings.callers)
         if known.open and not _own_machine(settings.listen):
             raise ConfigurationError(
@@ -183,9 +193,12 @@ class Server:
                 return self._server.add_insecure_port(listen)
             pair = (self._settings.tls_key.read_bytes(), certificate.read_bytes())
             return self._server.add_secure_port(listen, grpc.ssl_server_credentials([pair]))
-        except (RuntimeError, OSError) as error:
+        except OSError as error:
+            raise ConfigurationError(f"TLS: {error}; name readable PEM files") from error
+        except RuntimeError as error:
             raise ConfigurationError(
-                f"--listen {listen}: {error}; choose a free address and readable TLS files"
+                f"--listen {listen}: is taken, is no address of this machine, or the TLS files are "
+                "no PEM; choose a free address"
             ) from error
 
     async def until_signal(self) -> None:

@@ -40,9 +40,11 @@ Tenant = Annotated[str, typer.Option(help="Of the store.")]
 def simulate_(
     config: Config = Path("config"),
     archive: Archive = Path("build/archive"),
-    customers: Annotated[int, typer.Option(help="How many.")] = 2_000,
-    days: Annotated[int, typer.Option(help="How long.")] = 180,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same log.")] = 1,
+    customers: Annotated[int, typer.Option(min=1, help="How many.")] = 2_000,
+    days: Annotated[int, typer.Option(min=1, help="How long.")] = 180,
+    seed: Annotated[
+        int, typer.Option(help="The same seed gives the same log, within the hour.")
+    ] = 1,
     fresh: Annotated[bool, typer.Option(help="Remove what the archive holds first.")] = False,
 ) -> None:
     """Write the log of a simulated bank, and the truth about it beside it."""
@@ -56,10 +58,14 @@ def simulate_(
             customers=customers,
             days=days,
             seed=seed,
-            end=datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=1),
+            end=simulate.last_hour(datetime.datetime.now(datetime.UTC)),
             progress=lambda done, of: bars("simulate customers", done, of),
         )
-    Console().print(made)
+    Console().print(
+        f"{made.events:,} events, {made.decisions:,} decisions and {made.contacts:,} contacts of "
+        f"{made.customers:,} customers in {archive}; {made.acceptance_rate:.1%} of what was "
+        f"presented was accepted; the truth is in {made.truth}"
+    )
 
 
 @app.command("import")
@@ -183,6 +189,12 @@ def parity_(config: Config = Path("config"), archive: Archive = Path("build/arch
     business = catalogue.load(config)
     plan = Plan(business.definitions, business.vocabulary)
     found = parity.of_archive(archive, plan, business)
+    if not found.checked:
+        Console().print(
+            "nothing to compare: the archive holds no decision that these definitions served; "
+            "serve, decide, 'rapport export', and ask again"
+        )
+        raise typer.Exit(1)
     Console().print(f"{found.equal} of {found.checked} vectors are equal bit for bit")
     if found.differing:
         Console().print("differing: " + ", ".join(found.differing))

@@ -62,7 +62,7 @@ def run(config: Path, work: Path, console: Console) -> None:
             customers=_CUSTOMERS,
             days=_DAYS,
             seed=7,
-            end=datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=1),
+            end=simulate.last_hour(datetime.datetime.now(datetime.UTC)),
             progress=lambda done, of: bars("simulate customers", done, of),
         )
         sealed = workflow.fit(work / "archive", business, workflow.targets(config), bars)

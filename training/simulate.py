@@ -52,6 +52,11 @@ class Simulated:
     truth: Path
 
 
+def last_hour(now: datetime.datetime) -> datetime.datetime:
+    """The last full hour but one: a log that ends there is the same for the rest of this hour."""
+    return now.replace(minute=0, second=0, microsecond=0) - datetime.timedelta(hours=1)
+
+
 def simulate(
     business: Business,
     out: Path,

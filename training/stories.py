@@ -40,10 +40,11 @@ class Story(NamedTuple):
 STORIES = [
     Story(
         customer="anna",
-        title="Anna calls. Her transfer failed, the voice menu failed, the app failed.",
+        title="Anna calls. She is locked out: the app failed, the voice menu failed.",
         profile={"age": 41, "segment": "family", "digital": True, "value_tier": "plus"},
         marketing=True,
         before=[
+            Happened(400 * DAY, "product_opened", "branch"),
             Happened(
                 40 * DAY,
                 "salary_received",
@@ -52,9 +53,9 @@ STORIES = [
                 direction=event_pb2.DIRECTION_INTERNAL,
             ),
             Happened(6 * DAY, "payment", "app", value=-60),
-            Happened(50 * MINUTE, "payment_failed", "app", "payment_failed", value=-450),
-            Happened(41 * MINUTE, "self_service_failed", "app", "payment_failed", "a1", -0.4),
-            Happened(22 * MINUTE, "self_service_failed", "ivr", "payment_failed", "a2", -0.6),
+            Happened(50 * MINUTE, "login_failed", "app", "login_trouble"),
+            Happened(41 * MINUTE, "self_service_failed", "app", "login_trouble", "a1", -0.4),
+            Happened(22 * MINUTE, "self_service_failed", "ivr", "login_trouble", "a2", -0.6),
             Happened(0, "contact_started", "phone", interaction="a3"),
         ],
         channel="phone",
@@ -62,7 +63,7 @@ STORIES = [
         assurance=decision_pb2.ASSURANCE_VERIFIED,
         said=event_pb2.OUTCOME_RESOLVED,
         about="",
-        then="Solved: the failed tries no longer count, and offers are no longer held back.",
+        then="Solved: it is not offered again, and the failed tries weigh no more.",
     ),
     Story(
         customer="ben",

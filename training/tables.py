@@ -141,7 +141,11 @@ def _open(path: Path, encoding: str) -> TextIO:
     opened = gzip.open if path.suffix == ".gz" else open
     try:
         file = opened(path, "rt", encoding=encoding, errors="surrogateescape", newline="")
-    except (OSError, LookupError) as error:
+    except OSError as error:
+        raise ConfigurationError(
+            f"{path}: {error.strerror or error}; name a file that can be read"
+        ) from error
+    except LookupError as error:
         raise ConfigurationError(f"{path}: {error}; name a file and its encoding") from error
     return cast(TextIO, file)
 

@@ -4,6 +4,7 @@ Run it against `make serve`: .venv/bin/python docs/examples/ivr_flow.py
 """
 
 import sys
+import uuid
 
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -39,7 +40,7 @@ with grpc.insecure_channel(address) as channel:
 
     # Tell us what happened, so that the next channel knows.
     failed = event_pb2.Event(
-        event_id="call-4711-1",
+        event_id=str(uuid.uuid4()),  # unique for its source; sending it again is harmless
         customer=caller,
         type="self_service_failed",
         channel="ivr",

@@ -176,7 +176,7 @@ async def test_a_rejected_offer_is_gone_from_the_next_answer_and_the_trace_says_
     assert drops(after)[action] == "CONTACT_LIMIT"
     (why,) = [one for one in after.trace if one.action == action]
     assert why.dropped_by == decision_pb2.STAGE_CONTACT_POLICY
-    assert "rejected 1 times within 30d" in why.reason.text
+    assert "rejected once within 30d" in why.reason.text
     assert len(shown(after)) >= len(shown(answer)) - 1
 
 

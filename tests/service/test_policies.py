@@ -137,7 +137,8 @@ def test_showing_it_once_more_must_not_exceed_a_limit(at_most: int, times: int) 
     assert (found is None) is (times + 1 <= at_most)
     if found is not None:
         assert (found.stage, found.code) == (pb.STAGE_CONTACT_POLICY, "CONTACT_LIMIT")
-        assert found.text == f"presented {times} times within 7d (limit weekly)"
+        often = "once" if times == 1 else f"{times} times"
+        assert found.text == f"presented {often} within 7d (limit weekly)"
 
 
 @pytest.mark.parametrize(("times", "code"), [(0, ""), (1, "CONTACT_LIMIT")])

@@ -93,9 +93,9 @@ class _StageEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Stage.ValueType
     STAGE_ELIGIBILITY: _Stage.ValueType  # 1
     """The action may not be had: validity, placement, assurance, consent."""
     STAGE_APPLICABILITY: _Stage.ValueType  # 2
-    """The action makes no sense now."""
+    """The action makes no sense now. No rule of this stage exists yet."""
     STAGE_SUITABILITY: _Stage.ValueType  # 3
-    """The action is not right for this customer."""
+    """The action is not right for this customer. No rule of this stage exists yet."""
     STAGE_CONTACT_POLICY: _Stage.ValueType  # 4
     """The action was shown too often."""
     STAGE_ARBITRATION: _Stage.ValueType  # 5
@@ -109,9 +109,9 @@ STAGE_UNSPECIFIED: Stage.ValueType  # 0
 STAGE_ELIGIBILITY: Stage.ValueType  # 1
 """The action may not be had: validity, placement, assurance, consent."""
 STAGE_APPLICABILITY: Stage.ValueType  # 2
-"""The action makes no sense now."""
+"""The action makes no sense now. No rule of this stage exists yet."""
 STAGE_SUITABILITY: Stage.ValueType  # 3
-"""The action is not right for this customer."""
+"""The action is not right for this customer. No rule of this stage exists yet."""
 STAGE_CONTACT_POLICY: Stage.ValueType  # 4
 """The action was shown too often."""
 STAGE_ARBITRATION: Stage.ValueType  # 5
@@ -433,7 +433,7 @@ class Slate(_message.Message):
     """The placement."""
     @_builtins.property
     def recommendations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Recommendation]:
-        """Best first. Empty: nothing qualified, and the placement declares that this may be."""
+        """Best first. Empty: nothing qualified; an advisory says so, and `include_trace` why."""
 
     def __init__(
         self,
@@ -980,7 +980,8 @@ class ExplainRequest(_message.Message):
     action: _builtins.str
     """Only this action. Absent: every action of the catalogue."""
     include_contributions: _builtins.bool
-    """Adds what each feature contributed to the acceptance of `action`, which must be named.
+    """Adds what each feature contributed to the acceptance of `action`, which must be named and
+    part of the answer.
     Absent: false.
     """
     def __init__(

@@ -218,7 +218,8 @@ class Event(_message.Message):
     RECEIVED_AT_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
     """The source's own id of the event, 1 to 128 characters, unique within `source`. Sending it
-    again is answered DUPLICATE; sending it with another content CONFLICT. Absent is refused.
+    again is answered DUPLICATE; with another content, of what a timeline keeps, CONFLICT. One that
+    a full timeline has no room for is logged each time it comes. Absent is refused.
     """
     source: _builtins.str
     """The system that reports it, 1 to 64 characters, such as "ivr-eu". Absent means the caller's
