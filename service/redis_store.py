@@ -5,16 +5,8 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Sequence
-from contextlib import asynccontextmanager
-from importlib import resources
-from typing import Any, Final, cast
-
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.commands.core import AsyncScript
-from redis.exceptions import NoScriptError, RedisError
+from collections.abc import Awaitable, Sequence
+from typing import Final, cast
 
 from features.duration import DAY
 from features.record import EMPTY as NO_RECORDS
@@ -23,7 +15,8 @@ from features.timeline import LIMIT
 from rapport.v1 import log_pb2
 from service import keys
 from service.coalesce import Coalescer
-from service.errors import ConfigurationError, Precondition, StoreUnavailable
+from service.errors import Precondition, StoreUnavailable
+from service.redis_client import RedisClient, translated
 from service.store import BATCH, ERASED, UNAVAILABLE, Snapshot, Status, Write
 
 _PIPELINE: Final = 64  # script calls in one round trip
@@ -32,7 +25,7 @@ _IDENTIFIER: Final = "i"  # of the index's members; those of decisions begin wit
 _DECISION_TTL: Final = 30 * DAY
 
 
-class RedisStore:
+class RedisStore(RedisClient):
     """A :class:`service.store.Store` on one Redis or Valkey server.
 
     Args:
@@ -54,39 +47,10 @@ class RedisStore:
         limit: int = LIMIT,
         timeout: float = 2.0,
     ) -> None:
-        # The client types every reply as the union of all replies; ours are in the signatures.
-        self._redis: Any = Redis.from_url(
-            url,
-            socket_timeout=timeout,
-            socket_connect_timeout=timeout,
-            retry=Retry(NoBackoff(), 0),  # a write sent twice would answer DUPLICATE
-        )
-        self.tenant = tenant
+        super().__init__(url, tenant, timeout)
         self._ttl, self._horizon, self._limit = ttl, horizon, limit
-        self._scripts = {
-            name: self._redis.register_script(
-                resources.files("service").joinpath(f"lua/{name}.lua").read_text("utf-8")
-            )
-            for name in ("record", "profile", "journal", "forget", "swap")
-        }
         self._read = Coalescer(self._fetch)
         self._resolve = Coalescer(self._fetch_names)
-
-    async def check(self) -> None:
-        """Refuse a store that would lose or mix up data.
-
-        Raises:
-            ConfigurationError: It evicts keys.
-            StoreUnavailable: It does not answer.
-        """
-        async with _translated():
-            memory = await self._redis.info("memory")
-        policy = memory.get("maxmemory_policy", "noeviction")
-        if policy != "noeviction":
-            raise ConfigurationError(
-                f"the store's maxmemory-policy is {policy!r}, which would drop customers' "
-                "timelines; set it to 'noeviction'"
-            )
 
     # Reading
 
@@ -95,7 +59,7 @@ class RedisStore:
         return self._read(customer_id)
 
     async def _fetch(self, customers: Sequence[str]) -> list[Snapshot]:
-        async with _translated(), self._redis.pipeline(transaction=False) as pipeline:
+        async with translated(), self._redis.pipeline(transaction=False) as pipeline:
             for customer in customers:
                 pipeline.mget(
                     keys.timeline(self.tenant, customer),
@@ -109,7 +73,7 @@ class RedisStore:
         return await asyncio.gather(*(self._resolve(name) for name in names))
 
     async def _fetch_names(self, names: Sequence[tuple[str, str]]) -> list[str | None]:
-        async with _translated(), self._redis.pipeline(transaction=False) as pipeline:
+        async with translated(), self._redis.pipeline(transaction=False) as pipeline:
             for namespace, value in names:
                 pipeline.get(keys.identity(self.tenant, namespace, value))
             return [found and found.decode() for found in await pipeline.execute()]
@@ -120,7 +84,7 @@ class RedisStore:
         if pointer is None:
             return None
         stream = keys.decision_log(self.tenant, decision_id)
-        async with _translated():
+        async with translated():
             found = await self._redis.xrange(stream, pointer[0], pointer[0], count=1)
         return cast(bytes, found[0][1][keys.LOG_FIELD.encode()]) if found else None
 
@@ -131,7 +95,7 @@ class RedisStore:
 
     async def _pointer(self, decision_id: str) -> tuple[bytes, bytes] | None:
         """Log id and summary of a decision."""
-        async with _translated():
+        async with translated():
             found = await self._redis.get(keys.decision(self.tenant, decision_id))
         if found is None:
             return None
@@ -187,41 +151,6 @@ class RedisStore:
                         statuses[index] = status
         return statuses
 
-    async def _call(self, name: str, calls: Sequence[tuple[list[str], list[Any]]]) -> list[Any]:
-        """Run a script several times in one round trip; a failed call gives its exception.
-
-        Only calls that the server says it did not run (NOSCRIPT, after a restart) are repeated.
-        """
-        script: AsyncScript = self._scripts[name]
-        replies: list[Any] = [None] * len(calls)
-        waiting = list(range(len(calls)))
-        for _ in range(2):
-            try:
-                async with self._redis.pipeline(transaction=False) as pipeline:
-                    for i in waiting:
-                        names, arguments = calls[i]
-                        pipeline.evalsha(script.sha, len(names), *names, *arguments)
-                    answers = await pipeline.execute(raise_on_error=False)
-            except (RedisError, OSError) as error:
-                answers = [error] * len(waiting)
-            for i, answer in zip(waiting, answers, strict=True):
-                replies[i] = answer
-            waiting = [i for i in waiting if isinstance(replies[i], NoScriptError)]
-            if not waiting:
-                break
-            try:
-                await self._redis.script_load(script.script)
-            except (RedisError, OSError):
-                break
-        return replies
-
-    async def _call_one(self, name: str, names: list[str], arguments: list[Any]) -> Any:
-        async with _translated():
-            reply = (await self._call(name, [(names, arguments)]))[0]
-            if isinstance(reply, Exception):
-                raise reply
-            return reply
-
     async def write_profile(
         self, customer_id: str, expected: LogId, profile: bytes, entry: bytes, moment: int
     ) -> LogId | None:
@@ -251,7 +180,7 @@ class RedisStore:
         """Let an identifier name a customer unless it names one already."""
         key = keys.identity(self.tenant, namespace, value)
         index = keys.index(self.tenant, customer_id)
-        async with _translated():
+        async with translated():
             # What leads to the customer is noted first, so that forgetting always finds it.
             await self._redis.zadd(index, {_IDENTIFIER + key: math.inf})
             before = await self._redis.set(key, customer_id, nx=True, get=True)
@@ -299,7 +228,7 @@ class RedisStore:
             [moment, entry],
         )
         events = max(0, (size - len(encode(NEVER, NO_RECORDS))) // SIZE)
-        async with _translated():
+        async with translated():
             for member in index:
                 await self._unlink(customer_id, member.decode())
             return events, await self._forget_log(stream, customer_id, erased)
@@ -336,13 +265,13 @@ class RedisStore:
 
     async def models(self) -> tuple[bytes | None, list[bytes]]:
         """The pointer to the active bundle, and the manifests of all bundles."""
-        async with _translated():
+        async with translated():
             pointer = await self._redis.get(keys.models(self.tenant))
             return pointer, await self._redis.hvals(keys.manifests(self.tenant))
 
     async def publish(self, version: str, manifest: bytes, blob: bytes) -> bool:
         """Keep a bundle for ever under its version; False where the version is taken."""
-        async with _translated():
+        async with translated():
             key = keys.bundle(self.tenant, version)
             # The same bytes again are welcome: a publisher may have died before the manifest.
             if not await self._redis.set(key, blob, nx=True) and await self._redis.get(key) != blob:
@@ -352,7 +281,7 @@ class RedisStore:
 
     async def bundle(self, version: str) -> bytes | None:
         """The bytes of a bundle."""
-        async with _translated():
+        async with translated():
             return cast("bytes | None", await self._redis.get(keys.bundle(self.tenant, version)))
 
     async def point(self, old: bytes | None, new: bytes) -> bool:
@@ -364,17 +293,17 @@ class RedisStore:
         key = keys.vocabulary(self.tenant)
         if vocabulary != previous:
             await self._call_one("swap", [key], [previous or b"", vocabulary])
-        async with _translated():
+        async with translated():
             return cast("bytes | None", await self._redis.get(key))
 
     async def claimed(self) -> bytes | None:
         """The vocabulary that is claimed now."""
-        async with _translated():
+        async with translated():
             return cast("bytes | None", await self._redis.get(keys.vocabulary(self.tenant)))
 
     async def status(self) -> Status:
         """Ask the store how it is."""
-        async with _translated():
+        async with translated():
             start = time.perf_counter()
             await self._redis.ping()
             latency = 1e3 * (time.perf_counter() - start)
@@ -387,7 +316,7 @@ class RedisStore:
 
     async def log_page(self, number: int, after: LogId, count: int) -> list[tuple[LogId, bytes]]:
         """Entries of a partition's log that come after an id, oldest first."""
-        async with _translated():
+        async with translated():
             page = await self._redis.xrange(
                 keys.log(self.tenant, number), f"({after}", "+", count=count
             )
@@ -395,7 +324,7 @@ class RedisStore:
 
     async def trim(self, number: int, before: LogId) -> int:
         """Drop the entries of a partition's log that come before an id; give their number."""
-        async with _translated():
+        async with translated():
             return int(
                 await self._redis.xtrim(
                     keys.log(self.tenant, number), minid=str(before), approximate=False
@@ -404,7 +333,7 @@ class RedisStore:
 
     async def trim_to(self, number: int, entries: int) -> int:
         """Drop all but the newest entries of a partition's log; give the number dropped."""
-        async with _translated():
+        async with translated():
             return int(
                 await self._redis.xtrim(
                     keys.log(self.tenant, number), maxlen=entries, approximate=False
@@ -413,13 +342,13 @@ class RedisStore:
 
     async def exported(self) -> dict[int, LogId]:
         """The last exported id of each partition that was ever exported."""
-        async with _translated():
+        async with translated():
             found = await self._redis.hgetall(keys.exported(self.tenant))
         return {int(number): LogId.parse(id.decode()) for number, id in found.items()}
 
     async def mark_exported(self, number: int, id: LogId) -> None:
         """Note that a partition's log is exported up to and with an id."""
-        async with _translated():
+        async with translated():
             await self._redis.hset(keys.exported(self.tenant), str(number), str(id))
 
     async def close(self) -> None:
@@ -427,15 +356,6 @@ class RedisStore:
         await self._read.drain()
         await self._resolve.drain()
         await self._redis.aclose()
-
-
-@asynccontextmanager
-async def _translated() -> AsyncIterator[None]:
-    """Raise the errors of the client as ours."""
-    try:
-        yield
-    except (RedisError, OSError) as error:
-        raise StoreUnavailable(f"the store did not answer: {error}; try again") from error
 
 
 assert ERASED == 5  # noqa: S101  the code that record.lua gives
