@@ -129,7 +129,9 @@ class Decider:
         now = self._now(question, known)
         known = _until(known, now)
         records = EMPTY if known.records is None else known.records
-        chain = None if known.records is None else journey.read(records, now, self._lens)
+        # The bundle's own windows: what training saw is what the models get.
+        lens = self._lens if models is None else models.plan.lens
+        chain = None if known.records is None else journey.read(records, now, lens)
         scores = self._score(models, question, known, records, chain, now, budget, advisories)
         situation = Situation(question.channel, dict(scores.intents), facts.magnitudes(chain), now)
         slates, trace = self._arbitrate(question, known, situation, scores)

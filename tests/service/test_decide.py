@@ -4,12 +4,15 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+import numpy as np
 import pytest
 
 from features import profile as profiles
 from features.duration import DAY, HOUR
+from features.plan import Context
 from features.profile import Consent, Profile
-from features.record import LogId, encode
+from features.record import RECORD, LogId, encode, pack
 from features.vocabulary import Outcome
 from rapport.v1 import decision_pb2 as pb
 from service.arbitration import Reason
@@ -330,3 +333,24 @@ async def test_a_read_that_fails_says_why_and_other_errors_are_no_secret() -> No
     assert await in_time(away(), 1.0) == Reason("STORE_UNAVAILABLE", "gone fishing")
     with pytest.raises(ZeroDivisionError):
         await in_time(broken(), 1.0)
+
+
+async def test_the_models_see_the_journey_through_the_windows_they_were_trained_with() -> None:
+    of = bank()
+    blind = msgspec.structs.replace(of.definitions.journey, failed_self_service="1ms")
+    narrowed = msgspec.structs.replace(
+        of, definitions=msgspec.structs.replace(of.definitions, journey=blind)
+    )
+    models = Models(sealed(), narrowed)
+    code = of.vocabulary.type_codes["self_service_failed"]
+    failed = pack(occurred_at=NOW - HOUR, hash=1, type=code, direction=1)
+    shelf = Shelf()
+    timeline = encode(LogId(NOW, 1), np.frombuffer(failed, RECORD))
+    shelf.snapshots["ann"] = Snapshot(timeline, None, None)
+    answer = await decide(shelf, question(placements=["agent_hint"]), of=narrowed, models=models)
+    assert answer.vector is not None
+    records = np.frombuffer(failed, RECORD)
+    context = Context(of.vocabulary.channels["phone"], 1)
+    replayed = models.plan.customer(records, profiles.EMPTY, context, NOW)
+    assert answer.vector.tobytes() == replayed.tobytes()
+    assert answer.facts[0].kind == "failed_self_service"
