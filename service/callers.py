@@ -24,6 +24,11 @@ class Caller(NamedTuple):
 
     name: str
     scopes: frozenset[str]
+    sources: frozenset[str] = frozenset()  # that it may send events of, besides its own name
+
+    def speaks_for(self, source: str) -> bool:
+        """Whether it may send events of a source; an importer brings those of others."""
+        return source == self.name or source in self.sources or "import" in self.scopes
 
     def need(self, scope: Scope) -> None:
         """Insist on a scope.
@@ -41,6 +46,7 @@ class Caller(NamedTuple):
 class _Declared(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     token_sha256: str
     scopes: list[Scope]
+    sources: list[str] = []
 
     def __post_init__(self) -> None:
         if re.fullmatch("[0-9a-fA-F]{64}", self.token_sha256) is None:
@@ -66,7 +72,7 @@ class Callers:
         self.open = path is None
         self._by_digest: dict[str, Caller] = {}
         for name, one in declared.items():
-            caller = Caller(name, frozenset(one.scopes))
+            caller = Caller(name, frozenset(one.scopes), frozenset(one.sources))
             other = self._by_digest.setdefault(one.token_sha256.lower(), caller)
             if other is not caller:
                 raise ConfigurationError(

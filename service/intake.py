@@ -78,6 +78,12 @@ def take(
     who = customer(checks, event.customer, vocabulary)
     checks.text("event_id", event.event_id, required=True)
     source = checks.text("source", event.source, most=_MAX_SOURCE) or caller.name
+    if not caller.speaks_for(source):
+        checks.wrong(
+            "source",
+            f"{source!r} is not {caller.name!r}'s; leave it out, or list it under `sources` of "
+            "that caller",
+        )
     occurred_at = checks.moment("occurred_at", event, "occurred_at", now, past=past)
     if event.HasField("received_at") and not past:
         checks.wrong("received_at", "may be set by callers with scope 'import' only; leave it out")

@@ -228,8 +228,9 @@ class Decisions(decision_pb2_grpc.DecisionServiceServicer):
             event.occurred_at.CopyFrom(answers.timestamp(taken_at))
         if request.HasField("value"):
             event.value = request.value
+        speaker = caller._replace(sources=frozenset({event.source}))
         taken = intake.take(
-            event, "", self._business.vocabulary, self._counted, caller, self._clock()
+            event, "", self._business.vocabulary, self._counted, speaker, self._clock()
         )
         if isinstance(taken, Violation):
             raise invalid(taken.field, taken.description)

@@ -162,6 +162,7 @@ def callers_file(folder: Path, scopes: Mapping[str, Iterable[str]]) -> Path:
         name: {
             "token_sha256": hashlib.sha256(f"{name}-token".encode()).hexdigest(),
             "scopes": list(some),
+            "sources": ["test"],
         }
         for name, some in scopes.items()
     }

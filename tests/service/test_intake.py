@@ -20,7 +20,7 @@ from service.errors import Violation
 from service.intake import Named, Taken
 from tests.chain import NOW, VOCABULARY
 
-IVR = Caller("ivr-eu", frozenset({"record"}))
+IVR = Caller("ivr-eu", frozenset({"record"}), frozenset({"acd"}))
 IMPORTER = Caller("loader", frozenset({"record", "import"}))
 COUNTED = frozenset({2})
 
@@ -296,3 +296,14 @@ def test_whom_a_request_is_about_is_checked_alone_too() -> None:
     assert not checks.violations
     intake.customer(checks, event_pb2.CustomerKey(), VOCABULARY, "whom")
     assert [one.field for one in checks.violations] == ["whom"]
+
+
+def test_a_caller_speaks_for_itself_and_for_the_sources_it_is_told_to() -> None:
+    """An importer brings the events of others."""
+    for source in ("", "ivr-eu", "acd"):
+        assert isinstance(take(event(source=source)), Taken)
+    other = take(event(source="decision-hub"))
+    assert isinstance(other, Violation)
+    assert other.field == "events[0].source"
+    assert "`sources`" in other.description
+    assert isinstance(take(event(source="decision-hub"), IMPORTER), Taken)

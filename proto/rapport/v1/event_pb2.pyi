@@ -222,8 +222,8 @@ class Event(_message.Message):
     a full timeline has no room for is logged each time it comes. Absent is refused.
     """
     source: _builtins.str
-    """The system that reports it, 1 to 64 characters, such as "ivr-eu". Absent means the caller's
-    own name.
+    """The system that reports it, 1 to 64 characters, such as "ivr-eu": the caller itself, or one that
+    the caller is declared to speak for. Absent means the caller's own name.
     """
     sequence: _builtins.int
     """Order among events of the same millisecond, as the source knows it, 0 to 65,535. Absent is 0."""
