@@ -19,7 +19,8 @@ def test_without_a_file_everybody_may_do_everything() -> None:
 def test_a_caller_is_found_by_the_token(tmp_path: Path) -> None:
     known = Callers(callers_file(tmp_path, {"ivr": ["decide"], "crm": ["profile", "record"]}))
     assert not known.open
-    assert known.identify("Bearer ivr-token") == Caller("ivr", frozenset({"decide"}))
+    ivr = Caller("ivr", frozenset({"decide"}), frozenset({"test"}))
+    assert known.identify("Bearer ivr-token") == ivr
     assert known.identify("bearer  crm-token ").name == "crm"
 
 
