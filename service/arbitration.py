@@ -132,6 +132,9 @@ def fill(
 ) -> list[Ranked]:
     """Take the best that fit into a placement: no action twice, no group too often.
 
+    An action without any priority is never shown, not even in a slot that stays empty: a context
+    weight of 0 means no.
+
     Args:
         ranked: Best first.
         placement: What the slot declares.
@@ -143,7 +146,8 @@ def fill(
     for one in ranked:
         action = one.offer.action
         full = groups.get(action.group, 0) >= placement.per_group
-        if len(chosen) < most and action.name not in taken and not full:
+        wanted = one.factors.priority > 0
+        if len(chosen) < most and wanted and action.name not in taken and not full:
             chosen.append(one)
             taken.add(action.name)
             groups[action.group] = groups.get(action.group, 0) + 1

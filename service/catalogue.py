@@ -330,6 +330,8 @@ def _unfit(
         yield f"{at}.defaults: {default!r} needs a caller who is {action.assurance}; choose another"
     if any(covered(limit, action) for limit in business.policies.limits):
         yield f"{at}.defaults: {default!r} has a contact limit; choose one without"
+    if action.prior * (action.value - action.cost) <= 0:
+        yield f"{at}.defaults: {default!r} has no priority; give it a prior, and value over cost"
     if action.valid != Validity():
         yield f"{at}.defaults: {default!r} is not valid for ever; choose one that is"
     for channel in placement.channels:

@@ -326,6 +326,9 @@ def _ranks(
             left -= 1
         elif name in elsewhere:
             drop = Drop(pb.STAGE_ARBITRATION, "SHOWN_ELSEWHERE", "Shown in another placement")
+        elif one.factors.priority <= 0:
+            text = "Nothing speaks for it here: value, probability or context weight is nothing"
+            drop = Drop(pb.STAGE_ARBITRATION, "NO_PRIORITY", text)
         elif left or not full:
             text = "As many of its group are shown as the placement takes"
             drop = Drop(pb.STAGE_ARBITRATION, "GROUP_FULL", text)

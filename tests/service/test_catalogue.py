@@ -127,6 +127,7 @@ def test_an_unknown_name_is_told_with_its_place_and_the_nearest_name(
     [
         ([((*CALLBACK, "purpose"), "marketing")], "'callback' needs consent for 'marketing'"),
         ([((*CALLBACK, "assurance"), "ani")], "'callback' needs a caller who is ani"),
+        ([((*CALLBACK, "prior"), 0.0)], "'callback' has no priority"),
         ([((*CALLBACK, "valid"), {"until": "2030-01-01"})], "'callback' is not valid for ever"),
         ([(("policies.yaml", "limits"), [{"name": "l", "at_most": 1, "within": "1d"}])],
          "'callback' has a contact limit"),

@@ -288,6 +288,15 @@ async def test_what_its_group_keeps_out_is_told_so_though_it_ranks_higher() -> N
     assert reasons(answer)["tablet"] == "RANKED_LOWER"
 
 
+async def test_a_weight_of_nothing_keeps_an_action_out_of_a_slot_that_stays_empty() -> None:
+    never = ContextWeight("never", When(channel="phone"), Target(action="tablet"), 0.0, "Not now")
+    known = business([action("tablet", value=20.0)], context_weights=[never])
+    answer = await decide(Shelf(), question(), of=known)
+    assert names(answer) == []
+    assert reasons(answer) == {"tablet": "NO_PRIORITY"}
+    assert "NOTHING_QUALIFIED" in [one.code for one in answer.advisories]
+
+
 async def test_what_the_chain_shows_weighs_in_and_is_told() -> None:
     weight = ContextWeight(
         "struggling",
