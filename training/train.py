@@ -123,7 +123,7 @@ def intent(
     likeliest = probabilities.argmax(axis=1)
     seen = truth >= 0
     metrics = {
-        "accuracy": float(np.mean(likeliest == truth)),
+        "accuracy": evaluate.accuracy(probabilities, truth),
         "top3": evaluate.top(probabilities, truth, 3),
         "log_loss": evaluate.log_loss(probabilities[seen], truth[seen]),
         "calibration_error": evaluate.expected_calibration_error(
