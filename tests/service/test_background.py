@@ -30,3 +30,5 @@ async def test_nothing_is_ended_at_once() -> None:
     done = asyncio.create_task(asyncio.sleep(0))
     await done
     await background.end(done)
+    assert done.done()
+    assert not done.cancelled()

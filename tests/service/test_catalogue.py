@@ -146,7 +146,11 @@ def test_a_default_that_not_everybody_could_be_shown_is_refused(
 
 def test_a_default_may_need_what_its_placement_needs(tmp_path: Path) -> None:
     placement = ("placements.yaml", "placements", "hint", "assurance")
-    catalogue.load(written(tmp_path, ((*CALLBACK, "assurance"), "ani"), (placement, "verified")))
+    loaded = catalogue.load(
+        written(tmp_path, ((*CALLBACK, "assurance"), "ani"), (placement, "verified"))
+    )
+    assert loaded.by_name["callback"].assurance == "ani"
+    assert "callback" in loaded.placements["hint"].defaults
 
 
 def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
