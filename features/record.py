@@ -44,6 +44,10 @@ MAX_DURATION: Final = 64_800  # 18 hours
 NO_SENTIMENT: Final = -128
 MAX_SEQUENCE: Final = 2**16 - 1
 
+RESERVED: Final = 255
+"""Outcome of a ledger's record that holds a place for a presentation; no event has it. Its moment is
+that of the decision, and its value the seconds until its window ends."""
+
 Records = npt.NDArray[Any]
 """A one-dimensional array of dtype :data:`RECORD`."""
 
@@ -75,6 +79,11 @@ def event_hash(source: str, event_id: str) -> int:
     """Hash an event's identity; two sources may both have an event "1"."""
     identity = b"%d:%b%b" % (len(source.encode()), source.encode(), event_id.encode())
     return int.from_bytes(hashlib.blake2b(identity, digest_size=8).digest(), "little")
+
+
+def reservation_hash(decision_id: str, action: str) -> int:
+    """Hash the reservation of a decision's action, so that presenting the action can end it."""
+    return event_hash(f"reserved/{decision_id}", action)
 
 
 def interaction_hash(interaction_id: str) -> int:

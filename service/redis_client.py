@@ -34,11 +34,10 @@ class RedisClient:
             retry=Retry(NoBackoff(), 0),  # a write sent twice would answer DUPLICATE
         )
         self.tenant = tenant
-        self._scripts = {
-            name: self._redis.register_script(
-                resources.files("service").joinpath(f"lua/{name}.lua").read_text("utf-8")
-            )
-            for name in ("record", "profile", "journal", "forget", "swap")
+        self._scripts: dict[str, AsyncScript] = {
+            file.name.removesuffix(".lua"): self._redis.register_script(file.read_text("utf-8"))
+            for file in resources.files("service").joinpath("lua").iterdir()
+            if file.name.endswith(".lua")
         }
 
     async def check(self) -> None:
@@ -62,7 +61,7 @@ class RedisClient:
 
         Only calls that the server says it did not run (NOSCRIPT, after a restart) are repeated.
         """
-        script: AsyncScript = self._scripts[name]
+        script = self._scripts[name]
         replies: list[Any] = [None] * len(calls)
         waiting = list(range(len(calls)))
         for _ in range(2):

@@ -6,18 +6,31 @@ atomic on Redis Cluster too.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from features.record import LogId
 
 
+class Member(NamedTuple):
+    """A customer who was merged into another, and what is stored of their timeline."""
+
+    customer_id: str
+    timeline: bytes | None
+
+
 class Snapshot(NamedTuple):
-    """What is stored of a customer, as bytes; None where there is nothing."""
+    """What is stored of a customer, as bytes; None where there is nothing.
+
+    Of a customer who was merged into another it is what is stored of that other one, the root.
+    """
 
     timeline: bytes | None
     ledger: bytes | None
     profile: bytes | None
+    customer_id: str = ""  # of the root
+    members: Sequence[Member] = ()
+    unfinished: bool = False  # a merge stopped half-way: the ledger does not hold everything
 
 
 class Write(NamedTuple):
@@ -25,6 +38,24 @@ class Write(NamedTuple):
 
     record: bytes  # 40 bytes, see features.record
     counted: bool  # whether a contact limit may count it
+    entry: bytes  # a serialised LogEntry
+    releases: bytes = b""  # hash of the reservation that it ends, 8 bytes; empty: none
+
+
+class Cap(NamedTuple):
+    """A limit on presentations, as the store rechecks it."""
+
+    at_most: int
+    within: int  # milliseconds
+    channel: int  # 0: wherever it was presented
+    actions: bytes  # codes of the actions that count, little-endian 16 bits each
+
+
+class Hold(NamedTuple):
+    """A capped action to reserve: it counts as presented until it is, or until its window ends."""
+
+    record: bytes  # 40 bytes; its outcome is features.record.RESERVED, its value the seconds held
+    caps: Sequence[Cap]
     entry: bytes  # a serialised LogEntry
 
 
@@ -59,6 +90,15 @@ class Store(Protocol):
         """
         ...
 
+    async def reserve(self, customer_id: str, now: int, holds: Sequence[Hold]) -> list[bool]:
+        """Reserve what no cap forbids, one after the other in one atomic step; say which.
+
+        Presentations of the last ``within`` milliseconds before ``now`` (and any dated later) and
+        reservations that are still open count. Reserving the same record again is granted again. Of
+        a customer who was merged into another meanwhile, nothing is granted.
+        """
+        ...
+
     async def write_profile(
         self, customer_id: str, expected: LogId, profile: bytes, entry: bytes, moment: int
     ) -> LogId | None:
@@ -78,6 +118,49 @@ class Store(Protocol):
 
         Forgetting the customer removes the link.
         """
+        ...
+
+    async def root(self, customer_id: str) -> str:
+        """The customer whom another was merged into, however often; the same one if never."""
+        ...
+
+    async def merge(self, customer_id: str, into: str, caller: str) -> bool:
+        """Make a customer a member of another; False where they are one already.
+
+        When it returns, no reservation takes the union of both ledgers past a cap. Calling it again
+        after a failure finishes what was begun.
+        """
+        ...
+
+    async def orphan(self, decision_id: str, hash: bytes, entry: bytes) -> int:
+        """Log an outcome whose decision is not known, once: STORED or DUPLICATE."""
+        ...
+
+    async def lease(self, ceiling: str, period: str, amount: int, limit: int, ttl: int) -> int:
+        """Take up to ``amount`` units of a ceiling for a period; give how many were left to take.
+
+        All that is ever taken of a period never exceeds ``limit``. ``ttl`` is in milliseconds.
+        """
+        ...
+
+    async def give_back(self, ceiling: str, period: str, amount: int) -> None:
+        """Return units that were taken and not used."""
+        ...
+
+    async def prices(self) -> dict[str, float]:
+        """Shadow prices by resource."""
+        ...
+
+    async def set_prices(self, prices: Mapping[str, float]) -> None:
+        """Set the shadow prices of some resources."""
+        ...
+
+    async def keep_configuration(self, digest: str, written: bytes) -> None:
+        """Keep a configuration for ever under its digest, for replays."""
+        ...
+
+    async def configuration(self, digest: str) -> bytes | None:
+        """A configuration that was kept."""
         ...
 
     async def journal(self, decisions: Sequence[tuple[str, str, bytes, bytes]]) -> None:

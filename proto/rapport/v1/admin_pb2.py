@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from rapport.v1 import decision_pb2 as rapport_dot_v1_dot_decision__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16rapport/v1/admin.proto\x12\nrapport.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19rapport/v1/decision.proto\"\x13\n\x11ListModelsRequest\">\n\x12ListModelsResponse\x12(\n\x07\x62undles\x18\x01 \x03(\x0b\x32\x17.rapport.v1.ModelBundle\"\xe6\x02\n\x0bModelBundle\x12\x0f\n\x07version\x18\x01 \x01(\t\x12,\n\x05state\x18\x02 \x01(\x0e\x32\x1d.rapport.v1.ModelBundle.State\x12,\n\x08\x62uilt_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x63hecksum\x18\x04 \x01(\t\x12\x16\n\x0e\x66\x65\x61ture_digest\x18\x05 \x01(\t\x12\x35\n\x07metrics\x18\x06 \x03(\x0b\x32$.rapport.v1.ModelBundle.MetricsEntry\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"Y\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x13\n\x0fSTATE_CANDIDATE\x10\x01\x12\x10\n\x0cSTATE_ACTIVE\x10\x02\x12\x12\n\x0eSTATE_PREVIOUS\x10\x03\"G\n\x14\x41\x63tivateModelRequest\x12\x11\n\x07version\x18\x01 \x01(\tH\x00\x12\x12\n\x08rollback\x18\x02 \x01(\x08H\x00\x42\x08\n\x06target\"@\n\x15\x41\x63tivateModelResponse\x12\'\n\x06\x61\x63tive\x18\x01 \x01(\x0b\x32\x17.rapport.v1.ModelBundle\"\x12\n\x10GetStatusRequest\"\x97\x02\n\x11GetStatusResponse\x12&\n\x08versions\x18\x01 \x01(\x0b\x32\x14.rapport.v1.Versions\x12.\n\nstarted_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0fstore_reachable\x18\x03 \x01(\x08\x12\x1d\n\x10store_latency_ms\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x17\n\x0fjournal_pending\x18\x05 \x01(\r\x12\x17\n\x0fjournal_dropped\x18\x06 \x01(\x04\x12\x13\n\x0blog_dropped\x18\x07 \x01(\x04\x12\x16\n\x0erefused_bundle\x18\x08 \x01(\tB\x13\n\x11_store_latency_ms2\xfb\x01\n\x0c\x41\x64minService\x12K\n\nListModels\x12\x1d.rapport.v1.ListModelsRequest\x1a\x1e.rapport.v1.ListModelsResponse\x12T\n\rActivateModel\x12 .rapport.v1.ActivateModelRequest\x1a!.rapport.v1.ActivateModelResponse\x12H\n\tGetStatus\x12\x1c.rapport.v1.GetStatusRequest\x1a\x1d.rapport.v1.GetStatusResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16rapport/v1/admin.proto\x12\nrapport.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19rapport/v1/decision.proto\"\x13\n\x11ListModelsRequest\">\n\x12ListModelsResponse\x12(\n\x07\x62undles\x18\x01 \x03(\x0b\x32\x17.rapport.v1.ModelBundle\"\xe6\x02\n\x0bModelBundle\x12\x0f\n\x07version\x18\x01 \x01(\t\x12,\n\x05state\x18\x02 \x01(\x0e\x32\x1d.rapport.v1.ModelBundle.State\x12,\n\x08\x62uilt_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x63hecksum\x18\x04 \x01(\t\x12\x16\n\x0e\x66\x65\x61ture_digest\x18\x05 \x01(\t\x12\x35\n\x07metrics\x18\x06 \x03(\x0b\x32$.rapport.v1.ModelBundle.MetricsEntry\x1a.\n\x0cMetricsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"Y\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x13\n\x0fSTATE_CANDIDATE\x10\x01\x12\x10\n\x0cSTATE_ACTIVE\x10\x02\x12\x12\n\x0eSTATE_PREVIOUS\x10\x03\"G\n\x14\x41\x63tivateModelRequest\x12\x11\n\x07version\x18\x01 \x01(\tH\x00\x12\x12\n\x08rollback\x18\x02 \x01(\x08H\x00\x42\x08\n\x06target\"@\n\x15\x41\x63tivateModelResponse\x12\'\n\x06\x61\x63tive\x18\x01 \x01(\x0b\x32\x17.rapport.v1.ModelBundle\"\x87\x01\n\x16SetShadowPricesRequest\x12>\n\x06prices\x18\x01 \x03(\x0b\x32..rapport.v1.SetShadowPricesRequest.PricesEntry\x1a-\n\x0bPricesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\x89\x01\n\x17SetShadowPricesResponse\x12?\n\x06prices\x18\x01 \x03(\x0b\x32/.rapport.v1.SetShadowPricesResponse.PricesEntry\x1a-\n\x0bPricesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\x1c\n\x1aReloadConfigurationRequest\"V\n\x1bReloadConfigurationResponse\x12&\n\x08versions\x18\x01 \x01(\x0b\x32\x14.rapport.v1.Versions\x12\x0f\n\x07\x63hanged\x18\x02 \x01(\x08\"\x12\n\x10GetStatusRequest\"\xb6\x02\n\x11GetStatusResponse\x12&\n\x08versions\x18\x01 \x01(\x0b\x32\x14.rapport.v1.Versions\x12.\n\nstarted_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0fstore_reachable\x18\x03 \x01(\x08\x12\x1d\n\x10store_latency_ms\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x17\n\x0fjournal_pending\x18\x05 \x01(\r\x12\x17\n\x0fjournal_dropped\x18\x06 \x01(\x04\x12\x13\n\x0blog_dropped\x18\x07 \x01(\x04\x12\x16\n\x0erefused_bundle\x18\x08 \x01(\t\x12\x1d\n\x15refused_configuration\x18\t \x01(\tB\x13\n\x11_store_latency_ms2\xbf\x03\n\x0c\x41\x64minService\x12K\n\nListModels\x12\x1d.rapport.v1.ListModelsRequest\x1a\x1e.rapport.v1.ListModelsResponse\x12T\n\rActivateModel\x12 .rapport.v1.ActivateModelRequest\x1a!.rapport.v1.ActivateModelResponse\x12Z\n\x0fSetShadowPrices\x12\".rapport.v1.SetShadowPricesRequest\x1a#.rapport.v1.SetShadowPricesResponse\x12\x66\n\x13ReloadConfiguration\x12&.rapport.v1.ReloadConfigurationRequest\x1a\'.rapport.v1.ReloadConfigurationResponse\x12H\n\tGetStatus\x12\x1c.rapport.v1.GetStatusRequest\x1a\x1d.rapport.v1.GetStatusResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,6 +35,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_MODELBUNDLE_METRICSENTRY']._loaded_options = None
   _globals['_MODELBUNDLE_METRICSENTRY']._serialized_options = b'8\001'
+  _globals['_SETSHADOWPRICESREQUEST_PRICESENTRY']._loaded_options = None
+  _globals['_SETSHADOWPRICESREQUEST_PRICESENTRY']._serialized_options = b'8\001'
+  _globals['_SETSHADOWPRICESRESPONSE_PRICESENTRY']._loaded_options = None
+  _globals['_SETSHADOWPRICESRESPONSE_PRICESENTRY']._serialized_options = b'8\001'
   _globals['_LISTMODELSREQUEST']._serialized_start=98
   _globals['_LISTMODELSREQUEST']._serialized_end=117
   _globals['_LISTMODELSRESPONSE']._serialized_start=119
@@ -49,10 +53,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ACTIVATEMODELREQUEST']._serialized_end=615
   _globals['_ACTIVATEMODELRESPONSE']._serialized_start=617
   _globals['_ACTIVATEMODELRESPONSE']._serialized_end=681
-  _globals['_GETSTATUSREQUEST']._serialized_start=683
-  _globals['_GETSTATUSREQUEST']._serialized_end=701
-  _globals['_GETSTATUSRESPONSE']._serialized_start=704
-  _globals['_GETSTATUSRESPONSE']._serialized_end=983
-  _globals['_ADMINSERVICE']._serialized_start=986
-  _globals['_ADMINSERVICE']._serialized_end=1237
+  _globals['_SETSHADOWPRICESREQUEST']._serialized_start=684
+  _globals['_SETSHADOWPRICESREQUEST']._serialized_end=819
+  _globals['_SETSHADOWPRICESREQUEST_PRICESENTRY']._serialized_start=774
+  _globals['_SETSHADOWPRICESREQUEST_PRICESENTRY']._serialized_end=819
+  _globals['_SETSHADOWPRICESRESPONSE']._serialized_start=822
+  _globals['_SETSHADOWPRICESRESPONSE']._serialized_end=959
+  _globals['_SETSHADOWPRICESRESPONSE_PRICESENTRY']._serialized_start=774
+  _globals['_SETSHADOWPRICESRESPONSE_PRICESENTRY']._serialized_end=819
+  _globals['_RELOADCONFIGURATIONREQUEST']._serialized_start=961
+  _globals['_RELOADCONFIGURATIONREQUEST']._serialized_end=989
+  _globals['_RELOADCONFIGURATIONRESPONSE']._serialized_start=991
+  _globals['_RELOADCONFIGURATIONRESPONSE']._serialized_end=1077
+  _globals['_GETSTATUSREQUEST']._serialized_start=1079
+  _globals['_GETSTATUSREQUEST']._serialized_end=1097
+  _globals['_GETSTATUSRESPONSE']._serialized_start=1100
+  _globals['_GETSTATUSRESPONSE']._serialized_end=1410
+  _globals['_ADMINSERVICE']._serialized_start=1413
+  _globals['_ADMINSERVICE']._serialized_end=1860
 # @@protoc_insertion_point(module_scope)

@@ -208,6 +208,141 @@ class ActivateModelResponse(_message.Message):
 Global___ActivateModelResponse: _TypeAlias = ActivateModelResponse  # noqa: Y015
 
 @_typing.final
+class SetShadowPricesRequest(_message.Message):
+    """What scarce resources cost."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class PricesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    PRICES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def prices(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """Price of one unit of each resource that is named, in the business's currency, 0 to a million;
+        declared resources. Others keep theirs. Empty only reads.
+        """
+
+    def __init__(
+        self,
+        *,
+        prices: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["prices", b"prices"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetShadowPricesRequest: _TypeAlias = SetShadowPricesRequest  # noqa: Y015
+
+@_typing.final
+class SetShadowPricesResponse(_message.Message):
+    """What all resources cost now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class PricesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    PRICES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def prices(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """By resource."""
+
+    def __init__(
+        self,
+        *,
+        prices: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["prices", b"prices"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetShadowPricesResponse: _TypeAlias = SetShadowPricesResponse  # noqa: Y015
+
+@_typing.final
+class ReloadConfigurationRequest(_message.Message):
+    """No fields: the server knows where its configuration is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReloadConfigurationRequest: _TypeAlias = ReloadConfigurationRequest  # noqa: Y015
+
+@_typing.final
+class ReloadConfigurationResponse(_message.Message):
+    """What is in charge now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSIONS_FIELD_NUMBER: _builtins.int
+    CHANGED_FIELD_NUMBER: _builtins.int
+    changed: _builtins.bool
+    """True: the configuration had changed."""
+    @_builtins.property
+    def versions(self) -> _decision_pb2.Versions:
+        """What answers are made with from now on."""
+
+    def __init__(
+        self,
+        *,
+        versions: _decision_pb2.Versions | None = ...,
+        changed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["versions", b"versions"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed", b"changed", "versions", b"versions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReloadConfigurationResponse: _TypeAlias = ReloadConfigurationResponse  # noqa: Y015
+
+@_typing.final
 class GetStatusRequest(_message.Message):
     """No fields: the server that answers describes itself."""
 
@@ -238,6 +373,7 @@ class GetStatusResponse(_message.Message):
     JOURNAL_DROPPED_FIELD_NUMBER: _builtins.int
     LOG_DROPPED_FIELD_NUMBER: _builtins.int
     REFUSED_BUNDLE_FIELD_NUMBER: _builtins.int
+    REFUSED_CONFIGURATION_FIELD_NUMBER: _builtins.int
     store_reachable: _builtins.bool
     """Whether the store answered just now."""
     store_latency_ms: _builtins.float
@@ -250,6 +386,8 @@ class GetStatusResponse(_message.Message):
     """Log entries that retention dropped before they were exported, since the start."""
     refused_bundle: _builtins.str
     """Why the newest bundle was refused. Absent: it was not."""
+    refused_configuration: _builtins.str
+    """Why the configuration on disk was refused; the one before it serves on. Absent: it was not."""
     @_builtins.property
     def versions(self) -> _decision_pb2.Versions:
         """What its answers are made with."""
@@ -269,10 +407,11 @@ class GetStatusResponse(_message.Message):
         journal_dropped: _builtins.int = ...,
         log_dropped: _builtins.int = ...,
         refused_bundle: _builtins.str = ...,
+        refused_configuration: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_store_latency_ms", b"_store_latency_ms", "started_at", b"started_at", "store_latency_ms", b"store_latency_ms", "versions", b"versions"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_store_latency_ms", b"_store_latency_ms", "journal_dropped", b"journal_dropped", "journal_pending", b"journal_pending", "log_dropped", b"log_dropped", "refused_bundle", b"refused_bundle", "started_at", b"started_at", "store_latency_ms", b"store_latency_ms", "store_reachable", b"store_reachable", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_store_latency_ms", b"_store_latency_ms", "journal_dropped", b"journal_dropped", "journal_pending", b"journal_pending", "log_dropped", b"log_dropped", "refused_bundle", b"refused_bundle", "refused_configuration", b"refused_configuration", "started_at", b"started_at", "store_latency_ms", b"store_latency_ms", "store_reachable", b"store_reachable", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__store_latency_ms: _TypeAlias = _typing.Literal["store_latency_ms"]  # noqa: Y015
     _WhichOneofArgType__store_latency_ms: _TypeAlias = _typing.Literal["_store_latency_ms", b"_store_latency_ms"]  # noqa: Y015

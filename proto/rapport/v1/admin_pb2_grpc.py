@@ -45,6 +45,16 @@ class AdminServiceStub:
                 request_serializer=rapport_dot_v1_dot_admin__pb2.ActivateModelRequest.SerializeToString,
                 response_deserializer=rapport_dot_v1_dot_admin__pb2.ActivateModelResponse.FromString,
                 _registered_method=True)
+        self.SetShadowPrices = channel.unary_unary(
+                '/rapport.v1.AdminService/SetShadowPrices',
+                request_serializer=rapport_dot_v1_dot_admin__pb2.SetShadowPricesRequest.SerializeToString,
+                response_deserializer=rapport_dot_v1_dot_admin__pb2.SetShadowPricesResponse.FromString,
+                _registered_method=True)
+        self.ReloadConfiguration = channel.unary_unary(
+                '/rapport.v1.AdminService/ReloadConfiguration',
+                request_serializer=rapport_dot_v1_dot_admin__pb2.ReloadConfigurationRequest.SerializeToString,
+                response_deserializer=rapport_dot_v1_dot_admin__pb2.ReloadConfigurationResponse.FromString,
+                _registered_method=True)
         self.GetStatus = channel.unary_unary(
                 '/rapport.v1.AdminService/GetStatus',
                 request_serializer=rapport_dot_v1_dot_admin__pb2.GetStatusRequest.SerializeToString,
@@ -70,6 +80,21 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetShadowPrices(self, request, context):
+        """Sets what scarce resources cost at the moment, as a workforce system sees it; every server takes
+        it over within seconds.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReloadConfiguration(self, request, context):
+        """Reads the configuration again. One with a mistake changes nothing, and the answer names it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetStatus(self, request, context):
         """How this server is.
         """
@@ -89,6 +114,16 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.ActivateModel,
                     request_deserializer=rapport_dot_v1_dot_admin__pb2.ActivateModelRequest.FromString,
                     response_serializer=rapport_dot_v1_dot_admin__pb2.ActivateModelResponse.SerializeToString,
+            ),
+            'SetShadowPrices': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetShadowPrices,
+                    request_deserializer=rapport_dot_v1_dot_admin__pb2.SetShadowPricesRequest.FromString,
+                    response_serializer=rapport_dot_v1_dot_admin__pb2.SetShadowPricesResponse.SerializeToString,
+            ),
+            'ReloadConfiguration': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReloadConfiguration,
+                    request_deserializer=rapport_dot_v1_dot_admin__pb2.ReloadConfigurationRequest.FromString,
+                    response_serializer=rapport_dot_v1_dot_admin__pb2.ReloadConfigurationResponse.SerializeToString,
             ),
             'GetStatus': grpc.unary_unary_rpc_method_handler(
                     servicer.GetStatus,
@@ -151,6 +186,60 @@ class AdminService:
             '/rapport.v1.AdminService/ActivateModel',
             rapport_dot_v1_dot_admin__pb2.ActivateModelRequest.SerializeToString,
             rapport_dot_v1_dot_admin__pb2.ActivateModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetShadowPrices(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rapport.v1.AdminService/SetShadowPrices',
+            rapport_dot_v1_dot_admin__pb2.SetShadowPricesRequest.SerializeToString,
+            rapport_dot_v1_dot_admin__pb2.SetShadowPricesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReloadConfiguration(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rapport.v1.AdminService/ReloadConfiguration',
+            rapport_dot_v1_dot_admin__pb2.ReloadConfigurationRequest.SerializeToString,
+            rapport_dot_v1_dot_admin__pb2.ReloadConfigurationResponse.FromString,
             options,
             channel_credentials,
             insecure,

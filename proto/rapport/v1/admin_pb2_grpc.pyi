@@ -37,6 +37,12 @@ class AdminServiceStub:
     """The published bundles, newest first."""
     ActivateModel: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ActivateModelRequest, _admin_pb2.ActivateModelResponse]
     """Puts a bundle in charge, or the one before it back. Refused while it does not verify."""
+    SetShadowPrices: _grpc.UnaryUnaryMultiCallable[_admin_pb2.SetShadowPricesRequest, _admin_pb2.SetShadowPricesResponse]
+    """Sets what scarce resources cost at the moment, as a workforce system sees it; every server takes
+    it over within seconds.
+    """
+    ReloadConfiguration: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ReloadConfigurationRequest, _admin_pb2.ReloadConfigurationResponse]
+    """Reads the configuration again. One with a mistake changes nothing, and the answer names it."""
     GetStatus: _grpc.UnaryUnaryMultiCallable[_admin_pb2.GetStatusRequest, _admin_pb2.GetStatusResponse]
     """How this server is."""
 
@@ -49,6 +55,12 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """The published bundles, newest first."""
     ActivateModel: _aio.UnaryUnaryMultiCallable[_admin_pb2.ActivateModelRequest, _admin_pb2.ActivateModelResponse]  # type: ignore[assignment]
     """Puts a bundle in charge, or the one before it back. Refused while it does not verify."""
+    SetShadowPrices: _aio.UnaryUnaryMultiCallable[_admin_pb2.SetShadowPricesRequest, _admin_pb2.SetShadowPricesResponse]  # type: ignore[assignment]
+    """Sets what scarce resources cost at the moment, as a workforce system sees it; every server takes
+    it over within seconds.
+    """
+    ReloadConfiguration: _aio.UnaryUnaryMultiCallable[_admin_pb2.ReloadConfigurationRequest, _admin_pb2.ReloadConfigurationResponse]  # type: ignore[assignment]
+    """Reads the configuration again. One with a mistake changes nothing, and the answer names it."""
     GetStatus: _aio.UnaryUnaryMultiCallable[_admin_pb2.GetStatusRequest, _admin_pb2.GetStatusResponse]  # type: ignore[assignment]
     """How this server is."""
 
@@ -70,6 +82,24 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.ActivateModelResponse, _abc.Awaitable[_admin_pb2.ActivateModelResponse]]:
         """Puts a bundle in charge, or the one before it back. Refused while it does not verify."""
+
+    @_abc_1.abstractmethod
+    def SetShadowPrices(
+        self,
+        request: _admin_pb2.SetShadowPricesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.SetShadowPricesResponse, _abc.Awaitable[_admin_pb2.SetShadowPricesResponse]]:
+        """Sets what scarce resources cost at the moment, as a workforce system sees it; every server takes
+        it over within seconds.
+        """
+
+    @_abc_1.abstractmethod
+    def ReloadConfiguration(
+        self,
+        request: _admin_pb2.ReloadConfigurationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.ReloadConfigurationResponse, _abc.Awaitable[_admin_pb2.ReloadConfigurationResponse]]:
+        """Reads the configuration again. One with a mistake changes nothing, and the answer names it."""
 
     @_abc_1.abstractmethod
     def GetStatus(

@@ -515,8 +515,14 @@ class LinkIdentityRequest(_message.Message):
 
     IDENTIFIER_FIELD_NUMBER: _builtins.int
     CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+    MERGE_FIELD_NUMBER: _builtins.int
     customer_id: _builtins.str
     """The customer it names from now on. Absent is INVALID_ARGUMENT."""
+    merge: _builtins.bool
+    """Where the identifier names another known customer: the two are one person, merge them, and
+    `customer_id` stays. Absent: the answer is AMBIGUOUS and nothing is done. Who was known by
+    that identifier alone is merged in any case.
+    """
     @_builtins.property
     def identifier(self) -> _event_pb2.Identifier:
         """The identifier. Absent is INVALID_ARGUMENT."""
@@ -526,10 +532,11 @@ class LinkIdentityRequest(_message.Message):
         *,
         identifier: _event_pb2.Identifier | None = ...,
         customer_id: _builtins.str = ...,
+        merge: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["identifier", b"identifier"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["customer_id", b"customer_id", "identifier", b"identifier"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["customer_id", b"customer_id", "identifier", b"identifier", "merge", b"merge"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -555,6 +562,8 @@ class LinkIdentityResponse(_message.Message):
         """It named this customer already."""
         STATUS_AMBIGUOUS: LinkIdentityResponse._Status.ValueType  # 3
         """It names another customer; nothing was done."""
+        STATUS_MERGED: LinkIdentityResponse._Status.ValueType  # 4
+        """It named another customer, who is one with this one from now on: one timeline, one ledger."""
 
     class Status(_Status, metaclass=_StatusEnumTypeWrapper):
         """What was done."""
@@ -567,6 +576,8 @@ class LinkIdentityResponse(_message.Message):
     """It named this customer already."""
     STATUS_AMBIGUOUS: LinkIdentityResponse.Status.ValueType  # 3
     """It names another customer; nothing was done."""
+    STATUS_MERGED: LinkIdentityResponse.Status.ValueType  # 4
+    """It named another customer, who is one with this one from now on: one timeline, one ledger."""
 
     STATUS_FIELD_NUMBER: _builtins.int
     CUSTOMER_ID_FIELD_NUMBER: _builtins.int

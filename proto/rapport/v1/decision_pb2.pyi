@@ -5,6 +5,7 @@ Decide, and tell us what came of it."""
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
@@ -93,13 +94,15 @@ class _StageEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Stage.ValueType
     STAGE_ELIGIBILITY: _Stage.ValueType  # 1
     """The action may not be had: validity, placement, assurance, consent."""
     STAGE_APPLICABILITY: _Stage.ValueType  # 2
-    """The action makes no sense now. No rule of this stage exists yet."""
+    """The action makes no sense now: a rule says so."""
     STAGE_SUITABILITY: _Stage.ValueType  # 3
-    """The action is not right for this customer. No rule of this stage exists yet."""
+    """The action is not right for this customer: a rule says so."""
     STAGE_CONTACT_POLICY: _Stage.ValueType  # 4
-    """The action was shown too often."""
+    """The action was shown too often, to them or to everybody, or not at this hour."""
     STAGE_ARBITRATION: _Stage.ValueType  # 5
-    """The action passed every filter and others ranked above it."""
+    """The action passed every filter and others ranked above it, or doing nothing did."""
+    STAGE_EXPLORATION: _Stage.ValueType  # 6
+    """The action could have been drawn, and was not: chance, a hold-back, or a control group."""
 
 class Stage(_Stage, metaclass=_StageEnumTypeWrapper):
     """The four filter stages in their order, and what lies around them."""
@@ -109,13 +112,15 @@ STAGE_UNSPECIFIED: Stage.ValueType  # 0
 STAGE_ELIGIBILITY: Stage.ValueType  # 1
 """The action may not be had: validity, placement, assurance, consent."""
 STAGE_APPLICABILITY: Stage.ValueType  # 2
-"""The action makes no sense now. No rule of this stage exists yet."""
+"""The action makes no sense now: a rule says so."""
 STAGE_SUITABILITY: Stage.ValueType  # 3
-"""The action is not right for this customer. No rule of this stage exists yet."""
+"""The action is not right for this customer: a rule says so."""
 STAGE_CONTACT_POLICY: Stage.ValueType  # 4
-"""The action was shown too often."""
+"""The action was shown too often, to them or to everybody, or not at this hour."""
 STAGE_ARBITRATION: Stage.ValueType  # 5
-"""The action passed every filter and others ranked above it."""
+"""The action passed every filter and others ranked above it, or doing nothing did."""
+STAGE_EXPLORATION: Stage.ValueType  # 6
+"""The action could have been drawn, and was not: chance, a hold-back, or a control group."""
 Global___Stage: _TypeAlias = Stage  # noqa: Y015
 
 @_typing.final
@@ -162,6 +167,11 @@ class DecideRequest(_message.Message):
     AS_OF_FIELD_NUMBER: _builtins.int
     INCLUDE_TRACE_FIELD_NUMBER: _builtins.int
     INCLUDE_FEATURES_FIELD_NUMBER: _builtins.int
+    ALLOW_ACTIONS_FIELD_NUMBER: _builtins.int
+    BLOCK_ACTIONS_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    HOLD_FOR_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
     channel: _builtins.str
     """Channel of the contact, declared in the vocabulary. Absent is INVALID_ARGUMENT."""
     direction: _event_pb2.Direction.ValueType
@@ -190,6 +200,12 @@ class DecideRequest(_message.Message):
     """
     include_features: _builtins.bool
     """Adds the feature vector that the models saw. Absent: false."""
+    dry_run: _builtins.bool
+    """Records, reserves and counts nothing. Absent: false."""
+    seed: _builtins.int
+    """Makes the draw reproducible: the same request on the same state draws alike. Needs `dry_run` or
+    `as_of`, so that nobody can choose what is logged as chance. Absent: chance.
+    """
     @_builtins.property
     def customer(self) -> _event_pb2.CustomerKey:
         """Who it is about. Absent is INVALID_ARGUMENT. A customer never seen before is no error."""
@@ -212,6 +228,20 @@ class DecideRequest(_message.Message):
         Records nothing; needs scope `replay`. Absent: now.
         """
 
+    @_builtins.property
+    def allow_actions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Considers only these actions of the catalogue, at most 1,000. Absent: all."""
+
+    @_builtins.property
+    def block_actions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Leaves out these actions of the catalogue, at most 1,000. Absent: none."""
+
+    @_builtins.property
+    def hold_for(self) -> _duration_pb2.Duration:
+        """How long the answer may wait until it is shown, up to 30 days: so long a capped action of it is
+        reserved. Absent: what the configuration declares.
+        """
+
     def __init__(
         self,
         *,
@@ -232,14 +262,24 @@ class DecideRequest(_message.Message):
         as_of: _timestamp_pb2.Timestamp | None = ...,
         include_trace: _builtins.bool = ...,
         include_features: _builtins.bool = ...,
+        allow_actions: _abc.Iterable[_builtins.str] | None = ...,
+        block_actions: _abc.Iterable[_builtins.str] | None = ...,
+        dry_run: _builtins.bool = ...,
+        hold_for: _duration_pb2.Duration | None = ...,
+        seed: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_actions", b"_max_actions", "as_of", b"as_of", "customer", b"customer", "max_actions", b"max_actions"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_actions", b"_max_actions", "_seed", b"_seed", "as_of", b"as_of", "customer", b"customer", "hold_for", b"hold_for", "max_actions", b"max_actions", "seed", b"seed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_actions", b"_max_actions", "agent_id", b"agent_id", "as_of", b"as_of", "assurance", b"assurance", "channel", b"channel", "context", b"context", "customer", b"customer", "direction", b"direction", "include_features", b"include_features", "include_trace", b"include_trace", "interaction_id", b"interaction_id", "locale", b"locale", "max_actions", b"max_actions", "parent_interaction_id", b"parent_interaction_id", "placements", b"placements", "queue", b"queue", "skill", b"skill", "utterance", b"utterance"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_actions", b"_max_actions", "_seed", b"_seed", "agent_id", b"agent_id", "allow_actions", b"allow_actions", "as_of", b"as_of", "assurance", b"assurance", "block_actions", b"block_actions", "channel", b"channel", "context", b"context", "customer", b"customer", "direction", b"direction", "dry_run", b"dry_run", "hold_for", b"hold_for", "include_features", b"include_features", "include_trace", b"include_trace", "interaction_id", b"interaction_id", "locale", b"locale", "max_actions", b"max_actions", "parent_interaction_id", b"parent_interaction_id", "placements", b"placements", "queue", b"queue", "seed", b"seed", "skill", b"skill", "utterance", b"utterance"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_actions: _TypeAlias = _typing.Literal["max_actions"]  # noqa: Y015
     _WhichOneofArgType__max_actions: _TypeAlias = _typing.Literal["_max_actions", b"_max_actions"]  # noqa: Y015
+    _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
+    _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_actions) -> _WhichOneofReturnType__max_actions | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
 
 Global___DecideRequest: _TypeAlias = DecideRequest  # noqa: Y015
 
@@ -260,10 +300,13 @@ class DecideResponse(_message.Message):
     FEATURES_FIELD_NUMBER: _builtins.int
     READ_FIELD_NUMBER: _builtins.int
     VERSIONS_FIELD_NUMBER: _builtins.int
+    CONTROL_GROUP_FIELD_NUMBER: _builtins.int
     decision_id: _builtins.str
     """Key for outcomes, Explain and audit. Absent when `as_of` was set: nothing was recorded."""
     rung: Global___Rung.ValueType
     """How much could take part. Always set."""
+    control_group: _builtins.str
+    """The control group that the customer belongs to, such as "random". Absent: none."""
     @_builtins.property
     def decided_at(self) -> _timestamp_pb2.Timestamp:
         """The moment that the decision is about. Always set."""
@@ -314,10 +357,11 @@ class DecideResponse(_message.Message):
         features: Global___FeatureVector | None = ...,
         read: Global___ReadIds | None = ...,
         versions: Global___Versions | None = ...,
+        control_group: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["decided_at", b"decided_at", "features", b"features", "read", b"read", "versions", b"versions"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["advisories", b"advisories", "decided_at", b"decided_at", "decision_id", b"decision_id", "facts", b"facts", "features", b"features", "intents", b"intents", "read", b"read", "rung", b"rung", "slates", b"slates", "trace", b"trace", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advisories", b"advisories", "control_group", b"control_group", "decided_at", b"decided_at", "decision_id", b"decision_id", "facts", b"facts", "features", b"features", "intents", b"intents", "read", b"read", "rung", b"rung", "slates", b"slates", "trace", b"trace", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -429,21 +473,35 @@ class Slate(_message.Message):
 
     PLACEMENT_FIELD_NUMBER: _builtins.int
     RECOMMENDATIONS_FIELD_NUMBER: _builtins.int
+    HELD_BACK_FIELD_NUMBER: _builtins.int
+    SELECTION_PROBABILITY_FIELD_NUMBER: _builtins.int
     placement: _builtins.str
     """The placement."""
+    held_back: _builtins.bool
+    """True: chance left the slate empty but for what is mandatory, so that we learn what happens
+    without it.
+    """
+    selection_probability: _builtins.float
+    """P(the live policy drew this slate), the hold-back included, 0 to 1. Where a reservation failed,
+    of the slate as it was drawn.
+    """
     @_builtins.property
     def recommendations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Recommendation]:
-        """Best first. Empty: nothing qualified; an advisory says so, and `include_trace` why."""
+        """In the order to show them. Empty: nothing qualified, or the slate was held back; an advisory
+        says so, and `include_trace` why.
+        """
 
     def __init__(
         self,
         *,
         placement: _builtins.str = ...,
         recommendations: _abc.Iterable[Global___Recommendation] | None = ...,
+        held_back: _builtins.bool = ...,
+        selection_probability: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["placement", b"placement", "recommendations", b"recommendations"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["held_back", b"held_back", "placement", b"placement", "recommendations", b"recommendations", "selection_probability", b"selection_probability"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -462,6 +520,10 @@ class Recommendation(_message.Message):
     FACTORS_FIELD_NUMBER: _builtins.int
     REASONS_FIELD_NUMBER: _builtins.int
     SELECTION_PROBABILITY_FIELD_NUMBER: _builtins.int
+    INSTEAD_OF_FIELD_NUMBER: _builtins.int
+    MANDATORY_FIELD_NUMBER: _builtins.int
+    PRICE_FIELD_NUMBER: _builtins.int
+    PARTS_FIELD_NUMBER: _builtins.int
     action: _builtins.str
     """Name in the catalogue."""
     title: _builtins.str
@@ -469,7 +531,15 @@ class Recommendation(_message.Message):
     rank: _builtins.int
     """Position in the slate, from 1."""
     selection_probability: _builtins.float
-    """P(the live policy put this action in this slot), 0 to 1."""
+    """P(the live policy put this action in this slot), given what stands above it and that the
+    slate was not held back, 0 to 1. Where `instead_of` is set, of the action that was drawn.
+    """
+    instead_of: _builtins.str
+    """The action that was drawn and could not be reserved any more; this one, a default of the
+    placement, is shown in its place. Absent: this one was drawn.
+    """
+    mandatory: _builtins.bool
+    """True: it is shown whenever it qualifies, ahead of everything that is ranked."""
     @_builtins.property
     def treatment(self) -> Global___Treatment:
         """How to express it on this channel."""
@@ -482,6 +552,14 @@ class Recommendation(_message.Message):
     def reasons(self) -> _containers.RepeatedCompositeFieldContainer[Global___Reason]:
         """Why this, strongest first."""
 
+    @_builtins.property
+    def price(self) -> Global___Price:
+        """What the customer pays, from the public condition that they meet. Absent: it has no price."""
+
+    @_builtins.property
+    def parts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Actions that this bundle consists of. Empty: it is no bundle."""
+
     def __init__(
         self,
         *,
@@ -492,14 +570,52 @@ class Recommendation(_message.Message):
         factors: Global___Factors | None = ...,
         reasons: _abc.Iterable[Global___Reason] | None = ...,
         selection_probability: _builtins.float = ...,
+        instead_of: _builtins.str = ...,
+        mandatory: _builtins.bool = ...,
+        price: Global___Price | None = ...,
+        parts: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["factors", b"factors", "treatment", b"treatment"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["factors", b"factors", "price", b"price", "treatment", b"treatment"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "factors", b"factors", "rank", b"rank", "reasons", b"reasons", "selection_probability", b"selection_probability", "title", b"title", "treatment", b"treatment"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "factors", b"factors", "instead_of", b"instead_of", "mandatory", b"mandatory", "parts", b"parts", "price", b"price", "rank", b"rank", "reasons", b"reasons", "selection_probability", b"selection_probability", "title", b"title", "treatment", b"treatment"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Recommendation: _TypeAlias = Recommendation  # noqa: Y015
+
+@_typing.final
+class Price(_message.Message):
+    """A declared price or discount. It depends on its public condition and on nothing else."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    CURRENCY_FIELD_NUMBER: _builtins.int
+    PER_FIELD_NUMBER: _builtins.int
+    CONDITION_FIELD_NUMBER: _builtins.int
+    amount: _builtins.float
+    """In `currency`; negative for a discount or a gesture."""
+    currency: _builtins.str
+    """ISO 4217, such as "EUR"."""
+    per: _builtins.str
+    """What it is paid for, such as "month". Absent: once."""
+    condition: _builtins.str
+    """The public condition in words, such as "Everybody" or "Students"."""
+    def __init__(
+        self,
+        *,
+        amount: _builtins.float = ...,
+        currency: _builtins.str = ...,
+        per: _builtins.str = ...,
+        condition: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "condition", b"condition", "currency", b"currency", "per", b"per"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Price: _TypeAlias = Price  # noqa: Y015
 
 @_typing.final
 class Treatment(_message.Message):
@@ -510,22 +626,32 @@ class Treatment(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
     LOCALE_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    DISCLOSURES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name within its action."""
     text: _builtins.str
     """Talk track, script, prompt or message text. Absent: the channel needs none."""
     locale: _builtins.str
     """BCP 47 language tag of the text. Absent: it has none."""
+    kind: _builtins.str
+    """What the text is, such as "talk_track", "script", "prompt" or "message". Absent: not said."""
+    @_builtins.property
+    def disclosures(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What has to be said or shown with it."""
+
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         text: _builtins.str = ...,
         locale: _builtins.str = ...,
+        kind: _builtins.str = ...,
+        disclosures: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["locale", b"locale", "name", b"name", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disclosures", b"disclosures", "kind", b"kind", "locale", b"locale", "name", b"name", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -533,7 +659,9 @@ Global___Treatment: _TypeAlias = Treatment  # noqa: Y015
 
 @_typing.final
 class Factors(_message.Message):
-    """priority = acceptance_probability x value x context_weight x lever."""
+    """priority = acceptance_probability x value x context_weight x lever; where actions rank by uplift,
+    priority = uplift x context_weight x lever.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -542,16 +670,40 @@ class Factors(_message.Message):
     CONTEXT_WEIGHT_FIELD_NUMBER: _builtins.int
     LEVER_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
+    MODEL_PROBABILITY_FIELD_NUMBER: _builtins.int
+    EVIDENCE_FIELD_NUMBER: _builtins.int
+    CAPACITY_COST_FIELD_NUMBER: _builtins.int
+    UPLIFT_FIELD_NUMBER: _builtins.int
+    UPLIFT_LOW_FIELD_NUMBER: _builtins.int
+    UPLIFT_HIGH_FIELD_NUMBER: _builtins.int
     acceptance_probability: _builtins.float
-    """Calibrated P(wanted outcome if this is presented), 0 to 1."""
+    """P(wanted outcome if this is presented), 0 to 1: the model's, drawn towards the declared prior
+    as long as there is little evidence.
+    """
     value: _builtins.float
-    """Worth of the wanted outcome less cost, in the business's currency."""
+    """Worth of the wanted outcome to all goals, for this customer's segment, less all costs, in the
+    business's currency.
+    """
     context_weight: _builtins.float
     """Factor from the situation; 1 is neutral."""
     lever: _builtins.float
     """Deliberate, dated business factor; 1 is neutral."""
     priority: _builtins.float
-    """Their product."""
+    """What ranks it."""
+    model_probability: _builtins.float
+    """What the model said before it was smoothed. Absent: no model scored it."""
+    evidence: _builtins.float
+    """Presentations that the model has learnt from. Absent: no model scored it."""
+    capacity_cost: _builtins.float
+    """Part of the costs in `value` that is the shadow price of scarce resources."""
+    uplift: _builtins.float
+    """Reward if presented less reward if nothing is, in the business's currency. Absent: the models
+    in charge do not estimate it.
+    """
+    uplift_low: _builtins.float
+    """Lower end of its interval."""
+    uplift_high: _builtins.float
+    """Upper end of its interval."""
     def __init__(
         self,
         *,
@@ -560,12 +712,37 @@ class Factors(_message.Message):
         context_weight: _builtins.float = ...,
         lever: _builtins.float = ...,
         priority: _builtins.float = ...,
+        model_probability: _builtins.float | None = ...,
+        evidence: _builtins.float | None = ...,
+        capacity_cost: _builtins.float = ...,
+        uplift: _builtins.float | None = ...,
+        uplift_low: _builtins.float | None = ...,
+        uplift_high: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_evidence", b"_evidence", "_model_probability", b"_model_probability", "_uplift", b"_uplift", "_uplift_high", b"_uplift_high", "_uplift_low", b"_uplift_low", "evidence", b"evidence", "model_probability", b"model_probability", "uplift", b"uplift", "uplift_high", b"uplift_high", "uplift_low", b"uplift_low"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acceptance_probability", b"acceptance_probability", "context_weight", b"context_weight", "lever", b"lever", "priority", b"priority", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_evidence", b"_evidence", "_model_probability", b"_model_probability", "_uplift", b"_uplift", "_uplift_high", b"_uplift_high", "_uplift_low", b"_uplift_low", "acceptance_probability", b"acceptance_probability", "capacity_cost", b"capacity_cost", "context_weight", b"context_weight", "evidence", b"evidence", "lever", b"lever", "model_probability", b"model_probability", "priority", b"priority", "uplift", b"uplift", "uplift_high", b"uplift_high", "uplift_low", b"uplift_low", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__evidence: _TypeAlias = _typing.Literal["evidence"]  # noqa: Y015
+    _WhichOneofArgType__evidence: _TypeAlias = _typing.Literal["_evidence", b"_evidence"]  # noqa: Y015
+    _WhichOneofReturnType__model_probability: _TypeAlias = _typing.Literal["model_probability"]  # noqa: Y015
+    _WhichOneofArgType__model_probability: _TypeAlias = _typing.Literal["_model_probability", b"_model_probability"]  # noqa: Y015
+    _WhichOneofReturnType__uplift: _TypeAlias = _typing.Literal["uplift"]  # noqa: Y015
+    _WhichOneofArgType__uplift: _TypeAlias = _typing.Literal["_uplift", b"_uplift"]  # noqa: Y015
+    _WhichOneofReturnType__uplift_high: _TypeAlias = _typing.Literal["uplift_high"]  # noqa: Y015
+    _WhichOneofArgType__uplift_high: _TypeAlias = _typing.Literal["_uplift_high", b"_uplift_high"]  # noqa: Y015
+    _WhichOneofReturnType__uplift_low: _TypeAlias = _typing.Literal["uplift_low"]  # noqa: Y015
+    _WhichOneofArgType__uplift_low: _TypeAlias = _typing.Literal["_uplift_low", b"_uplift_low"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__evidence) -> _WhichOneofReturnType__evidence | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__model_probability) -> _WhichOneofReturnType__model_probability | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__uplift) -> _WhichOneofReturnType__uplift | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__uplift_high) -> _WhichOneofReturnType__uplift_high | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__uplift_low) -> _WhichOneofReturnType__uplift_low | None: ...
 
 Global___Factors: _TypeAlias = Factors  # noqa: Y015
 
@@ -607,6 +784,10 @@ class Candidate(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     FACTORS_FIELD_NUMBER: _builtins.int
     RANK_FIELD_NUMBER: _builtins.int
+    ALSO_FIELD_NUMBER: _builtins.int
+    SELECTION_PROBABILITY_FIELD_NUMBER: _builtins.int
+    VOICES_FIELD_NUMBER: _builtins.int
+    CHANGE_FIELD_NUMBER: _builtins.int
     action: _builtins.str
     """Name in the catalogue."""
     placement: _builtins.str
@@ -615,6 +796,8 @@ class Candidate(_message.Message):
     """Stage that dropped it. UNSPECIFIED: it is in the answer."""
     rank: _builtins.int
     """Position by priority among those that passed, from 1; 0: it did not pass."""
+    selection_probability: _builtins.float
+    """P(it was put in its slot), given what stands above it. 0: it was not in the answer."""
     @_builtins.property
     def reason(self) -> Global___Reason:
         """Why it was dropped. Absent: it is in the answer."""
@@ -622,6 +805,18 @@ class Candidate(_message.Message):
     @_builtins.property
     def factors(self) -> Global___Factors:
         """The numbers that ranked it. Absent: it was dropped before it was scored."""
+
+    @_builtins.property
+    def also(self) -> _containers.RepeatedCompositeFieldContainer[Global___Reason]:
+        """What else would have dropped it, had it not been for `reason`."""
+
+    @_builtins.property
+    def voices(self) -> Global___Voices:
+        """Explain only: the decisive reason in three voices."""
+
+    @_builtins.property
+    def change(self) -> Global___Change:
+        """Explain only: the least that would bring it into the greedy answer."""
 
     def __init__(
         self,
@@ -632,14 +827,90 @@ class Candidate(_message.Message):
         reason: Global___Reason | None = ...,
         factors: Global___Factors | None = ...,
         rank: _builtins.int = ...,
+        also: _abc.Iterable[Global___Reason] | None = ...,
+        selection_probability: _builtins.float = ...,
+        voices: Global___Voices | None = ...,
+        change: Global___Change | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["factors", b"factors", "reason", b"reason"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "factors", b"factors", "reason", b"reason", "voices", b"voices"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "dropped_by", b"dropped_by", "factors", b"factors", "placement", b"placement", "rank", b"rank", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "also", b"also", "change", b"change", "dropped_by", b"dropped_by", "factors", b"factors", "placement", b"placement", "rank", b"rank", "reason", b"reason", "selection_probability", b"selection_probability", "voices", b"voices"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Candidate: _TypeAlias = Candidate  # noqa: Y015
+
+@_typing.final
+class Voices(_message.Message):
+    """One reason, told to three people."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGENT_FIELD_NUMBER: _builtins.int
+    CUSTOMER_FIELD_NUMBER: _builtins.int
+    AUDITOR_FIELD_NUMBER: _builtins.int
+    agent: _builtins.str
+    """To the agent who speaks with the customer."""
+    customer: _builtins.str
+    """To the customer who asks why."""
+    auditor: _builtins.str
+    """To the auditor who has to check it: codes, names and numbers."""
+    def __init__(
+        self,
+        *,
+        agent: _builtins.str = ...,
+        customer: _builtins.str = ...,
+        auditor: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "auditor", b"auditor", "customer", b"customer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Voices: _TypeAlias = Voices  # noqa: Y015
+
+@_typing.final
+class Change(_message.Message):
+    """What would have to be different for an action to be in the greedy answer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FACTORS_FIELD_NUMBER: _builtins.int
+    FROM_FIELD_NUMBER: _builtins.int
+    TO_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    to: _builtins.float
+    """What it has to be. Absent: it is no number."""
+    text: _builtins.str
+    """The same in one sentence."""
+    @_builtins.property
+    def factors(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What has to change: "acceptance_probability", "value", "context_weight", "lever", "uplift", or
+        the code of the reason to lift, such as "RULE". Several: all of them, in this order.
+        """
+
+    def __init__(
+        self,
+        *,
+        factors: _abc.Iterable[_builtins.str] | None = ...,
+        to: _builtins.float | None = ...,
+        text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_from", b"_from", "_to", b"_to", "from", b"from", "to", b"to"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_from", b"_from", "_to", b"_to", "factors", b"factors", "from", b"from", "text", b"text", "to", b"to"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__from: _TypeAlias = _typing.Literal["from"]  # noqa: Y015
+    _WhichOneofArgType__from: _TypeAlias = _typing.Literal["_from", b"_from"]  # noqa: Y015
+    _WhichOneofReturnType__to: _TypeAlias = _typing.Literal["to"]  # noqa: Y015
+    _WhichOneofArgType__to: _TypeAlias = _typing.Literal["_to", b"_to"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__from) -> _WhichOneofReturnType__from | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__to) -> _WhichOneofReturnType__to | None: ...
+
+Global___Change: _TypeAlias = Change  # noqa: Y015
 
 @_typing.final
 class FeatureVector(_message.Message):
@@ -685,6 +956,7 @@ class ReadIds(_message.Message):
     LEDGER_FIELD_NUMBER: _builtins.int
     PROFILE_FIELD_NUMBER: _builtins.int
     EVENTS_FIELD_NUMBER: _builtins.int
+    MEMBERS_FIELD_NUMBER: _builtins.int
     timeline: _builtins.str
     """Of the timeline, as "milliseconds-sequence". Absent: there was none, or it came too late."""
     ledger: _builtins.str
@@ -693,6 +965,10 @@ class ReadIds(_message.Message):
     """Of the profile. Absent: there was none, or it came too late."""
     events: _builtins.int
     """Events in the timeline that had occurred by `decided_at`."""
+    @_builtins.property
+    def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___MemberRead]:
+        """Customers who have been merged into this one, with the state of their timelines."""
+
     def __init__(
         self,
         *,
@@ -700,14 +976,41 @@ class ReadIds(_message.Message):
         ledger: _builtins.str = ...,
         profile: _builtins.str = ...,
         events: _builtins.int = ...,
+        members: _abc.Iterable[Global___MemberRead] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "ledger", b"ledger", "profile", b"profile", "timeline", b"timeline"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "ledger", b"ledger", "members", b"members", "profile", b"profile", "timeline", b"timeline"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReadIds: _TypeAlias = ReadIds  # noqa: Y015
+
+@_typing.final
+class MemberRead(_message.Message):
+    """What was read of a merged customer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+    TIMELINE_FIELD_NUMBER: _builtins.int
+    customer_id: _builtins.str
+    """Who was merged."""
+    timeline: _builtins.str
+    """Of their timeline, as "milliseconds-sequence". Absent: there is none."""
+    def __init__(
+        self,
+        *,
+        customer_id: _builtins.str = ...,
+        timeline: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["customer_id", b"customer_id", "timeline", b"timeline"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MemberRead: _TypeAlias = MemberRead  # noqa: Y015
 
 @_typing.final
 class Versions(_message.Message):
@@ -719,6 +1022,9 @@ class Versions(_message.Message):
     CATALOGUE_FIELD_NUMBER: _builtins.int
     BUNDLE_FIELD_NUMBER: _builtins.int
     VOCABULARY_FIELD_NUMBER: _builtins.int
+    RELEASE_FIELD_NUMBER: _builtins.int
+    AUTHOR_FIELD_NUMBER: _builtins.int
+    APPROVER_FIELD_NUMBER: _builtins.int
     code: _builtins.str
     """Of Rapport."""
     catalogue: _builtins.str
@@ -727,6 +1033,12 @@ class Versions(_message.Message):
     """Of the bundle of models. Absent: none is active."""
     vocabulary: _builtins.str
     """Digest of the vocabulary."""
+    release: _builtins.str
+    """Name that the business gave the configuration, such as "2026.11". Absent: none was given."""
+    author: _builtins.str
+    """Who wrote the configuration. Absent: not said."""
+    approver: _builtins.str
+    """Who approved it. Absent: not said."""
     def __init__(
         self,
         *,
@@ -734,10 +1046,13 @@ class Versions(_message.Message):
         catalogue: _builtins.str = ...,
         bundle: _builtins.str = ...,
         vocabulary: _builtins.str = ...,
+        release: _builtins.str = ...,
+        author: _builtins.str = ...,
+        approver: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bundle", b"bundle", "catalogue", b"catalogue", "code", b"code", "vocabulary", b"vocabulary"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approver", b"approver", "author", b"author", "bundle", b"bundle", "catalogue", b"catalogue", "code", b"code", "release", b"release", "vocabulary", b"vocabulary"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -819,6 +1134,8 @@ class EventResult(_message.Message):
         """The store did not answer: send it again, nothing is doubled."""
         STATUS_ERASED: EventResult._Status.ValueType  # 7
         """The customer was forgotten after this event occurred: nothing was done."""
+        STATUS_ORPHAN: EventResult._Status.ValueType  # 8
+        """Its decision is not known: logged only, for training to settle."""
 
     class Status(_Status, metaclass=_StatusEnumTypeWrapper):
         """What was done with an event."""
@@ -839,6 +1156,8 @@ class EventResult(_message.Message):
     """The store did not answer: send it again, nothing is doubled."""
     STATUS_ERASED: EventResult.Status.ValueType  # 7
     """The customer was forgotten after this event occurred: nothing was done."""
+    STATUS_ORPHAN: EventResult.Status.ValueType  # 8
+    """Its decision is not known: logged only, for training to settle."""
 
     STATUS_FIELD_NUMBER: _builtins.int
     VIOLATION_FIELD_NUMBER: _builtins.int
@@ -901,8 +1220,11 @@ class RecordOutcomeRequest(_message.Message):
     VALUE_FIELD_NUMBER: _builtins.int
     EVENT_ID_FIELD_NUMBER: _builtins.int
     CHANNEL_FIELD_NUMBER: _builtins.int
+    PRESENTED_INSTEAD_FIELD_NUMBER: _builtins.int
     decision_id: _builtins.str
-    """Of the answer. Absent is INVALID_ARGUMENT."""
+    """Of the answer. Absent is INVALID_ARGUMENT. One that is not known, or not any more, is answered
+    ORPHAN.
+    """
     action: _builtins.str
     """An action of that answer. Absent: the outcome is about the contact as a whole."""
     outcome: _event_pb2.Outcome.ValueType
@@ -915,6 +1237,10 @@ class RecordOutcomeRequest(_message.Message):
     """
     channel: _builtins.str
     """Channel that it happened on. Absent: the decision's."""
+    presented_instead: _builtins.str
+    """With OVERRIDDEN: the action of the catalogue that the agent presented instead; it is recorded
+    as presented. Absent: none.
+    """
     @_builtins.property
     def occurred_at(self) -> _timestamp_pb2.Timestamp:
         """When. Absent: the moment of the decision."""
@@ -929,10 +1255,11 @@ class RecordOutcomeRequest(_message.Message):
         value: _builtins.float | None = ...,
         event_id: _builtins.str = ...,
         channel: _builtins.str = ...,
+        presented_instead: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_value", b"_value", "occurred_at", b"occurred_at", "value", b"value"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_value", b"_value", "action", b"action", "channel", b"channel", "decision_id", b"decision_id", "event_id", b"event_id", "occurred_at", b"occurred_at", "outcome", b"outcome", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_value", b"_value", "action", b"action", "channel", b"channel", "decision_id", b"decision_id", "event_id", b"event_id", "occurred_at", b"occurred_at", "outcome", b"outcome", "presented_instead", b"presented_instead", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__value: _TypeAlias = _typing.Literal["value"]  # noqa: Y015
     _WhichOneofArgType__value: _TypeAlias = _typing.Literal["_value", b"_value"]  # noqa: Y015

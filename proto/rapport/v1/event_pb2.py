@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16rapport/v1/event.proto\x12\nrapport.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"Y\n\x0b\x43ustomerKey\x12\x15\n\x0b\x63ustomer_id\x18\x01 \x01(\tH\x00\x12,\n\nidentifier\x18\x02 \x01(\x0b\x32\x16.rapport.v1.IdentifierH\x00\x42\x05\n\x03key\".\n\nIdentifier\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"\xbe\x05\n\x05\x45vent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12)\n\x08\x63ustomer\x18\x03 \x01(\x0b\x32\x17.rapport.v1.CustomerKey\x12/\n\x0boccurred_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08sequence\x18\x05 \x01(\r\x12\x0c\n\x04type\x18\x06 \x01(\t\x12\x0f\n\x07\x63hannel\x18\x07 \x01(\t\x12(\n\tdirection\x18\x08 \x01(\x0e\x32\x15.rapport.v1.Direction\x12\x0e\n\x06intent\x18\t \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\n \x01(\t\x12$\n\x07outcome\x18\x0b \x01(\x0e\x32\x13.rapport.v1.Outcome\x12\x12\n\x05value\x18\x0c \x01(\x01H\x00\x88\x01\x01\x12+\n\x08\x64uration\x18\r \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x16\n\tsentiment\x18\x0e \x01(\x01H\x01\x88\x01\x01\x12\x16\n\x0einteraction_id\x18\x0f \x01(\t\x12\x1d\n\x15parent_interaction_id\x18\x10 \x01(\t\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x11 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x12 \x01(\t\x12\r\n\x05skill\x18\x13 \x01(\t\x12\r\n\x05queue\x18\x14 \x01(\t\x12\x0e\n\x06locale\x18\x15 \x01(\t\x12\x35\n\nattributes\x18\x16 \x03(\x0b\x32!.rapport.v1.Event.AttributesEntry\x12/\n\x0breceived_at\x18\x17 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x08\n\x06_valueB\x0c\n\n_sentiment*m\n\tDirection\x12\x19\n\x15\x44IRECTION_UNSPECIFIED\x10\x00\x12\x15\n\x11\x44IRECTION_INBOUND\x10\x01\x12\x16\n\x12\x44IRECTION_OUTBOUND\x10\x02\x12\x16\n\x12\x44IRECTION_INTERNAL\x10\x03*\xa2\x02\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x15\n\x11OUTCOME_GENERATED\x10\x01\x12\x15\n\x11OUTCOME_PRESENTED\x10\x02\x12\x13\n\x0fOUTCOME_CLICKED\x10\x03\x12\x14\n\x10OUTCOME_ACCEPTED\x10\x04\x12\x14\n\x10OUTCOME_REJECTED\x10\x05\x12\x15\n\x11OUTCOME_DISMISSED\x10\x06\x12\x16\n\x12OUTCOME_OVERRIDDEN\x10\x07\x12\x17\n\x13OUTCOME_NO_RESPONSE\x10\x08\x12\x15\n\x11OUTCOME_CONVERTED\x10\t\x12\x14\n\x10OUTCOME_RESOLVED\x10\n\x12\x1a\n\x16OUTCOME_REPEAT_CONTACT\x10\x0b\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16rapport/v1/event.proto\x12\nrapport.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"Y\n\x0b\x43ustomerKey\x12\x15\n\x0b\x63ustomer_id\x18\x01 \x01(\tH\x00\x12,\n\nidentifier\x18\x02 \x01(\x0b\x32\x16.rapport.v1.IdentifierH\x00\x42\x05\n\x03key\".\n\nIdentifier\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"\xc8\x05\n\x05\x45vent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\x12)\n\x08\x63ustomer\x18\x03 \x01(\x0b\x32\x17.rapport.v1.CustomerKey\x12/\n\x0boccurred_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08sequence\x18\x05 \x01(\r\x12\x0c\n\x04type\x18\x06 \x01(\t\x12\x0f\n\x07\x63hannel\x18\x07 \x01(\t\x12(\n\tdirection\x18\x08 \x01(\x0e\x32\x15.rapport.v1.Direction\x12\x0e\n\x06intent\x18\t \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\n \x01(\t\x12$\n\x07outcome\x18\x0b \x01(\x0e\x32\x13.rapport.v1.Outcome\x12\x12\n\x05value\x18\x0c \x01(\x01H\x00\x88\x01\x01\x12+\n\x08\x64uration\x18\r \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x16\n\x0einteraction_id\x18\x0f \x01(\t\x12\x1d\n\x15parent_interaction_id\x18\x10 \x01(\t\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x11 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x12 \x01(\t\x12\r\n\x05skill\x18\x13 \x01(\t\x12\r\n\x05queue\x18\x14 \x01(\t\x12\x0e\n\x06locale\x18\x15 \x01(\t\x12\x35\n\nattributes\x18\x16 \x03(\x0b\x32!.rapport.v1.Event.AttributesEntry\x12/\n\x0breceived_at\x18\x17 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\tsentiment\x18\x18 \x01(\x0b\x32\x15.rapport.v1.Sentiment\x1a\x31\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x08\n\x06_valueJ\x04\x08\x0e\x10\x0f\"\x90\x04\n\tSentiment\x12\x12\n\x05score\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12.\n\x07subject\x18\x02 \x01(\x0e\x32\x1d.rapport.v1.Sentiment.Subject\x12\x30\n\x08modality\x18\x03 \x01(\x0e\x32\x1e.rapport.v1.Sentiment.Modality\x12\x0e\n\x06source\x18\x04 \x01(\t\x12*\n\x05\x62\x61sis\x18\x05 \x01(\x0e\x32\x1b.rapport.v1.Sentiment.Basis\"K\n\x07Subject\x12\x17\n\x13SUBJECT_UNSPECIFIED\x10\x00\x12\x14\n\x10SUBJECT_CUSTOMER\x10\x01\x12\x11\n\rSUBJECT_AGENT\x10\x02\"w\n\x08Modality\x12\x18\n\x14MODALITY_UNSPECIFIED\x10\x00\x12\x11\n\rMODALITY_TEXT\x10\x01\x12\x12\n\x0eMODALITY_VOICE\x10\x02\x12\x13\n\x0fMODALITY_STATED\x10\x03\x12\x15\n\x11MODALITY_OBSERVED\x10\x04\"\x80\x01\n\x05\x42\x61sis\x12\x15\n\x11\x42\x41SIS_UNSPECIFIED\x10\x00\x12\x11\n\rBASIS_CONSENT\x10\x01\x12\x12\n\x0e\x42\x41SIS_CONTRACT\x10\x02\x12\x1a\n\x16\x42\x41SIS_LEGAL_OBLIGATION\x10\x03\x12\x1d\n\x19\x42\x41SIS_LEGITIMATE_INTEREST\x10\x04\x42\x08\n\x06_score*m\n\tDirection\x12\x19\n\x15\x44IRECTION_UNSPECIFIED\x10\x00\x12\x15\n\x11\x44IRECTION_INBOUND\x10\x01\x12\x16\n\x12\x44IRECTION_OUTBOUND\x10\x02\x12\x16\n\x12\x44IRECTION_INTERNAL\x10\x03*\xa2\x02\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x15\n\x11OUTCOME_GENERATED\x10\x01\x12\x15\n\x11OUTCOME_PRESENTED\x10\x02\x12\x13\n\x0fOUTCOME_CLICKED\x10\x03\x12\x14\n\x10OUTCOME_ACCEPTED\x10\x04\x12\x14\n\x10OUTCOME_REJECTED\x10\x05\x12\x15\n\x11OUTCOME_DISMISSED\x10\x06\x12\x16\n\x12OUTCOME_OVERRIDDEN\x10\x07\x12\x17\n\x13OUTCOME_NO_RESPONSE\x10\x08\x12\x15\n\x11OUTCOME_CONVERTED\x10\t\x12\x14\n\x10OUTCOME_RESOLVED\x10\n\x12\x1a\n\x16OUTCOME_REPEAT_CONTACT\x10\x0b\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,16 +35,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_EVENT_ATTRIBUTESENTRY']._loaded_options = None
   _globals['_EVENT_ATTRIBUTESENTRY']._serialized_options = b'8\001'
-  _globals['_DIRECTION']._serialized_start=947
-  _globals['_DIRECTION']._serialized_end=1056
-  _globals['_OUTCOME']._serialized_start=1059
-  _globals['_OUTCOME']._serialized_end=1349
+  _globals['_DIRECTION']._serialized_start=1488
+  _globals['_DIRECTION']._serialized_end=1597
+  _globals['_OUTCOME']._serialized_start=1600
+  _globals['_OUTCOME']._serialized_end=1890
   _globals['_CUSTOMERKEY']._serialized_start=103
   _globals['_CUSTOMERKEY']._serialized_end=192
   _globals['_IDENTIFIER']._serialized_start=194
   _globals['_IDENTIFIER']._serialized_end=240
   _globals['_EVENT']._serialized_start=243
-  _globals['_EVENT']._serialized_end=945
-  _globals['_EVENT_ATTRIBUTESENTRY']._serialized_start=872
-  _globals['_EVENT_ATTRIBUTESENTRY']._serialized_end=921
+  _globals['_EVENT']._serialized_end=955
+  _globals['_EVENT_ATTRIBUTESENTRY']._serialized_start=890
+  _globals['_EVENT_ATTRIBUTESENTRY']._serialized_end=939
+  _globals['_SENTIMENT']._serialized_start=958
+  _globals['_SENTIMENT']._serialized_end=1486
+  _globals['_SENTIMENT_SUBJECT']._serialized_start=1149
+  _globals['_SENTIMENT_SUBJECT']._serialized_end=1224
+  _globals['_SENTIMENT_MODALITY']._serialized_start=1226
+  _globals['_SENTIMENT_MODALITY']._serialized_end=1345
+  _globals['_SENTIMENT_BASIS']._serialized_start=1348
+  _globals['_SENTIMENT_BASIS']._serialized_end=1476
 # @@protoc_insertion_point(module_scope)

@@ -206,7 +206,6 @@ class Event(_message.Message):
     OUTCOME_FIELD_NUMBER: _builtins.int
     VALUE_FIELD_NUMBER: _builtins.int
     DURATION_FIELD_NUMBER: _builtins.int
-    SENTIMENT_FIELD_NUMBER: _builtins.int
     INTERACTION_ID_FIELD_NUMBER: _builtins.int
     PARENT_INTERACTION_ID_FIELD_NUMBER: _builtins.int
     DECISION_ID_FIELD_NUMBER: _builtins.int
@@ -216,6 +215,7 @@ class Event(_message.Message):
     LOCALE_FIELD_NUMBER: _builtins.int
     ATTRIBUTES_FIELD_NUMBER: _builtins.int
     RECEIVED_AT_FIELD_NUMBER: _builtins.int
+    SENTIMENT_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
     """The source's own id of the event, 1 to 128 characters, unique within `source`. Sending it
     again is answered DUPLICATE; with another content, of what a timeline keeps, CONFLICT. One that
@@ -243,8 +243,6 @@ class Event(_message.Message):
     """Worth of the event in the business's currency, finite, kept with 24 bits of precision.
     Absent: no worth is known, which is not the same as 0.
     """
-    sentiment: _builtins.float
-    """The customer's mood, -1 (angry) to 1 (delighted), kept in steps of 0.01. Absent: not known."""
     interaction_id: _builtins.str
     """The contact that the event is part of, at most 128 characters. Absent: it stands alone."""
     parent_interaction_id: _builtins.str
@@ -285,6 +283,10 @@ class Event(_message.Message):
         log alone: the order of the log is the store's own. Absent: now.
         """
 
+    @_builtins.property
+    def sentiment(self) -> Global___Sentiment:
+        """How the customer felt, and what gives us the right to know. Absent: not known."""
+
     def __init__(
         self,
         *,
@@ -301,7 +303,6 @@ class Event(_message.Message):
         outcome: Global___Outcome.ValueType = ...,
         value: _builtins.float | None = ...,
         duration: _duration_pb2.Duration | None = ...,
-        sentiment: _builtins.float | None = ...,
         interaction_id: _builtins.str = ...,
         parent_interaction_id: _builtins.str = ...,
         decision_id: _builtins.str = ...,
@@ -311,18 +312,139 @@ class Event(_message.Message):
         locale: _builtins.str = ...,
         attributes: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         received_at: _timestamp_pb2.Timestamp | None = ...,
+        sentiment: Global___Sentiment | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_sentiment", b"_sentiment", "_value", b"_value", "customer", b"customer", "duration", b"duration", "occurred_at", b"occurred_at", "received_at", b"received_at", "sentiment", b"sentiment", "value", b"value"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_value", b"_value", "customer", b"customer", "duration", b"duration", "occurred_at", b"occurred_at", "received_at", b"received_at", "sentiment", b"sentiment", "value", b"value"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_sentiment", b"_sentiment", "_value", b"_value", "action", b"action", "agent_id", b"agent_id", "attributes", b"attributes", "channel", b"channel", "customer", b"customer", "decision_id", b"decision_id", "direction", b"direction", "duration", b"duration", "event_id", b"event_id", "intent", b"intent", "interaction_id", b"interaction_id", "locale", b"locale", "occurred_at", b"occurred_at", "outcome", b"outcome", "parent_interaction_id", b"parent_interaction_id", "queue", b"queue", "received_at", b"received_at", "sentiment", b"sentiment", "sequence", b"sequence", "skill", b"skill", "source", b"source", "type", b"type", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_value", b"_value", "action", b"action", "agent_id", b"agent_id", "attributes", b"attributes", "channel", b"channel", "customer", b"customer", "decision_id", b"decision_id", "direction", b"direction", "duration", b"duration", "event_id", b"event_id", "intent", b"intent", "interaction_id", b"interaction_id", "locale", b"locale", "occurred_at", b"occurred_at", "outcome", b"outcome", "parent_interaction_id", b"parent_interaction_id", "queue", b"queue", "received_at", b"received_at", "sentiment", b"sentiment", "sequence", b"sequence", "skill", b"skill", "source", b"source", "type", b"type", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__sentiment: _TypeAlias = _typing.Literal["sentiment"]  # noqa: Y015
-    _WhichOneofArgType__sentiment: _TypeAlias = _typing.Literal["_sentiment", b"_sentiment"]  # noqa: Y015
     _WhichOneofReturnType__value: _TypeAlias = _typing.Literal["value"]  # noqa: Y015
     _WhichOneofArgType__value: _TypeAlias = _typing.Literal["_value", b"_value"]  # noqa: Y015
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__sentiment) -> _WhichOneofReturnType__sentiment | None: ...
-    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__value) -> _WhichOneofReturnType__value | None: ...
 
 Global___Event: _TypeAlias = Event  # noqa: Y015
+
+@_typing.final
+class Sentiment(_message.Message):
+    """A reading of somebody's mood. Only the customer's is kept, and only with a lawful basis."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Subject:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _SubjectEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Sentiment._Subject.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        SUBJECT_UNSPECIFIED: Sentiment._Subject.ValueType  # 0
+        """Not said: refused."""
+        SUBJECT_CUSTOMER: Sentiment._Subject.ValueType  # 1
+        """The customer."""
+        SUBJECT_AGENT: Sentiment._Subject.ValueType  # 2
+        """The agent: refused. Rapport keeps no emotions of employees."""
+
+    class Subject(_Subject, metaclass=_SubjectEnumTypeWrapper):
+        """Whose mood was read."""
+
+    SUBJECT_UNSPECIFIED: Sentiment.Subject.ValueType  # 0
+    """Not said: refused."""
+    SUBJECT_CUSTOMER: Sentiment.Subject.ValueType  # 1
+    """The customer."""
+    SUBJECT_AGENT: Sentiment.Subject.ValueType  # 2
+    """The agent: refused. Rapport keeps no emotions of employees."""
+
+    class _Modality:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _ModalityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Sentiment._Modality.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        MODALITY_UNSPECIFIED: Sentiment._Modality.ValueType  # 0
+        """Not said: refused."""
+        MODALITY_TEXT: Sentiment._Modality.ValueType  # 1
+        """What was written."""
+        MODALITY_VOICE: Sentiment._Modality.ValueType  # 2
+        """How it sounded."""
+        MODALITY_STATED: Sentiment._Modality.ValueType  # 3
+        """What the customer answered when asked, as in a survey."""
+        MODALITY_OBSERVED: Sentiment._Modality.ValueType  # 4
+        """What an agent noted."""
+
+    class Modality(_Modality, metaclass=_ModalityEnumTypeWrapper):
+        """What it was read from."""
+
+    MODALITY_UNSPECIFIED: Sentiment.Modality.ValueType  # 0
+    """Not said: refused."""
+    MODALITY_TEXT: Sentiment.Modality.ValueType  # 1
+    """What was written."""
+    MODALITY_VOICE: Sentiment.Modality.ValueType  # 2
+    """How it sounded."""
+    MODALITY_STATED: Sentiment.Modality.ValueType  # 3
+    """What the customer answered when asked, as in a survey."""
+    MODALITY_OBSERVED: Sentiment.Modality.ValueType  # 4
+    """What an agent noted."""
+
+    class _Basis:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _BasisEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Sentiment._Basis.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        BASIS_UNSPECIFIED: Sentiment._Basis.ValueType  # 0
+        """None: the reading is dropped, the drop is logged, and the rest of the event is kept."""
+        BASIS_CONSENT: Sentiment._Basis.ValueType  # 1
+        """The customer agreed."""
+        BASIS_CONTRACT: Sentiment._Basis.ValueType  # 2
+        """The contract needs it."""
+        BASIS_LEGAL_OBLIGATION: Sentiment._Basis.ValueType  # 3
+        """A law asks for it."""
+        BASIS_LEGITIMATE_INTEREST: Sentiment._Basis.ValueType  # 4
+        """An interest of ours that was weighed against theirs."""
+
+    class Basis(_Basis, metaclass=_BasisEnumTypeWrapper):
+        """Why we may keep it, after article 6 of the GDPR."""
+
+    BASIS_UNSPECIFIED: Sentiment.Basis.ValueType  # 0
+    """None: the reading is dropped, the drop is logged, and the rest of the event is kept."""
+    BASIS_CONSENT: Sentiment.Basis.ValueType  # 1
+    """The customer agreed."""
+    BASIS_CONTRACT: Sentiment.Basis.ValueType  # 2
+    """The contract needs it."""
+    BASIS_LEGAL_OBLIGATION: Sentiment.Basis.ValueType  # 3
+    """A law asks for it."""
+    BASIS_LEGITIMATE_INTEREST: Sentiment.Basis.ValueType  # 4
+    """An interest of ours that was weighed against theirs."""
+
+    SCORE_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    MODALITY_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    BASIS_FIELD_NUMBER: _builtins.int
+    score: _builtins.float
+    """-1 (angry) to 1 (delighted), kept in steps of 0.01. Absent is refused."""
+    subject: Global___Sentiment.Subject.ValueType
+    """Whose mood it is. Absent is refused."""
+    modality: Global___Sentiment.Modality.ValueType
+    """What it was read from. Absent is refused."""
+    source: _builtins.str
+    """Which model or form read it, 1 to 64 characters, such as "survey-2026". Absent is refused."""
+    basis: Global___Sentiment.Basis.ValueType
+    """Why we may keep it. Absent: it is dropped."""
+    def __init__(
+        self,
+        *,
+        score: _builtins.float | None = ...,
+        subject: Global___Sentiment.Subject.ValueType = ...,
+        modality: Global___Sentiment.Modality.ValueType = ...,
+        source: _builtins.str = ...,
+        basis: Global___Sentiment.Basis.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_score", b"_score", "score", b"score"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_score", b"_score", "basis", b"basis", "modality", b"modality", "score", b"score", "source", b"source", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__score: _TypeAlias = _typing.Literal["score"]  # noqa: Y015
+    _WhichOneofArgType__score: _TypeAlias = _typing.Literal["_score", b"_score"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__score) -> _WhichOneofReturnType__score | None: ...
+
+Global___Sentiment: _TypeAlias = Sentiment  # noqa: Y015

@@ -34,6 +34,10 @@ class LogEntry(_message.Message):
     PROFILE_FIELD_NUMBER: _builtins.int
     IDENTITY_FIELD_NUMBER: _builtins.int
     ERASED_FIELD_NUMBER: _builtins.int
+    RESERVED_FIELD_NUMBER: _builtins.int
+    MERGED_FIELD_NUMBER: _builtins.int
+    ADOPTED_FIELD_NUMBER: _builtins.int
+    ORPHAN_FIELD_NUMBER: _builtins.int
     customer_id: _builtins.str
     """Whom it is about. Absent for no entry."""
     @_builtins.property
@@ -56,6 +60,22 @@ class LogEntry(_message.Message):
     def erased(self) -> Global___CustomerErased:
         """The customer was forgotten."""
 
+    @_builtins.property
+    def reserved(self) -> Global___ActionReserved:
+        """A decision reserved a capped action."""
+
+    @_builtins.property
+    def merged(self) -> Global___CustomerMerged:
+        """The customer was merged into another."""
+
+    @_builtins.property
+    def adopted(self) -> Global___MemberAdopted:
+        """Another customer was merged into this one."""
+
+    @_builtins.property
+    def orphan(self) -> Global___OutcomeOrphaned:
+        """An outcome of a decision that is not known."""
+
     def __init__(
         self,
         *,
@@ -65,12 +85,16 @@ class LogEntry(_message.Message):
         profile: Global___ProfileChanged | None = ...,
         identity: Global___IdentityLinked | None = ...,
         erased: Global___CustomerErased | None = ...,
+        reserved: Global___ActionReserved | None = ...,
+        merged: Global___CustomerMerged | None = ...,
+        adopted: Global___MemberAdopted | None = ...,
+        orphan: Global___OutcomeOrphaned | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "entry", b"entry", "erased", b"erased", "event", b"event", "identity", b"identity", "profile", b"profile"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["adopted", b"adopted", "decision", b"decision", "entry", b"entry", "erased", b"erased", "event", b"event", "identity", b"identity", "merged", b"merged", "orphan", b"orphan", "profile", b"profile", "reserved", b"reserved"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["customer_id", b"customer_id", "decision", b"decision", "entry", b"entry", "erased", b"erased", "event", b"event", "identity", b"identity", "profile", b"profile"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adopted", b"adopted", "customer_id", b"customer_id", "decision", b"decision", "entry", b"entry", "erased", b"erased", "event", b"event", "identity", b"identity", "merged", b"merged", "orphan", b"orphan", "profile", b"profile", "reserved", b"reserved"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_entry: _TypeAlias = _typing.Literal["event", "decision", "profile", "identity", "erased"]  # noqa: Y015
+    _WhichOneofReturnType_entry: _TypeAlias = _typing.Literal["event", "decision", "profile", "identity", "erased", "reserved", "merged", "adopted", "orphan"]  # noqa: Y015
     _WhichOneofArgType_entry: _TypeAlias = _typing.Literal["entry", b"entry"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_entry) -> _WhichOneofReturnType_entry | None: ...
 
@@ -85,10 +109,16 @@ class EventLogged(_message.Message):
     RECORD_FIELD_NUMBER: _builtins.int
     EVENT_FIELD_NUMBER: _builtins.int
     CALLER_FIELD_NUMBER: _builtins.int
+    RELEASES_FIELD_NUMBER: _builtins.int
+    SENTIMENT_DROPPED_FIELD_NUMBER: _builtins.int
     record: _builtins.bytes
     """The 40 bytes of the timeline's record."""
     caller: _builtins.str
     """Who sent it."""
+    releases: _builtins.bytes
+    """Hash of the reservation that it ends, 8 bytes. Absent: none."""
+    sentiment_dropped: _builtins.str
+    """Why a reading of sentiment was dropped. Absent: none was."""
     @_builtins.property
     def event(self) -> _event_pb2.Event:
         """As the caller sent it, customer aside."""
@@ -99,10 +129,12 @@ class EventLogged(_message.Message):
         record: _builtins.bytes = ...,
         event: _event_pb2.Event | None = ...,
         caller: _builtins.str = ...,
+        releases: _builtins.bytes = ...,
+        sentiment_dropped: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "event", b"event", "record", b"record"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "event", b"event", "record", b"record", "releases", b"releases", "sentiment_dropped", b"sentiment_dropped"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -120,6 +152,8 @@ class DecisionLogged(_message.Message):
     FEATURE_DIGEST_FIELD_NUMBER: _builtins.int
     CALLER_FIELD_NUMBER: _builtins.int
     ACTION_VECTORS_FIELD_NUMBER: _builtins.int
+    INPUTS_FIELD_NUMBER: _builtins.int
+    DELIBERATION_FIELD_NUMBER: _builtins.int
     vector: _builtins.bytes
     """What the intent model saw: little-endian doubles in the order of the definitions."""
     feature_digest: _builtins.str
@@ -132,11 +166,21 @@ class DecisionLogged(_message.Message):
 
     @_builtins.property
     def response(self) -> _decision_pb2.DecideResponse:
-        """As it was answered, trace included, vector aside."""
+        """As it was answered, trace and vector aside: `deliberation` holds what the trace is made of."""
 
     @_builtins.property
     def action_vectors(self) -> _containers.RepeatedCompositeFieldContainer[Global___ActionVector]:
         """The action-dependent part of what the acceptance model saw for each action of the answer."""
+
+    @_builtins.property
+    def inputs(self) -> Global___DecisionInputs:
+        """What came from outside: with the ids in `response.read` and the log, the decision can be
+        computed again to the last byte.
+        """
+
+    @_builtins.property
+    def deliberation(self) -> Global___Deliberation:
+        """How every action of the catalogue fared, in columns."""
 
     def __init__(
         self,
@@ -147,14 +191,280 @@ class DecisionLogged(_message.Message):
         feature_digest: _builtins.str = ...,
         caller: _builtins.str = ...,
         action_vectors: _abc.Iterable[Global___ActionVector] | None = ...,
+        inputs: Global___DecisionInputs | None = ...,
+        deliberation: Global___Deliberation | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request", "response", b"response"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["deliberation", b"deliberation", "inputs", b"inputs", "request", b"request", "response", b"response"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_vectors", b"action_vectors", "caller", b"caller", "feature_digest", b"feature_digest", "request", b"request", "response", b"response", "vector", b"vector"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_vectors", b"action_vectors", "caller", b"caller", "deliberation", b"deliberation", "feature_digest", b"feature_digest", "inputs", b"inputs", "request", b"request", "response", b"response", "vector", b"vector"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DecisionLogged: _TypeAlias = DecisionLogged  # noqa: Y015
+
+@_typing.final
+class DecisionInputs(_message.Message):
+    """What a decision took from outside, the customer's own data aside."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEED_FIELD_NUMBER: _builtins.int
+    CLOCK_FIELD_NUMBER: _builtins.int
+    UNREAD_FIELD_NUMBER: _builtins.int
+    UNSCORED_FIELD_NUMBER: _builtins.int
+    PRICES_FIELD_NUMBER: _builtins.int
+    FULL_CEILINGS_FIELD_NUMBER: _builtins.int
+    RESERVATIONS_FIELD_NUMBER: _builtins.int
+    UNREADABLE_FIELD_NUMBER: _builtins.int
+    seed: _builtins.int
+    """Of the draw."""
+    clock: _builtins.int
+    """The moment that it was taken at, by the clock of the server, in milliseconds."""
+    @_builtins.property
+    def unread(self) -> _decision_pb2.Reason:
+        """Why the customer could not be read in time. Absent: they were read."""
+
+    @_builtins.property
+    def unscored(self) -> _decision_pb2.Reason:
+        """Why the models did not score. Absent: they did, or none was active."""
+
+    @_builtins.property
+    def prices(self) -> _containers.RepeatedCompositeFieldContainer[Global___NamedNumber]:
+        """Shadow prices of resources then, sorted by name."""
+
+    @_builtins.property
+    def full_ceilings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ceilings that had no room then, sorted."""
+
+    @_builtins.property
+    def reservations(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReservationReply]:
+        """What became of each drawn action that had to be reserved, in the order of the answer."""
+
+    @_builtins.property
+    def unreadable(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Parts of the snapshot that could not be read: "timeline", "ledger", "profile"."""
+
+    def __init__(
+        self,
+        *,
+        seed: _builtins.int = ...,
+        clock: _builtins.int = ...,
+        unread: _decision_pb2.Reason | None = ...,
+        unscored: _decision_pb2.Reason | None = ...,
+        prices: _abc.Iterable[Global___NamedNumber] | None = ...,
+        full_ceilings: _abc.Iterable[_builtins.str] | None = ...,
+        reservations: _abc.Iterable[Global___ReservationReply] | None = ...,
+        unreadable: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["unread", b"unread", "unscored", b"unscored"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clock", b"clock", "full_ceilings", b"full_ceilings", "prices", b"prices", "reservations", b"reservations", "seed", b"seed", "unread", b"unread", "unreadable", b"unreadable", "unscored", b"unscored"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DecisionInputs: _TypeAlias = DecisionInputs  # noqa: Y015
+
+@_typing.final
+class NamedNumber(_message.Message):
+    """A number with a name."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name."""
+    value: _builtins.float
+    """The number."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        value: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NamedNumber: _TypeAlias = NamedNumber  # noqa: Y015
+
+@_typing.final
+class ReservationReply(_message.Message):
+    """Whether a drawn action could be reserved."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLACEMENT_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    RESERVED_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    placement: _builtins.str
+    """Placement that it was drawn for."""
+    action: _builtins.str
+    """The drawn action."""
+    reserved: _builtins.bool
+    """True: it was reserved. False: a default of the placement was shown in its place."""
+    refused: _builtins.str
+    """Why not: "CAPPED", "CEILING", "UNAVAILABLE". Absent: it was reserved."""
+    def __init__(
+        self,
+        *,
+        placement: _builtins.str = ...,
+        action: _builtins.str = ...,
+        reserved: _builtins.bool = ...,
+        refused: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "placement", b"placement", "refused", b"refused", "reserved", b"reserved"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReservationReply: _TypeAlias = ReservationReply  # noqa: Y015
+
+@_typing.final
+class Deliberation(_message.Message):
+    """How every action of the catalogue fared, in columns; actions are codes of the vocabulary."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CAUSES_FIELD_NUMBER: _builtins.int
+    PLACEMENTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def causes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Cause]:
+        """What dropped actions, in the order of the stages: the first that names an action was decisive."""
+
+    @_builtins.property
+    def placements(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlacementDeliberation]:
+        """One for each placement, in the order of the answer."""
+
+    def __init__(
+        self,
+        *,
+        causes: _abc.Iterable[Global___Cause] | None = ...,
+        placements: _abc.Iterable[Global___PlacementDeliberation] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["causes", b"causes", "placements", b"placements"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Deliberation: _TypeAlias = Deliberation  # noqa: Y015
+
+@_typing.final
+class Cause(_message.Message):
+    """One reason with all the actions it speaks against."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STAGE_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    ACTIONS_FIELD_NUMBER: _builtins.int
+    PLACEMENT_FIELD_NUMBER: _builtins.int
+    stage: _decision_pb2.Stage.ValueType
+    """Stage that it belongs to."""
+    code: _builtins.str
+    """Stable, such as "RULE"."""
+    text: _builtins.str
+    """One sentence for an agent."""
+    name: _builtins.str
+    """Name of the rule, limit, purpose or whatever it is. Absent: it has none."""
+    actions: _builtins.bytes
+    """Bit set over the rows of the catalogue, least significant bit of the first byte first."""
+    placement: _builtins.str
+    """Placement that it holds in. Absent: all."""
+    def __init__(
+        self,
+        *,
+        stage: _decision_pb2.Stage.ValueType = ...,
+        code: _builtins.str = ...,
+        text: _builtins.str = ...,
+        name: _builtins.str = ...,
+        actions: _builtins.bytes = ...,
+        placement: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "code", b"code", "name", b"name", "placement", b"placement", "stage", b"stage", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Cause: _TypeAlias = Cause  # noqa: Y015
+
+@_typing.final
+class PlacementDeliberation(_message.Message):
+    """The candidates of one placement, in columns of the same length; numbers are little-endian doubles."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLACEMENT_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    ACCEPTANCE_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    EVIDENCE_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    CAPACITY_FIELD_NUMBER: _builtins.int
+    CONTEXT_WEIGHT_FIELD_NUMBER: _builtins.int
+    LEVER_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    UPLIFT_FIELD_NUMBER: _builtins.int
+    FATE_FIELD_NUMBER: _builtins.int
+    SLOTS_FIELD_NUMBER: _builtins.int
+    placement: _builtins.str
+    """The placement."""
+    rows: _builtins.bytes
+    """Rows of the catalogue, best first, little-endian 16 bits each."""
+    acceptance: _builtins.bytes
+    """Smoothed acceptance probabilities."""
+    model: _builtins.bytes
+    """What the model said. Absent: no model scored."""
+    evidence: _builtins.bytes
+    """Presentations that the model has learnt from. Absent: no model scored."""
+    value: _builtins.bytes
+    """Values."""
+    capacity: _builtins.bytes
+    """Shadow prices in them."""
+    context_weight: _builtins.bytes
+    """Context weights."""
+    lever: _builtins.bytes
+    """Levers."""
+    priority: _builtins.bytes
+    """Priorities."""
+    uplift: _builtins.bytes
+    """Uplift: mean, low, high of each. Absent: not estimated."""
+    fate: _builtins.bytes
+    """Why each was or was not taken: 0 shown, else a code of `service.exploration.Fate`."""
+    slots: _builtins.int
+    """Slots that there were."""
+    def __init__(
+        self,
+        *,
+        placement: _builtins.str = ...,
+        rows: _builtins.bytes = ...,
+        acceptance: _builtins.bytes = ...,
+        model: _builtins.bytes = ...,
+        evidence: _builtins.bytes = ...,
+        value: _builtins.bytes = ...,
+        capacity: _builtins.bytes = ...,
+        context_weight: _builtins.bytes = ...,
+        lever: _builtins.bytes = ...,
+        priority: _builtins.bytes = ...,
+        uplift: _builtins.bytes = ...,
+        fate: _builtins.bytes = ...,
+        slots: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acceptance", b"acceptance", "capacity", b"capacity", "context_weight", b"context_weight", "evidence", b"evidence", "fate", b"fate", "lever", b"lever", "model", b"model", "placement", b"placement", "priority", b"priority", "rows", b"rows", "slots", b"slots", "uplift", b"uplift", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlacementDeliberation: _TypeAlias = PlacementDeliberation  # noqa: Y015
 
 @_typing.final
 class ActionVector(_message.Message):
@@ -300,6 +610,122 @@ class IdentityLinked(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___IdentityLinked: _TypeAlias = IdentityLinked  # noqa: Y015
+
+@_typing.final
+class ActionReserved(_message.Message):
+    """A decision reserved a capped action until it is presented or its window ends."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECORD_FIELD_NUMBER: _builtins.int
+    DECISION_ID_FIELD_NUMBER: _builtins.int
+    record: _builtins.bytes
+    """The 40 bytes of the ledger's record."""
+    decision_id: _builtins.str
+    """Which decision."""
+    def __init__(
+        self,
+        *,
+        record: _builtins.bytes = ...,
+        decision_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision_id", b"decision_id", "record", b"record"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ActionReserved: _TypeAlias = ActionReserved  # noqa: Y015
+
+@_typing.final
+class CustomerMerged(_message.Message):
+    """The customer is one with another from now on, whose ledger counts for both."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INTO_FIELD_NUMBER: _builtins.int
+    CALLER_FIELD_NUMBER: _builtins.int
+    into: _builtins.str
+    """Into whom."""
+    caller: _builtins.str
+    """Who asked for it."""
+    def __init__(
+        self,
+        *,
+        into: _builtins.str = ...,
+        caller: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "into", b"into"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CustomerMerged: _TypeAlias = CustomerMerged  # noqa: Y015
+
+@_typing.final
+class MemberAdopted(_message.Message):
+    """A merged customer's ledger was taken over."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CUSTOMER_ID_FIELD_NUMBER: _builtins.int
+    LEDGER_FIELD_NUMBER: _builtins.int
+    MEMBERS_FIELD_NUMBER: _builtins.int
+    customer_id: _builtins.str
+    """Who was merged."""
+    ledger: _builtins.bytes
+    """Their ledger: 40-byte records."""
+    @_builtins.property
+    def members(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """All members from now on, this one included."""
+
+    def __init__(
+        self,
+        *,
+        customer_id: _builtins.str = ...,
+        ledger: _builtins.bytes = ...,
+        members: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["customer_id", b"customer_id", "ledger", b"ledger", "members", b"members"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MemberAdopted: _TypeAlias = MemberAdopted  # noqa: Y015
+
+@_typing.final
+class OutcomeOrphaned(_message.Message):
+    """An outcome of a decision that is not known, for training to settle."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DECISION_ID_FIELD_NUMBER: _builtins.int
+    EVENT_FIELD_NUMBER: _builtins.int
+    CALLER_FIELD_NUMBER: _builtins.int
+    decision_id: _builtins.str
+    """The decision that it names."""
+    caller: _builtins.str
+    """Who sent it."""
+    @_builtins.property
+    def event(self) -> _event_pb2.Event:
+        """As an event, customer aside."""
+
+    def __init__(
+        self,
+        *,
+        decision_id: _builtins.str = ...,
+        event: _event_pb2.Event | None = ...,
+        caller: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "decision_id", b"decision_id", "event", b"event"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OutcomeOrphaned: _TypeAlias = OutcomeOrphaned  # noqa: Y015
 
 @_typing.final
 class CustomerErased(_message.Message):
