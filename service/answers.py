@@ -9,7 +9,7 @@ from rapport.v1 import decision_pb2 as pb
 from rapport.v1 import log_pb2
 from service import VERSION
 from service.arbitration import Factors, Ranked
-from service.catalogue import Business
+from service.business import Business
 from service.decide import Answer, Known, Seen
 from service.facts import Fact
 from service.models import Models

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from features.vocabulary import Vocabulary
-from service.catalogue import Action, Placement, When
-from service.catalogue import Policies as Declared
+from service.catalogue import Action, Placement
+from service.declared import Policies as Declared
+from service.declared import When
 from service.policies import Offer
 
 

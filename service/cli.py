@@ -20,8 +20,9 @@ from rich.console import Console
 from rich.text import Text
 
 from features.duration import milliseconds
-from service import VERSION, catalogue, logs
+from service import VERSION, logs
 from service import bundle as bundles
+from service.business import load
 from service.embedded import EmbeddedStore
 from service.errors import ConfigurationError, RapportError
 from service.redis_store import RedisStore
@@ -72,7 +73,7 @@ def serve(
     ] = 5_000_000,
 ) -> None:
     """Serve decisions over gRPC until SIGTERM, then drain."""
-    business = catalogue.load(config)
+    business = load(config)
     settings = Settings(
         listen=listen,
         tenant=tenant,
@@ -93,9 +94,7 @@ def serve(
         uvloop.run(_serve(business, url, settings, bundle))
 
 
-async def _serve(
-    business: catalogue.Business, url: str, settings: Settings, bundle: Path | None
-) -> None:
+async def _serve(business: Business, url: str, settings: Settings, bundle: Path | None) -> None:
     server = Server(
         business,
         RedisStore(url, tenant=settings.tenant, horizon=business.ledger_window_ms),
@@ -138,7 +137,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 @config_app.command("check")
 def check(config: Annotated[Path, typer.Argument(help="Configuration folder.")]) -> None:
     """Check a configuration folder; every mistake is named with file, place and remedy."""
-    business = catalogue.load(config)
+    business = load(config)
     Console().print(
         f"[green]{config} is fine[/]: {len(business.actions)} actions, "
         f"{len(business.placements)} placements, {len(business.definitions.features)} features, "

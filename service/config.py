@@ -20,8 +20,30 @@ T = TypeVar("T")
 _Marks = dict[tuple[str | int, ...], yaml.Mark]
 
 
+class Places:
+    """Where each part of a file was written.
+
+    Args:
+        path: The file.
+        marks: By the steps that lead to a part.
+    """
+
+    def __init__(self, path: Path, marks: _Marks) -> None:
+        self.path = path
+        self._marks = marks
+
+    def at(self, *steps: str | int) -> str:
+        """``file:line:column`` of a part, or of what it is missing from."""
+        return _place(self.path, _nearest(self._marks, steps))
+
+
 def load(path: Path, kind: type[T]) -> T:
-    """Read a YAML file into a struct.
+    """Read a YAML file into a struct; see :func:`read`."""
+    return read(path, kind)[0]
+
+
+def read(path: Path, kind: type[T]) -> tuple[T, Places]:
+    """Read a YAML file into a struct, and say where its parts were written.
 
     Raises:
         ConfigurationError: The file is absent, is no YAML, repeats a key, or does not fit
@@ -37,8 +59,8 @@ def load(path: Path, kind: type[T]) -> T:
     return parse(text, kind, path)
 
 
-def parse(text: str, kind: type[T], path: Path) -> T:
-    """Read YAML text as :func:`load` does; ``path`` is for messages."""
+def parse(text: str, kind: type[T], path: Path) -> tuple[T, Places]:
+    """Read YAML text as :func:`read` does; ``path`` is for messages."""
     marks: _Marks = {}
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -57,7 +79,7 @@ def parse(text: str, kind: type[T], path: Path) -> T:
     except RecursionError as error:
         raise ConfigurationError(f"{path}: an alias holds itself, or it nests too deep") from error
     try:
-        return msgspec.convert(value, kind)
+        return msgspec.convert(value, kind), Places(path, marks)
     except msgspec.ValidationError as error:
         message, _, at = str(error).partition(" - at `")
         location = tuple(_pinpoint(error, value, kind, _steps(at.rstrip("`"))))
@@ -67,16 +89,19 @@ def parse(text: str, kind: type[T], path: Path) -> T:
         inside = re.match(r"([\w.]+): ", message)
         if inside and (*location, *inside[1].split(".")) in marks:
             location = (*location, *inside[1].split("."))
-        mark = next(
-            (marks[location[:n]] for n in range(len(location), -1, -1) if location[:n] in marks),
-            None,
-        )
+        mark = _nearest(marks, location)
         field = ".".join(str(step) for step in location) or "the file"
         raise ConfigurationError(f"{_place(path, mark)}: {field}: {message}") from error
 
 
 def _place(path: Path, mark: yaml.Mark | None) -> str:
     return str(path) if mark is None else f"{path}:{mark.line + 1}:{mark.column + 1}"
+
+
+def _nearest(marks: _Marks, steps: tuple[str | int, ...]) -> yaml.Mark | None:
+    """The mark of a part, or of the smallest part around it that was written."""
+    found = (marks[steps[:n]] for n in range(len(steps), -1, -1) if steps[:n] in marks)
+    return next(found, None)
 
 
 def _build(node: yaml.Node, at: tuple[str | int, ...], marks: _Marks, path: Path) -> Any:

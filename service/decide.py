@@ -21,7 +21,8 @@ from rapport.v1 import decision_pb2 as pb
 from service import arbitration, facts
 from service.arbitration import Factors, Ranked, Reason, Situation
 from service.budget import Budget, Cost
-from service.catalogue import ASSURANCE, Business
+from service.business import Business
+from service.catalogue import ASSURANCE
 from service.checks import SKEW
 from service.errors import StoreUnavailable
 from service.facts import Fact

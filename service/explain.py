@@ -6,7 +6,7 @@ import numpy as np
 
 from rapport.v1 import decision_pb2 as pb
 from rapport.v1 import log_pb2
-from service.catalogue import Business
+from service.business import Business
 from service.errors import Precondition
 from service.models import Models
 

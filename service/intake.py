@@ -1,4 +1,7 @@
-"""Turn events as callers send them into what the store keeps. Pure."""
+"""Turn events as callers send them into what the store keeps. Pure.
+
+This is also the gate for emotions: only a customer's is kept, and only with a lawful basis.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,11 @@ _MAX_ATTRIBUTES: Final = 32
 _MAX_SOURCE: Final = 64
 _DIRECTIONS: Final = frozenset(map(int, Direction))
 _OUTCOMES: Final = frozenset(map(int, Outcome))
+_MODALITIES: Final = frozenset(event_pb2.Sentiment.Modality.values())
+_SUBJECTS: Final = frozenset(event_pb2.Sentiment.Subject.values())
+_BASES: Final = frozenset(event_pb2.Sentiment.Basis.values())
+_ENDING: Final = frozenset(map(int, (Outcome.presented, Outcome.overridden)))
+_NO_BASIS: Final = "no basis was stated"
 
 
 class Named(NamedTuple):
@@ -27,11 +35,20 @@ class Named(NamedTuple):
     identifier: tuple[str, str] | None = None  # namespace and normalised value
 
 
+class Fit(NamedTuple):
+    """An event in the form that is stored, whoever's it is."""
+
+    record: bytes  # 40 bytes, see features.record
+    kept: event_pb2.Event  # as it was sent, less what may not be kept
+    sentiment_dropped: str = ""  # why a reading of sentiment was
+
+
 class Taken(NamedTuple):
     """An event that is fit to be stored."""
 
     who: Named
     write: Write
+    sentiment_dropped: bool = False
 
 
 def customer(
@@ -74,8 +91,48 @@ def take(
         What to store, or the first thing that is wrong.
     """
     checks = Checks(at)
-    past = "import" in caller.scopes
     who = customer(checks, event.customer, vocabulary)
+    made = fit(checks, event, vocabulary, caller, now, past="import" in caller.scopes)
+    if made is None:
+        return checks.violations[0]
+    releases = _released(event)
+    entry = log_pb2.LogEntry(
+        customer_id=who.customer_id or "",
+        event=log_pb2.EventLogged(
+            record=made.record,
+            event=made.kept,
+            caller=caller.name,
+            releases=releases,
+            sentiment_dropped=made.sentiment_dropped,
+        ),
+    )
+    counts = event.outcome in counted and bool(event.action)
+    write = Write(made.record, counts, entry.SerializeToString(), releases)
+    return Taken(who, write, bool(made.sentiment_dropped))
+
+
+def fit(
+    checks: Checks,
+    event: event_pb2.Event,
+    vocabulary: Vocabulary,
+    caller: Caller,
+    now: int,
+    *,
+    past: bool,
+) -> Fit | None:
+    """Check an event, whose it is aside, and pack it.
+
+    Args:
+        checks: Where to note what is wrong.
+        event: As it was sent.
+        vocabulary: What its names must be declared in.
+        caller: Who sends it.
+        now: Milliseconds since 1970-01-01 UTC.
+        past: Whether it may have occurred long ago.
+
+    Returns:
+        What to store; None where anything was noted, now or before.
+    """
     checks.text("event_id", event.event_id, required=True)
     source = checks.text("source", event.source, most=_MAX_SOURCE) or caller.name
     if not caller.speaks_for(source):
@@ -85,7 +142,7 @@ def take(
             "that caller",
         )
     occurred_at = checks.moment("occurred_at", event, "occurred_at", now, past=past)
-    if event.HasField("received_at") and not past:
+    if event.HasField("received_at") and "import" not in caller.scopes:
         checks.wrong("received_at", "may be set by callers with scope 'import' only; leave it out")
     checks.moment("received_at", event, "received_at", now, past=True, required=False)
     if event.sequence > record.MAX_SEQUENCE:
@@ -110,9 +167,9 @@ def take(
     direction = checks.enumerated("direction", event.direction, _DIRECTIONS)
     outcome = checks.enumerated("outcome", event.outcome, _OUTCOMES)
     value_ = checks.finite("value", event.value, -1e12, 1e12) if event.HasField("value") else None
-    mood = None
+    mood, dropped = None, ""
     if event.HasField("sentiment"):
-        mood = checks.finite("sentiment", event.sentiment, -1, 1)
+        mood, dropped = _sentiment(checks, event.sentiment)
     seconds = None
     if event.HasField("duration"):
         if not 0 <= event.duration.nanos < 1_000_000_000:
@@ -122,7 +179,7 @@ def take(
         length = event.duration.seconds + event.duration.nanos / 1e9
         seconds = checks.finite("duration", length, 0, record.MAX_DURATION)
     if checks.violations or occurred_at is None:
-        return checks.violations[0]
+        return None
     packed = record.pack(
         occurred_at=occurred_at,
         hash=record.event_hash(source, event.event_id),
@@ -144,11 +201,44 @@ def take(
     kept.CopyFrom(event)
     kept.ClearField("customer")
     kept.source = source
-    entry = log_pb2.LogEntry(
-        customer_id=who.customer_id or "",
-        event=log_pb2.EventLogged(record=packed, event=kept, caller=caller.name),
-    )
-    return Taken(who, Write(packed, outcome in counted and action > 0, entry.SerializeToString()))
+    kept.DiscardUnknownFields()  # as older clients sent a mood of nobody knows whom
+    if dropped:
+        kept.ClearField("sentiment")
+    return Fit(packed, kept, dropped)
+
+
+def _released(event: event_pb2.Event) -> bytes:
+    """Hash of the reservation that an event ends; empty where it ends none."""
+    if not (event.decision_id and event.action and event.outcome in _ENDING):
+        return b""
+    return record.reservation_hash(event.decision_id, event.action).to_bytes(8, "little")
+
+
+def _sentiment(checks: Checks, reading: event_pb2.Sentiment) -> tuple[float | None, str]:
+    """Check a reading of sentiment; give what may be kept of it, and why nothing may."""
+    kind = event_pb2.Sentiment
+    score = None
+    if reading.HasField("score"):
+        score = checks.finite("sentiment.score", reading.score, -1, 1)
+    else:
+        checks.wrong("sentiment.score", "is absent; send -1 to 1, or leave `sentiment` out")
+    if checks.enumerated("sentiment.subject", reading.subject, _SUBJECTS) == kind.SUBJECT_AGENT:
+        checks.wrong(
+            "sentiment.subject",
+            "is SUBJECT_AGENT; Rapport keeps no emotions of employees, leave `sentiment` out",
+        )
+    elif reading.subject == kind.SUBJECT_UNSPECIFIED:
+        checks.wrong("sentiment.subject", "is absent; send whose mood it is: SUBJECT_CUSTOMER")
+    checks.enumerated("sentiment.modality", reading.modality, _MODALITIES)
+    if reading.modality == kind.MODALITY_UNSPECIFIED:
+        checks.wrong(
+            "sentiment.modality",
+            "is absent; send what it was read from: MODALITY_TEXT, MODALITY_VOICE, "
+            "MODALITY_STATED or MODALITY_OBSERVED",
+        )
+    checks.text("sentiment.source", reading.source, required=True, most=_MAX_SOURCE)
+    checks.enumerated("sentiment.basis", reading.basis, _BASES)
+    return (None, _NO_BASIS) if reading.basis == kind.BASIS_UNSPECIFIED else (score, "")
 
 
 def linked(identifier: tuple[str, str], customer_id: str, caller: Caller) -> bytes:

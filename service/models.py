@@ -23,7 +23,7 @@ from features.record import Records, decode
 from features.vocabulary import Vocabulary
 from service import bundle as bundles
 from service.bundle import Bundle, Calibration, Golden
-from service.catalogue import Business
+from service.business import Business
 from service.errors import BundleRefused
 from service.policies import described
 

@@ -15,17 +15,9 @@ from features.profile import Profile
 from features.record import Records
 from features.vocabulary import Outcome
 from rapport.v1 import decision_pb2 as pb
-from service.catalogue import (
-    ASSURANCE,
-    ISSUES,
-    Action,
-    Business,
-    Limit,
-    Treatment,
-    covered,
-    outcome_code,
-    treatment,
-)
+from service.business import Business
+from service.catalogue import ASSURANCE, ISSUES, Action, Treatment, treatment
+from service.declared import Limit, outcome_code
 
 Codes = npt.NDArray[np.int64]
 

@@ -8,8 +8,8 @@ from features.profile import Value
 from features.vocabulary import Direction
 from rapport.v1 import decision_pb2 as pb
 from service import intake
+from service.business import Business
 from service.callers import Caller
-from service.catalogue import Business
 from service.checks import Checks
 from service.decide import Question
 from service.intake import Named

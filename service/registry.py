@@ -12,7 +12,7 @@ import structlog
 from service import background
 from service import bundle as bundles
 from service.bundle import Bundle, Manifest
-from service.catalogue import Business
+from service.business import Business
 from service.errors import BundleRefused, Conflict, NotFound, Precondition, StoreUnavailable
 from service.models import Models
 from service.store import Store

@@ -10,7 +10,7 @@ from rapport.v1 import admin_pb2 as pb
 from rapport.v1 import admin_pb2_grpc
 from service import answers, callers, logs
 from service.bundle import Manifest
-from service.catalogue import Business
+from service.business import Business
 from service.errors import StoreUnavailable, invalid
 from service.journal import Journal
 from service.registry import Pointer, Registry

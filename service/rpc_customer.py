@@ -15,7 +15,7 @@ from features.record import CONTINUATION, DIRECTION, NO_DURATION, NO_SENTIMENT, 
 from rapport.v1 import customer_pb2 as pb
 from rapport.v1 import customer_pb2_grpc, event_pb2, log_pb2
 from service import answers, callers, identity, intake, logs
-from service.catalogue import Business
+from service.business import Business
 from service.checks import Checks
 from service.errors import Conflict, Unreadable, Violation, invalid
 from service.store import Store

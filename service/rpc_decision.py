@@ -12,14 +12,13 @@ import grpc
 import msgspec
 
 from features.partition import partition
-from features.vocabulary import Outcome
 from rapport.v1 import decision_pb2 as pb
 from rapport.v1 import decision_pb2_grpc, event_pb2, log_pb2
-from service import answers, callers, explain, identity, intake, logs, questions
+from service import answers, callers, explain, identity, intake, logs, outcomes, questions
 from service.arbitration import Reason
 from service.budget import Budget
-from service.catalogue import OUTCOME_TYPE, Business
-from service.checks import SKEW, Checks
+from service.business import Business
+from service.checks import Checks
 from service.decide import Decider, in_time
 from service.errors import NotFound, Violation, invalid
 from service.intake import MAX_EVENTS, Named, Taken
@@ -28,7 +27,7 @@ from service.policies import counted_outcomes
 from service.registry import Registry
 from service.store import ERASED, UNAVAILABLE, Store, Write
 
-_OUTCOMES: Final = "outcome/"
+_PAUSES: Final = (0.03, 0.05, 0.07)  # seconds before a young decision is looked for again
 _TURN: Final = 64  # events checked in one turn of the loop
 _STATUS: Final = {
     1: pb.EventResult.STATUS_STORED,
@@ -138,8 +137,8 @@ class Decisions(decision_pb2_grpc.DecisionServiceServicer):
         for i, event in enumerate(request.events):
             if i % _TURN == _TURN - 1:
                 await asyncio.sleep(0)  # a long batch must not keep a decision waiting
-            if event.source.startswith(_OUTCOMES):
-                text = f"begins with {_OUTCOMES!r}, which is RecordOutcome's; choose another"
+            if event.source.startswith(outcomes.SOURCE):
+                text = f"begins with {outcomes.SOURCE!r}, which is RecordOutcome's; choose another"
                 taken.append(Violation(f"events[{i}].source", text))
                 continue
             taken.append(
@@ -157,6 +156,9 @@ class Decisions(decision_pb2_grpc.DecisionServiceServicer):
             for one in taken
         ]
         logs.note(events=len(results), refused=len(results) - len(fit))
+        dropped = sum(one.sentiment_dropped for one in fit)
+        if dropped:
+            logs.note(sentiments_dropped=dropped)
         return pb.RecordEventsResponse(results=results)
 
     async def _record(self, taken: list[Taken]) -> list[int]:
@@ -194,67 +196,52 @@ class Decisions(decision_pb2_grpc.DecisionServiceServicer):
         caller.need("record")
         checks = Checks()
         _decision(checks, request.decision_id)
-        if request.outcome not in set(map(int, Outcome)) - {0}:
-            checks.wrong("outcome", "is absent; send what happened, such as OUTCOME_ACCEPTED")
-        checks.text("event_id", request.event_id)
+        outcomes.check(checks, request, {action.name: 1 for action in self._business.actions})
         checks.finish()
-        decision = await self._summary(request.decision_id)
-        if request.action and request.action not in decision.actions:
-            raise invalid(
-                "action",
-                f"{request.action[:128]!r} was not in the answer; it had: "
-                f"{', '.join(decision.actions) or 'none'}",
-            )
-        name = event_pb2.Outcome.Name(request.outcome)
-        event = event_pb2.Event(
-            event_id=request.event_id or f"{request.action}/{name}",
-            source=f"{_OUTCOMES}{request.decision_id}",  # every decision has outcomes of its own
-            customer=event_pb2.CustomerKey(customer_id=decision.customer_id),
-            type=OUTCOME_TYPE,
-            sequence=request.outcome,  # presented comes before accepted
-            channel=request.channel or decision.channel,
-            action=request.action,
-            outcome=request.outcome,
-            interaction_id=decision.interaction_id,
-            decision_id=request.decision_id,
-        )
-        taken_at = int(request.decision_id[2:13], 16)
-        if request.HasField("occurred_at"):
-            if answers.milliseconds(request.occurred_at) < taken_at - SKEW:
-                raise invalid("occurred_at", "lies before the decision; send when it happened")
-            event.occurred_at.CopyFrom(request.occurred_at)
+        decision = await self._summary(request.decision_id, context)
+        if decision is None:
+            status = await self._orphan(request)
         else:
-            # Repeating it must give the same bytes, so its moment is the decision's own.
-            event.occurred_at.CopyFrom(answers.timestamp(taken_at))
-        if request.HasField("value"):
-            event.value = request.value
-        speaker = caller._replace(sources=frozenset({event.source}))
-        taken = intake.take(
-            event, "", self._business.vocabulary, self._counted, speaker, self._clock()
-        )
-        if isinstance(taken, Violation):
-            raise invalid(taken.field, taken.description)
-        status = (await self._store.record([(decision.customer_id, taken.write)]))[0]
-        logs.note(
-            customer=logs.masked(decision.customer_id),
-            decision_id=request.decision_id,
-            outcome=name,
-            stored=pb.EventResult.Status.Name(_STATUS[status]),
-        )
-        return pb.RecordOutcomeResponse(status=_STATUS[status], customer_id=decision.customer_id)
-
-    async def _summary(self, decision_id: str) -> Summary:
-        """What an outcome has to know, from our own journal or from the store."""
-        waiting = self._journal.waiting(decision_id)
-        if waiting is not None:
-            return waiting.summary
-        written = await self._store.decided(decision_id)
-        if written is None:
-            raise NotFound(
-                f"decision {decision_id!r} is not known: it was never taken, recorded nothing, "
-                "or is older than 30 days"
+            taken = outcomes.take(
+                request, decision, self._business.vocabulary, self._counted, caller, self._clock()
             )
-        return msgspec.msgpack.decode(written, type=Summary)
+            writes = [(decision.customer_id, one.write) for one in taken]
+            status = _STATUS[outcomes.settled(await self._store.record(writes))]
+            logs.note(customer=logs.masked(decision.customer_id))
+        logs.note(
+            decision_id=request.decision_id,
+            outcome=event_pb2.Outcome.Name(request.outcome),
+            stored=pb.EventResult.Status.Name(status),
+        )
+        customer_id = "" if decision is None else decision.customer_id
+        return pb.RecordOutcomeResponse(status=status, customer_id=customer_id)
+
+    async def _orphan(self, request: pb.RecordOutcomeRequest) -> pb.EventResult.Status.ValueType:
+        """Log an outcome whose decision is not known, so that training can settle it."""
+        vocabulary, caller = self._business.vocabulary, callers.current.get()
+        for hash, entry in outcomes.orphans(request, vocabulary, caller, self._clock()):
+            await self._store.orphan(request.decision_id, hash, entry)
+        return pb.EventResult.STATUS_ORPHAN
+
+    async def _summary(self, decision_id: str, context: Context) -> Summary | None:
+        """What an outcome has to know, from our own journal or from the store.
+
+        A young decision may wait in another server's journal, so it is looked for a few times; None
+        where nobody knows it.
+        """
+        pauses = _PAUSES if outcomes.on_its_way(decision_id, self._clock()) else ()
+        for pause in (0.0, *pauses):
+            left = context.time_remaining()
+            if pause and left is not None and left < 2 * pause:
+                break  # rather an orphan than no answer: training finds its decision
+            await asyncio.sleep(pause)
+            waiting = self._journal.waiting(decision_id)
+            if waiting is not None:
+                return waiting.summary
+            written = await self._store.decided(decision_id)
+            if written is not None:
+                return msgspec.msgpack.decode(written, type=Summary)
+        return None
 
     async def _logged(self, decision_id: str) -> bytes:
         """The log entry of a decision, from our own journal or from the store."""

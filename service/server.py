@@ -29,8 +29,8 @@ from rapport.v1 import (
     decision_pb2_grpc,
 )
 from service.bundle import Bundle
+from service.business import Business
 from service.callers import Callers
-from service.catalogue import Business
 from service.decide import Decider
 from service.errors import ConfigurationError
 from service.interceptors import Edge

@@ -7,7 +7,9 @@ from typing import Any
 
 from features import definitions as declared
 from features.definitions import Definitions
-from service.catalogue import Action, Business, Placement, Policies, Treatment
+from service.business import Business
+from service.catalogue import Action, Placement, Treatment
+from service.declared import Policies
 from tests.chain import VOCABULARY
 
 

@@ -38,9 +38,9 @@ from rapport.v1 import (
     decision_pb2_grpc,
     event_pb2,
 )
-from service import catalogue, config, registry
+from service import config, registry
 from service.answers import milliseconds, timestamp
-from service.catalogue import Business
+from service.business import Business, load
 from service.embedded import EmbeddedStore
 from service.redis_store import RedisStore
 from training import archive, export, importer, parity, publish, replay, workflow
@@ -71,7 +71,7 @@ def main() -> int:
         return 0
     start = time.perf_counter()
     WORK.mkdir(parents=True, exist_ok=True)
-    business = catalogue.load(CONFIG)
+    business = load(CONFIG)
     with EmbeddedStore() as store, Bars(console) as bars:
         server, address = _serve(store.url)
         try:

@@ -20,7 +20,7 @@ GRPC = {
 }
 GRPC_PREFIXES = ("service.rpc_",)
 
-REDIS = {"service.redis_client"}
+REDIS = {"service.redis_client", "service.redis_cluster"}
 
 TRAINING_MAY_USE = {
     "service": "the version that a bundle is stamped with",

@@ -18,9 +18,9 @@ from rich.table import Table
 from features.duration import milliseconds
 from features.plan import Plan
 from service import bundle as bundles
-from service import catalogue, registry
+from service import registry
 from service.bundle import Bundle
-from service.catalogue import Business
+from service.business import Business, load
 from service.errors import ConfigurationError
 from service.redis_store import RedisStore
 from training import demo, importer, parity, publish, simulate, workflow
@@ -50,7 +50,7 @@ def simulate_(
     """Write the log of a simulated bank, and the truth about it beside it."""
     if fresh and archive.exists():
         shutil.rmtree(archive)
-    business = catalogue.load(config)
+    business = load(config)
     with Bars() as bars:
         made = simulate.simulate(
             business,
@@ -137,7 +137,7 @@ def train_(
     out: Annotated[Path, typer.Option(help="Folder of bundles.")] = Path("build/bundles"),
 ) -> None:
     """Replay the archive, train, calibrate, and write a bundle."""
-    business = catalogue.load(config)
+    business = load(config)
     with Bars() as bars:
         sealed = workflow.fit(archive, business, workflow.targets(config), bars)
     at = publish.save(sealed, out)
@@ -165,7 +165,7 @@ def publish_(
 ) -> None:
     """Verify a bundle as a server would, and keep it in the store as a candidate."""
     sealed = bundles.read(bundle)
-    business = catalogue.load(config)
+    business = load(config)
     uvloop.run(_publish(sealed, business, _needed(store), tenant, activate))
 
 
@@ -186,7 +186,7 @@ async def _publish(
 @app.command("parity")
 def parity_(config: Config = Path("config"), archive: Archive = Path("build/archive")) -> None:
     """Recompute the vectors of all logged decisions and compare them bit for bit."""
-    business = catalogue.load(config)
+    business = load(config)
     plan = Plan(business.definitions, business.vocabulary)
     found = parity.of_archive(archive, plan, business)
     if not found.checked:

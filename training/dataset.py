@@ -12,7 +12,7 @@ from features.kernels import Integers
 from features.plan import Context, Plan, rows_of
 from features.record import DIRECTION
 from features.timeline import LIMIT
-from service.catalogue import Business
+from service.business import Business
 from service.policies import described
 from training import labels
 from training.labels import AcceptanceTarget, IntentTarget

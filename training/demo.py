@@ -31,9 +31,8 @@ from rapport.v1 import (
     decision_pb2_grpc,
     event_pb2,
 )
-from service import catalogue
 from service.answers import milliseconds, timestamp
-from service.catalogue import Business
+from service.business import Business, load
 from service.errors import StoreUnavailable
 from training import publish, simulate, workflow
 from training.progress import Bars
@@ -53,7 +52,7 @@ def run(config: Path, work: Path, console: Console) -> None:
         console: Where to show it.
     """
     start = time.perf_counter()
-    business = catalogue.load(config)
+    business = load(config)
     shutil.rmtree(work, ignore_errors=True)
     with Bars(console) as bars:
         made = simulate.simulate(

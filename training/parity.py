@@ -10,7 +10,7 @@ from features.profile import Profile
 from features.record import NEVER, LogId, Records
 from features.timeline import as_of
 from rapport.v1 import decision_pb2, log_pb2
-from service.catalogue import Business
+from service.business import Business
 from service.policies import described
 from training import archive, replay
 from training.archive import Entry

@@ -19,7 +19,7 @@ from features.vocabulary import Vocabulary
 from service import VERSION
 from service import bundle as bundles
 from service.bundle import AcceptanceCalibration, Bundle, Calibration, IntentCalibration
-from service.catalogue import Business
+from service.business import Business
 from service.models import Models, goldens
 from training.replay import History
 from training.train import Trained

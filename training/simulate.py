@@ -25,7 +25,7 @@ from features.partition import partition
 from features.record import LogId
 from features.vocabulary import Vocabulary
 from rapport.v1 import event_pb2, log_pb2
-from service.catalogue import Business
+from service.business import Business
 from service.errors import ConfigurationError, Precondition
 from training import archive, life, truth
 from training.person import PLACEMENTS, Decision, Happening

@@ -10,7 +10,7 @@ from typing import Protocol
 from features.plan import Plan
 from service import config
 from service.bundle import Bundle
-from service.catalogue import Business
+from service.business import Business
 from training import archive, dataset, publish, replay, train
 from training.dataset import Dataset
 from training.labels import IntentTarget, Targets

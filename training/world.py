@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from features import duration
-from service.catalogue import ASSURANCE, Business, treatment
+from service.business import Business
+from service.catalogue import ASSURANCE, treatment
 
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]

@@ -1,17 +1,99 @@
 -- Store events of one customer: dedupe, insert in order, trim, ledger, headers, log; all or nothing.
 --
--- KEYS  timeline, ledger, log, tombstone: one hash slot
--- ARGV  limit of the timeline, TTL of the keys in ms, age in ms past which the ledger forgets,
---       then for each event: its 40-byte record, "1" if the ledger counts it, its log entry
--- Gives {id of the last log entry or "", status of each event}; a status is a code of
--- features.timeline.Status, or 5 for an event that occurred before the customer was forgotten.
+-- KEYS  timeline, ledger, log, tombstone, moved: one hash slot
+-- ARGV  limit of the timeline, TTL of the keys in ms, age in ms past which the ledger forgets, how
+--       many of a kind it keeps (0: all), whom the caller knows the customer to be merged into ("":
+--       nobody), then for each event: its 40-byte record, whether the ledger counts it ("1", "0";
+--       "2": the ledger of the one it was merged into has it from before), its log entry, hash of
+--       the reservation that it ends ("": none)
+-- Gives {id of the last log entry or "", status of each event, whom the customer is merged into}; a
+-- status is a code of features.timeline.Status, or 5 for an event that occurred before the customer
+-- was forgotten. Where the third is not "", nothing was stored: the ledger's part goes there first.
 --
--- The layout is that of features/record.py; features/timeline.py is the reference. What is stored
--- stays one string, and what this call adds a short sorted list; they are merged once, at the end:
--- copying the string for every event took most of the time.
+-- The layout is that of features/record.py; features/timeline.py and features/ledger.py are the
+-- reference. What is stored stays one string, and what this call adds a short sorted list; they are
+-- merged once, at the end: copying the string for every event took most of the time.
+-- [ledger] The same lines in every script that writes a ledger; a test compares them.
 local SIZE, HEADER, MAGIC = 40, 24, 'rapport1'
-local sub, find, unpack, floor = string.sub, string.find, struct.unpack, math.floor
-local limit, ttl, horizon = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
+local OUTCOME, RESERVED = 38, 255
+local MANY, STEP = 128, 32 -- from how many records on, and after how many more, some are dropped
+local sub, byte, find, floor, unpack = string.sub, string.byte, string.find, math.floor, struct.unpack
+
+local function milliseconds(id) return tonumber(string.match(id, '^%d+')) end
+
+local function header(id)
+  local ms, sequence = string.match(id, '(%d+)-(%d+)')
+  return MAGIC .. struct.pack('<I8I8', tonumber(ms), tonumber(sequence))
+end
+
+-- Until when a reservation holds.
+local function held_until(records, at)
+  return unpack('<i8', records, at) + 1000 * unpack('<f', records, at + 24)
+end
+
+-- Of many records of an action, outcome and channel only the newest few: no limit counts further.
+local function newest(records, keep)
+  local seen, pieces, stop = {}, {}, #records
+  for at = #records - SIZE + 1, 1, -SIZE do
+    local low, high, _, _, channel, _, outcome = byte(records, at + 32, at + OUTCOME)
+    local kind = ((high * 256 + low) * 256 + channel) * 256 + outcome
+    seen[kind] = (seen[kind] or 0) + 1
+    if seen[kind] > keep and outcome ~= RESERVED then
+      if at + SIZE <= stop then table.insert(pieces, sub(records, at + SIZE, stop)) end
+      stop = at - 1
+    end
+  end
+  table.insert(pieces, sub(records, 1, stop))
+  for i = 1, floor(#pieces / 2) do
+    pieces[i], pieces[#pieces + 1 - i] = pieces[#pieces + 1 - i], pieces[i]
+  end
+  return table.concat(pieces)
+end
+
+-- What a ledger keeps at a moment: nothing past the horizon, and no reservation that has ended or
+-- whose time is up.
+local function settled(records, count_before, ms, horizon, keep, ended)
+  local start = 1
+  while start < #records and unpack('<i8', records, start) < ms - horizon do start = start + SIZE end
+  local pieces = {}
+  for at = start, #records, SIZE do
+    if byte(records, at + OUTCOME) == RESERVED
+      and (ended[sub(records, at + 8, at + 15)] or not (ms < held_until(records, at)))
+    then
+      pieces[#pieces + 1] = sub(records, start, at - 1)
+      start = at + SIZE
+    end
+  end
+  pieces[#pieces + 1] = sub(records, start)
+  records = table.concat(pieces)
+  local count = #records / SIZE
+  if keep > 0 and count > MANY and floor(count / STEP) > floor(count_before / STEP) then
+    return newest(records, keep)
+  end
+  return records
+end
+
+-- Whether one record comes before another: by moment, sequence and hash.
+local function precedes(a, at, b, by)
+  local t, low, high, sequence = unpack('<i8I4I4I2', a, at)
+  local t2, low2, high2, sequence2 = unpack('<i8I4I4I2', b, by)
+  if t ~= t2 then return t < t2 end
+  if sequence ~= sequence2 then return sequence < sequence2 end
+  if high ~= high2 then return high < high2 end
+  return low < low2
+end
+
+-- Where a string of records holds a hash, or nil.
+local function place(records, hash)
+  local from = 9
+  while true do
+    local at = find(records, hash, from, true)
+    if not at or at % SIZE == 9 then return at and at - 8 end
+    from = at + 1
+  end
+end
+-- [/ledger]
+local limit, ttl, horizon, keep = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 
 -- A set of records: those at first .. count - 1 of the stored string, and those added.
 local function open(key)
@@ -86,12 +168,6 @@ local function drop_first(set)
   end
 end
 
-local function oldest(set)
-  local stored = set.first < set.count and unpack('<i8', set.stored, HEADER + set.first * SIZE + 1)
-  local added = set.added[1] and set.added[1].t
-  return stored and added and math.min(stored, added) or stored or added
-end
-
 -- How many stored records come before the event; most events are new, so the end is tried first.
 local function rank(set, event, from)
   local stored, t, to = set.stored, event.t, set.count
@@ -109,8 +185,9 @@ local function rank(set, event, from)
   return from
 end
 
-local function save(key, set, header)
-  local pieces, from = {header}, set.first
+-- All records as one string.
+local function merged(set)
+  local pieces, from = {}, set.first
   for _, event in ipairs(set.added) do
     local to = rank(set, event, from)
     if to > from then
@@ -120,17 +197,25 @@ local function save(key, set, header)
     from = to
   end
   pieces[#pieces + 1] = sub(set.stored, HEADER + from * SIZE + 1)
-  redis.call('SET', key, table.concat(pieces), 'PX', ttl)
+  return table.concat(pieces)
+end
+
+local moved = redis.call('GET', KEYS[5]) or ''
+local elsewhere = moved ~= '' and moved == ARGV[5]
+local refused = false
+if moved ~= '' and not elsewhere then
+  for i = 6, #ARGV, 4 do refused = refused or ARGV[i + 1] ~= '0' or ARGV[i + 3] ~= '' end
 end
 
 local timeline, ledger = open(KEYS[1]), nil
 local erased = tonumber(redis.call('GET', KEYS[4]) or '-1')
-local statuses, last, counted_any = {}, '', false
+local statuses, last, last_of_ledger, ended = {}, '', '', {}
 
-for i = 4, #ARGV, 3 do
-  local event, counted = parse(ARGV[i]), ARGV[i + 1] == '1'
-  if counted and not ledger then ledger = open(KEYS[2]) end
-  local known = held(timeline, event.hash) or (counted and held(ledger, event.hash))
+for i = 6, #ARGV, 4 do
+  local event, counted, releases = parse(ARGV[i]), ARGV[i + 1] ~= '0', ARGV[i + 3]
+  local here = moved == ''
+  if here and (counted or releases ~= '') and not ledger then ledger = open(KEYS[2]) end
+  local known = held(timeline, event.hash) or (here and counted and held(ledger, event.hash))
   local status
   if event.t <= erased then
     status = 5
@@ -144,23 +229,34 @@ for i = 4, #ARGV, 3 do
       while size(timeline) > limit do drop_first(timeline) end
       status = 1
     end
-    if counted then
-      add(ledger, event)
-      counted_any = true
+    if elsewhere and status == 4 and ARGV[i + 1] == '2' then
+      status = 2
+    elseif not refused then
+      last = redis.call('XADD', KEYS[3], '*', 'e', ARGV[i + 2])
+      if here and counted then
+        add(ledger, event)
+        last_of_ledger = last
+      end
+      if here and releases ~= '' then
+        local reservation = held(ledger, releases)
+        if reservation and byte(reservation, OUTCOME + 1) == RESERVED then
+          ended[releases] = true
+          last_of_ledger = last
+        end
+      end
     end
-    last = redis.call('XADD', KEYS[3], '*', 'e', ARGV[i + 2])
   end
   statuses[#statuses + 1] = status
 end
 
+if refused then return {'', statuses, moved} end
 if last ~= '' then
-  local ms, sequence = string.match(last, '(%d+)-(%d+)')
-  ms = tonumber(ms)
-  local header = MAGIC .. struct.pack('<I8I8', ms, tonumber(sequence))
-  save(KEYS[1], timeline, header)
-  if counted_any then
-    while size(ledger) > 0 and oldest(ledger) < ms - horizon do drop_first(ledger) end
-    save(KEYS[2], ledger, header)
-  end
+  redis.call('SET', KEYS[1], header(last) .. merged(timeline), 'PX', ttl)
 end
-return {last, statuses}
+if last_of_ledger ~= '' then
+  local left = settled(
+    merged(ledger), ledger.count, milliseconds(last_of_ledger), horizon, keep, ended
+  )
+  redis.call('SET', KEYS[2], header(last_of_ledger) .. left, 'PX', ttl)
+end
+return {last, statuses, ''}

@@ -30,7 +30,8 @@ from features import record
 from features.record import LogId, encode
 from features.timeline import fold
 from rapport.v1 import decision_pb2, decision_pb2_grpc, event_pb2
-from service import bundle, catalogue, keys
+from service import bundle, keys
+from service.business import load
 from service.embedded import EmbeddedStore
 from training.progress import Bars
 
@@ -73,7 +74,7 @@ def main() -> int:
 
 async def _fill(url: str) -> None:
     """Write timelines of the sample bank's own event types, all different."""
-    vocabulary = catalogue.load(CONFIG).vocabulary
+    vocabulary = load(CONFIG).vocabulary
     chance = random.Random(5)
     types = sorted(vocabulary.type_codes.values())
     now = time.time_ns() // 1_000_000

@@ -31,9 +31,9 @@ from rapport.v1 import (
     event_pb2,
     log_pb2,
 )
-from service import catalogue, keys
+from service import keys
 from service.bundle import Bundle
-from service.catalogue import Business
+from service.business import Business, load
 from service.redis_store import RedisStore
 from service.server import Server, Settings
 from training import simulate, workflow
@@ -46,7 +46,7 @@ Status = decision_pb2.EventResult
 @functools.cache
 def business() -> Business:
     """The sample bank."""
-    return catalogue.load(CONFIG)
+    return load(CONFIG)
 
 
 @functools.cache

@@ -10,17 +10,8 @@ from hypothesis import strategies as st
 
 from features.duration import DAY
 from service.arbitration import Factors, Ranked, Situation, fill, holds, rank
-from service.catalogue import (
-    Action,
-    ContextWeight,
-    IntentMatch,
-    Lever,
-    Placement,
-    Policies,
-    Target,
-    Validity,
-    When,
-)
+from service.catalogue import Action, Placement, Validity
+from service.declared import ContextWeight, IntentMatch, Lever, Policies, Target, When
 from service.policies import Offer
 from tests.business import ACTIONS, action
 from tests.chain import NOW, VOCABULARY

@@ -11,8 +11,10 @@ from features import journey
 from features.duration import DAY
 from features.plan import Plan
 from features.record import EMPTY
-from service import catalogue, config, facts
-from service.catalogue import Action, Limit, Target, Treatment, Validity, covered, treatment
+from service import config, facts
+from service.business import load
+from service.catalogue import Action, Treatment, Validity, treatment
+from service.declared import Limit, Target
 from service.errors import ConfigurationError
 from tests.business import action, business
 from tests.chain import VOCABULARY
@@ -64,14 +66,14 @@ def written(folder: Path, *changes: tuple[tuple[str | int, ...], Any]) -> Path:
 
 
 def test_the_configuration_of_these_tests_loads(tmp_path: Path) -> None:
-    loaded = catalogue.load(written(tmp_path))
+    loaded = load(written(tmp_path))
     assert list(loaded.by_name) == ["callback", "offer"]
     assert loaded.ledger_window_ms == DAY
 
 
 @pytest.mark.parametrize("folder", ["config", "config/examples/bpi2012"])
 def test_the_configurations_that_we_ship_load_and_compile(folder: str) -> None:
-    loaded = catalogue.load(ROOT / folder)
+    loaded = load(ROOT / folder)
     assert Plan(loaded.definitions, loaded.vocabulary).names
     assert loaded.placements
 
@@ -118,7 +120,7 @@ def test_an_unknown_name_is_told_with_its_place_and_the_nearest_name(
     tmp_path: Path, path: tuple[str | int, ...], value: Any, told: str
 ) -> None:
     with pytest.raises(ConfigurationError) as refused:
-        catalogue.load(written(tmp_path, (path, value)))
+        load(written(tmp_path, (path, value)))
     assert told in str(refused.value)
 
 
@@ -140,15 +142,13 @@ def test_a_default_that_not_everybody_could_be_shown_is_refused(
     tmp_path: Path, changes: list[Any], told: str
 ) -> None:
     with pytest.raises(ConfigurationError) as refused:
-        catalogue.load(written(tmp_path, *changes))
+        load(written(tmp_path, *changes))
     assert f"placements.yaml: hint.defaults: {told}" in str(refused.value)
 
 
 def test_a_default_may_need_what_its_placement_needs(tmp_path: Path) -> None:
     placement = ("placements.yaml", "placements", "hint", "assurance")
-    loaded = catalogue.load(
-        written(tmp_path, ((*CALLBACK, "assurance"), "ani"), (placement, "verified"))
-    )
+    loaded = load(written(tmp_path, ((*CALLBACK, "assurance"), "ani"), (placement, "verified")))
     assert loaded.by_name["callback"].assurance == "ani"
     assert "callback" in loaded.placements["hint"].defaults
 
@@ -156,18 +156,18 @@ def test_a_default_may_need_what_its_placement_needs(tmp_path: Path) -> None:
 def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
     changes = [((*OFFER, "group"), "x"), ((*CALLBACK, "group"), "y")]
     with pytest.raises(ConfigurationError) as refused:
-        catalogue.load(written(tmp_path, *changes))
+        load(written(tmp_path, *changes))
     assert len(str(refused.value).splitlines()) == 2
 
 
 def test_an_action_in_two_files_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"actions.callback: is declared in .*care.yaml"):
-        catalogue.load(written(tmp_path, ((*OFFER, "name"), "callback")))
+        load(written(tmp_path, ((*OFFER, "name"), "callback")))
 
 
 def test_a_folder_without_actions_is_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"no \*.yaml there"):
-        catalogue.load(tmp_path)
+        load(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def test_a_number_or_word_out_of_range_is_refused_with_its_line(
     tmp_path: Path, path: tuple[str | int, ...], value: Any
 ) -> None:
     with pytest.raises(ConfigurationError, match=rf"{path[0]}:\d+:\d+: "):
-        catalogue.load(written(tmp_path, (path, value)))
+        load(written(tmp_path, (path, value)))
 
 
 def test_validity_holds_its_first_and_last_day_in_whole() -> None:
@@ -264,7 +264,7 @@ def test_a_target_covers_what_matches_all_that_it_says(target: Target, covers: b
 
 def test_the_facts_that_weights_may_name_are_those_that_are_computed() -> None:
     lens = journey.Lens.of(VOCABULARY, business().definitions.journey)
-    assert set(facts.magnitudes(journey.read(EMPTY, 0, lens))) == set(catalogue.FACTS)
+    assert set(facts.magnitudes(journey.read(EMPTY, 0, lens))) == set(FACTS)
 
 
 def test_a_catalogue_file_may_hold_several_actions_in_any_order(tmp_path: Path) -> None:
@@ -272,7 +272,7 @@ def test_a_catalogue_file_may_hold_several_actions_in_any_order(tmp_path: Path) 
         FILES["catalogue/sales.yaml"]["actions"][0],
         *FILES["catalogue/care.yaml"]["actions"],
     ]
-    loaded = catalogue.load(
+    loaded = load(
         written(
             tmp_path,
             (("catalogue/care.yaml", "actions"), []),

@@ -17,8 +17,10 @@ from features.vocabulary import Outcome
 from rapport.v1 import decision_pb2 as pb
 from service.arbitration import Reason
 from service.budget import Budget
-from service.catalogue import Action, Business, ContextWeight, Limit, Placement, Target, When
+from service.business import Business
+from service.catalogue import Action, Placement
 from service.decide import Answer, Decider, Question, Seen, in_time
+from service.declared import ContextWeight, Limit, Target, When
 from service.errors import StoreUnavailable
 from service.models import Models
 from service.store import Snapshot

@@ -9,7 +9,7 @@ from features import journey
 from features.definitions import JourneyWindows
 from features.duration import DAY, HOUR, MINUTE
 from service import facts
-from service.catalogue import FACTS
+from service.declared import FACTS
 from service.facts import Fact
 from tests.chain import NOW, VOCABULARY, Event, chained, events, unique
 

@@ -15,7 +15,8 @@ from features.profile import Consent, Profile
 from features.record import EMPTY, Records
 from features.vocabulary import Outcome
 from rapport.v1 import decision_pb2 as pb
-from service.catalogue import ISSUES, Limit, Treatment, Validity
+from service.catalogue import ISSUES, Treatment, Validity
+from service.declared import Limit
 from service.policies import Drop, Policies, counted_outcomes, described
 from tests.business import ACTIONS, action, business
 from tests.chain import NOW, VOCABULARY, Event, chained, unique

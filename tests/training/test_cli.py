@@ -16,7 +16,8 @@ from features.profile import Profile
 from features.record import LogId
 from rapport.v1 import decision_pb2, log_pb2
 from service import bundle as bundles
-from service import catalogue, cli
+from service import cli
+from service.business import load
 from service.errors import ConfigurationError
 from service.redis_store import RedisStore
 from service.store import Write
@@ -25,7 +26,7 @@ from training import cli as training_cli
 from training.archive import Entry
 
 CONFIG = Path(__file__).parents[2] / "config"
-BUSINESS = catalogue.load(CONFIG)
+BUSINESS = load(CONFIG)
 PLAN = Plan(BUSINESS.definitions, BUSINESS.vocabulary)
 
 

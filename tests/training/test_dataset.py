@@ -16,7 +16,9 @@ from features.timeline import LIMIT, as_of
 from features.vocabulary import Outcome
 from rapport.v1 import log_pb2
 from service.answers import timestamp
-from service.catalogue import Action, Business, Placement, Policies, Treatment
+from service.business import Business
+from service.catalogue import Action, Placement, Treatment
+from service.declared import Policies
 from service.models import Models
 from tests.chain import NOW, VOCABULARY, Event, chained, events
 from training import dataset, labels, publish

@@ -8,14 +8,14 @@ import pytest
 from rich.console import Console
 
 from rapport.v1 import event_pb2
-from service import catalogue
+from service.business import load
 from service.catalogue import ISSUES
 from service.errors import StoreUnavailable
 from training import demo
 from training.stories import STORIES, Story
 
 CONFIG = Path(__file__).parents[2] / "config"
-BUSINESS = catalogue.load(CONFIG)
+BUSINESS = load(CONFIG)
 each_story = pytest.mark.parametrize("story", STORIES, ids=[one.customer for one in STORIES])
 
 

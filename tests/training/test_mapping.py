@@ -7,6 +7,7 @@ import pytest
 from features.definitions import Last
 from features.plan import Plan
 from service import catalogue, config
+from service.business import load
 from service.errors import ConfigurationError
 from training.mapper import Mapped, Mapper
 from training.mapping import Mapping
@@ -49,7 +50,7 @@ def test_a_mistake_in_the_file_names_its_line(text: str, message: str) -> None:
 
 
 EXAMPLE = Path("config/examples/bpi2012")
-BANK = catalogue.load(EXAMPLE)
+BANK = load(EXAMPLE)
 
 
 def test_the_example_of_a_bank_maps_the_log_and_its_split_alike() -> None:

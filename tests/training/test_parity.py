@@ -21,9 +21,10 @@ from features.plan import Plan
 from features.record import RECORD
 from rapport.v1 import decision_pb2 as pb
 from rapport.v1 import event_pb2, log_pb2
-from service import answers, callers, catalogue, questions
+from service import answers, callers, questions
 from service.answers import timestamp
 from service.budget import Budget
+from service.business import load
 from service.callers import Caller
 from service.decide import Decider
 from service.errors import StoreUnavailable
@@ -36,7 +37,7 @@ from training.dataset import Dataset
 from training.labels import Learning
 from training.parity import Parity
 
-LOADED = catalogue.load(Path(__file__).parents[2] / "config")
+LOADED = load(Path(__file__).parents[2] / "config")
 # The sample has no feature of the direction; with one, all that a request says can differ.
 WAY = declared.Context(name="way", field="direction")
 DEFINITIONS = msgspec.structs.replace(

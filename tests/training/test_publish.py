@@ -12,8 +12,8 @@ from features.plan import Context, Plan
 from features.profile import Profile
 from features.record import RECORD, decode
 from service import bundle as bundles
-from service import catalogue
 from service.bundle import Bundle, Golden
+from service.business import load
 from service.errors import BundleRefused
 from service.models import Models
 from tests.chain import NOW
@@ -23,7 +23,7 @@ from training.labels import Learning
 from training.replay import History
 from training.train import Trained
 
-BUSINESS = catalogue.load(Path(__file__).parents[2] / "config")
+BUSINESS = load(Path(__file__).parents[2] / "config")
 PLAN = Plan(BUSINESS.definitions, BUSINESS.vocabulary)
 LEARNING = Learning(8, 4)
 

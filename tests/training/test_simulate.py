@@ -15,15 +15,14 @@ from features import record
 from features.partition import partition
 from features.vocabulary import Outcome
 from rapport.v1 import event_pb2, log_pb2
-from service import catalogue
-from service.catalogue import Business
+from service.business import Business, load
 from service.errors import ConfigurationError, Precondition
 from training import archive
 from training.simulate import Simulated, numbered, simulate
 from training.world import Incumbent, World
 
 END = datetime.datetime(2026, 11, 20, tzinfo=datetime.UTC)
-BUSINESS = catalogue.load(Path(__file__).parents[2] / "config")
+BUSINESS = load(Path(__file__).parents[2] / "config")
 
 
 class Bank(NamedTuple):

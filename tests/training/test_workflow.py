@@ -16,9 +16,9 @@ from features.timeline import LIMIT
 from features.vocabulary import Outcome
 from rapport.v1 import log_pb2
 from service import bundle as bundles
-from service import catalogue
 from service.answers import timestamp
 from service.bundle import Bundle
+from service.business import load
 from service.errors import ConfigurationError
 from service.models import Models
 from training import archive, evaluate, replay, simulate, workflow
@@ -28,7 +28,7 @@ from training.labels import Learning, Targets
 from training.train import Split
 
 CONFIG = Path(__file__).parents[2] / "config"
-BUSINESS = catalogue.load(CONFIG)
+BUSINESS = load(CONFIG)
 DECLARED = workflow.targets(CONFIG)
 assert DECLARED.intent is not None
 # Thirty intents times a few rounds are trees enough for what is tested here.

@@ -1,0 +1,197 @@
+-- Reserve actions for one customer, each unless a cap forbids it by then; all or nothing of each.
+--
+-- KEYS  ledger, log, tombstone, moved: one hash slot
+-- ARGV  now in ms, TTL of the keys in ms, age in ms past which the ledger forgets, how many of a
+--       kind it keeps (0: all), then for each action: its 40-byte record, its log entry, the number
+--       of its caps, and for each cap: at most, within ms, channel (0: any), codes of the actions
+--       that count, 16 bits each
+-- Gives 1 or 0 for each action. Nothing is granted of a customer who was merged into another, or was
+-- forgotten after the moment of the record.
+--
+-- Counts what features/ledger.py calls presented; slow and plain, that is the reference.
+-- [ledger] The same lines in every script that writes a ledger; a test compares them.
+local SIZE, HEADER, MAGIC = 40, 24, 'rapport1'
+local OUTCOME, RESERVED = 38, 255
+local MANY, STEP = 128, 32 -- from how many records on, and after how many more, some are dropped
+local sub, byte, find, floor, unpack = string.sub, string.byte, string.find, math.floor, struct.unpack
+
+local function milliseconds(id) return tonumber(string.match(id, '^%d+')) end
+
+local function header(id)
+  local ms, sequence = string.match(id, '(%d+)-(%d+)')
+  return MAGIC .. struct.pack('<I8I8', tonumber(ms), tonumber(sequence))
+end
+
+-- Until when a reservation holds.
+local function held_until(records, at)
+  return unpack('<i8', records, at) + 1000 * unpack('<f', records, at + 24)
+end
+
+-- Of many records of an action, outcome and channel only the newest few: no limit counts further.
+local function newest(records, keep)
+  local seen, pieces, stop = {}, {}, #records
+  for at = #records - SIZE + 1, 1, -SIZE do
+    local low, high, _, _, channel, _, outcome = byte(records, at + 32, at + OUTCOME)
+    local kind = ((high * 256 + low) * 256 + channel) * 256 + outcome
+    seen[kind] = (seen[kind] or 0) + 1
+    if seen[kind] > keep and outcome ~= RESERVED then
+      if at + SIZE <= stop then table.insert(pieces, sub(records, at + SIZE, stop)) end
+      stop = at - 1
+    end
+  end
+  table.insert(pieces, sub(records, 1, stop))
+  for i = 1, floor(#pieces / 2) do
+    pieces[i], pieces[#pieces + 1 - i] = pieces[#pieces + 1 - i], pieces[i]
+  end
+  return table.concat(pieces)
+end
+
+-- What a ledger keeps at a moment: nothing past the horizon, and no reservation that has ended or
+-- whose time is up.
+local function settled(records, count_before, ms, horizon, keep, ended)
+  local start = 1
+  while start < #records and unpack('<i8', records, start) < ms - horizon do start = start + SIZE end
+  local pieces = {}
+  for at = start, #records, SIZE do
+    if byte(records, at + OUTCOME) == RESERVED
+      and (ended[sub(records, at + 8, at + 15)] or not (ms < held_until(records, at)))
+    then
+      pieces[#pieces + 1] = sub(records, start, at - 1)
+      start = at + SIZE
+    end
+  end
+  pieces[#pieces + 1] = sub(records, start)
+  records = table.concat(pieces)
+  local count = #records / SIZE
+  if keep > 0 and count > MANY and floor(count / STEP) > floor(count_before / STEP) then
+    return newest(records, keep)
+  end
+  return records
+end
+
+-- Whether one record comes before another: by moment, sequence and hash.
+local function precedes(a, at, b, by)
+  local t, low, high, sequence = unpack('<i8I4I4I2', a, at)
+  local t2, low2, high2, sequence2 = unpack('<i8I4I4I2', b, by)
+  if t ~= t2 then return t < t2 end
+  if sequence ~= sequence2 then return sequence < sequence2 end
+  if high ~= high2 then return high < high2 end
+  return low < low2
+end
+
+-- Where a string of records holds a hash, or nil.
+local function place(records, hash)
+  local from = 9
+  while true do
+    local at = find(records, hash, from, true)
+    if not at or at % SIZE == 9 then return at and at - 8 end
+    from = at + 1
+  end
+end
+-- [/ledger]
+local PRESENTED = 2
+local now, ttl, horizon, keep = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local stored = redis.call('GET', KEYS[1]) or ''
+local records = sub(stored, HEADER + 1)
+local before = #records / SIZE
+local erased = tonumber(redis.call('GET', KEYS[3]) or '-1')
+local moved = redis.call('EXISTS', KEYS[4]) == 1
+
+-- What counts, by action: moments and channels.
+local shown = {}
+local function count_in(action, t, channel)
+  local of_action = shown[action]
+  if not of_action then
+    of_action = {}
+    shown[action] = of_action
+  end
+  of_action[#of_action + 1] = t
+  of_action[#of_action + 1] = channel
+end
+
+local function look()
+  for at = 1, #records, SIZE do
+    local outcome = byte(records, at + OUTCOME)
+    if outcome == PRESENTED or (outcome == RESERVED and now < held_until(records, at)) then
+      count_in(sub(records, at + 32, at + 33), unpack('<i8', records, at), byte(records, at + 36))
+    end
+  end
+end
+
+local function listed(actions, code)
+  local from = 1
+  while true do
+    local at = find(actions, code, from, true)
+    if not at or at % 2 == 1 then return at end
+    from = at + 1
+  end
+end
+
+-- Codes of one cap are mostly those of the one before: what was shown of them is looked up once.
+local of_cap = {}
+local function shown_of(actions)
+  local found = of_cap[actions]
+  if not found then
+    found = {}
+    for code, of_action in pairs(shown) do
+      if listed(actions, code) then found[#found + 1] = of_action end
+    end
+    of_cap[actions] = found
+  end
+  return found
+end
+
+local function room(first, caps)
+  for i = first, first + 4 * (caps - 1), 4 do
+    local at_most, since, channel = tonumber(ARGV[i]), now - tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
+    local count = 1
+    for _, of_action in ipairs(shown_of(ARGV[i + 3])) do
+      for j = 1, #of_action, 2 do
+        if of_action[j] > since and (channel == 0 or of_action[j + 1] == channel) then
+          count = count + 1
+        end
+      end
+    end
+    if count > at_most then return false end
+  end
+  return true
+end
+
+local function insert(record)
+  local at = #records + 1
+  while at > 1 and precedes(record, 1, records, at - SIZE) do at = at - SIZE end
+  records = sub(records, 1, at - 1) .. record .. sub(records, at)
+end
+
+local granted, last, i, looked = {}, '', 5, false
+while i <= #ARGV do
+  local record, caps = ARGV[i], tonumber(ARGV[i + 2])
+  local t, allowed = unpack('<i8', record), 0
+  if not moved and t > erased then
+    if place(records, sub(record, 9, 16)) then
+      allowed = 1
+    else
+      if not looked then
+        look()
+        looked = true
+      end
+      if room(i + 3, caps) then
+        allowed = 1
+        insert(record)
+        if now < held_until(record, 1) then
+          count_in(sub(record, 33, 34), t, byte(record, 37))
+          of_cap = {}
+        end
+        last = redis.call('XADD', KEYS[2], '*', 'e', ARGV[i + 1])
+      end
+    end
+  end
+  granted[#granted + 1] = allowed
+  i = i + 3 + 4 * caps
+end
+
+if last ~= '' then
+  local left = settled(records, before, milliseconds(last), horizon, keep, {})
+  redis.call('SET', KEYS[1], header(last) .. left, 'PX', ttl)
+end
+return granted
