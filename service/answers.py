@@ -7,12 +7,13 @@ from google.protobuf import timestamp_pb2
 from features.record import NEVER, LogId
 from rapport.v1 import decision_pb2 as pb
 from rapport.v1 import log_pb2
-from service import VERSION
-from service.arbitration import Factors, Ranked
+from service import VERSION, trace
+from service.arbitration import Reason
 from service.business import Business
-from service.decide import Answer, Known, Seen
+from service.catalogue import Price
 from service.facts import Fact
 from service.models import Models
+from service.pipeline import Answer, Shown, Weighed
 
 _INTENTS_SHOWN = 5
 
@@ -39,51 +40,58 @@ def versions(business: Business, models: Models | None) -> pb.Versions:
         catalogue=business.digest,
         bundle="" if models is None else models.manifest.version,
         vocabulary=business.vocabulary.digest,
+        release=business.release.name,
+        author=business.release.author,
+        approver=business.release.approver,
     )
 
 
-def response(
-    answer: Answer, decision_id: str, business: Business, *, trace: bool, features: bool
-) -> pb.DecideResponse:
-    """Build the answer to a caller.
+def response(answer: Answer, decision_id: str, business: Business) -> pb.DecideResponse:
+    """Build the answer to a caller, trace and vector aside.
 
     Args:
         answer: The decision.
         decision_id: Empty where nothing is recorded.
         business: Whose configuration decided.
-        trace: Whether to add every candidate.
-        features: Whether to add the vector.
     """
-    built = pb.DecideResponse(
+    weighed = answer.weighed
+    return pb.DecideResponse(
         decision_id=decision_id,
-        decided_at=timestamp(answer.now),
-        rung=answer.rung,
+        decided_at=timestamp(weighed.now),
+        rung=weighed.rung,
         advisories=[pb.Advisory(code=one.code, message=one.text) for one in answer.advisories],
         intents=[
             pb.ScoredIntent(intent=name, probability=probability)
-            for name, probability in answer.intents[:_INTENTS_SHOWN]
+            for name, probability in weighed.intents[:_INTENTS_SHOWN]
         ],
-        facts=[_fact(fact) for fact in answer.facts],
+        facts=[_fact(fact) for fact in weighed.told],
         slates=[
             pb.Slate(
                 placement=slate.placement,
                 recommendations=[
-                    _recommendation(rank, one) for rank, one in enumerate(slate.chosen, 1)
+                    _recommendation(rank, one, business) for rank, one in enumerate(slate.shown, 1)
                 ],
+                held_back=slate.held_back,
+                selection_probability=slate.probability,
             )
             for slate in answer.slates
         ],
-        read=_read(answer.known),
-        versions=versions(business, answer.models),
+        read=_read(weighed),
+        versions=versions(business, weighed.models),
+        control_group=weighed.group,
     )
-    if trace:
-        built.trace.extend(candidate(seen) for seen in answer.trace)
-    if features and answer.vector is not None and answer.models is not None:
-        plan = answer.models.plan
-        built.features.digest = plan.digest
-        built.features.names.extend(plan.names[: len(answer.vector)])
-        built.features.values.extend(answer.vector.tolist())
-    return built
+
+
+def features(weighed: Weighed) -> pb.FeatureVector | None:
+    """What the models saw; None where none scored."""
+    if weighed.vector is None or weighed.models is None:
+        return None
+    plan = weighed.models.plan
+    return pb.FeatureVector(
+        digest=plan.digest,
+        names=plan.names[: len(weighed.vector)],
+        values=weighed.vector.tolist(),
+    )
 
 
 def _fact(fact: Fact) -> pb.Fact:
@@ -97,72 +105,111 @@ def _fact(fact: Fact) -> pb.Fact:
     )
 
 
-def _recommendation(rank: int, one: Ranked) -> pb.Recommendation:
-    action, treatment = one.offer
+def _recommendation(rank: int, one: Shown, business: Business) -> pb.Recommendation:
+    action, treatment = business.actions[one.row], one.treatment
+    price = None
+    if one.price is not None:
+        price = pb.Price(
+            amount=one.price.amount,
+            currency=business.policies.currency,
+            per=one.price.per,
+            condition=one.price.condition,
+        )
     return pb.Recommendation(
         action=action.name,
         title=action.title,
         rank=rank,
-        treatment=pb.Treatment(name=treatment.name, text=treatment.text, locale=treatment.locale),
-        factors=_factors(one.factors),
+        treatment=pb.Treatment(
+            name=treatment.name,
+            text=_worded(treatment.text, one.price, business.policies.currency),
+            locale=treatment.locale,
+            kind=treatment.kind,
+            disclosures=treatment.disclosures,
+        ),
+        factors=trace.factors(one.factors),
         reasons=[pb.Reason(code=reason.code, text=reason.text) for reason in one.reasons],
-        selection_probability=1.0,  # the greedy policy always makes the same choice
+        selection_probability=one.probability,
+        instead_of="" if one.instead_of is None else business.actions[one.instead_of].name,
+        mandatory=action.mandatory,
+        price=price,
+        parts=action.parts,
     )
 
 
-def _factors(factors: Factors) -> pb.Factors:
-    return pb.Factors(
-        acceptance_probability=factors.acceptance_probability,
-        value=factors.value,
-        context_weight=factors.context_weight,
-        lever=factors.lever,
-        priority=factors.priority,
-    )
+def _worded(text: str, price: Price | None, currency: str) -> str:
+    """A treatment's text with the price that the customer pays."""
+    if price is None:
+        return text
+    return text.replace("{price}", f"{abs(price.amount):.2f} {currency}")
 
 
-def candidate(seen: Seen) -> pb.Candidate:
-    """One action's way through the filters."""
-    drop = seen.drop
-    return pb.Candidate(
-        action=seen.action,
-        placement=seen.placement,
-        dropped_by=pb.STAGE_UNSPECIFIED if drop is None else drop.stage,
-        reason=None if drop is None else pb.Reason(code=drop.code, text=drop.text),
-        factors=None if seen.factors is None else _factors(seen.factors),
-        rank=seen.rank,
-    )
-
-
-def _read(known: Known) -> pb.ReadIds:
+def _read(weighed: Weighed) -> pb.ReadIds:
+    known = weighed.inputs.known
     return pb.ReadIds(
         timeline=log_id(known.timeline_id),
         ledger=log_id(known.ledger_id),
         profile=log_id(known.profile_id),
-        events=0 if known.records is None else len(known.records),
+        events=weighed.events,
+        members=[
+            pb.MemberRead(customer_id=one.customer_id, timeline=log_id(one.timeline_id))
+            for one in known.members
+        ],
     )
 
 
 def logged(
     answer: Answer,
     decision_id: str,
-    customer_id: str,
     request: pb.DecideRequest,
     business: Business,
     caller: str,
-) -> bytes:
+) -> log_pb2.LogEntry:
     """Build the log entry of a decision: what it takes to compute it again."""
-    entry = log_pb2.LogEntry(
-        customer_id=customer_id,
-        decision=log_pb2.DecisionLogged(
-            request=request,
-            response=response(answer, decision_id, business, trace=True, features=False),
-            vector=b"" if answer.vector is None else answer.vector.tobytes(),
-            feature_digest="" if answer.models is None else answer.models.plan.digest,
-            caller=caller,
-            action_vectors=[
-                log_pb2.ActionVector(action=name, vector=row.tobytes())
-                for name, row in answer.rows.items()
-            ],
-        ),
+    weighed = answer.weighed
+    decision = log_pb2.DecisionLogged(
+        request=request,
+        response=response(answer, decision_id, business),
+        caller=caller,
+        inputs=_inputs(answer, business),
+        deliberation=trace.written(weighed, len(business.actions)),
     )
-    return entry.SerializeToString()
+    if weighed.vector is not None and weighed.models is not None:
+        decision.vector = weighed.vector.tobytes()
+        decision.feature_digest = weighed.models.plan.digest
+    shown = {one.row for slate in answer.slates for one in slate.shown}
+    decision.action_vectors.extend(
+        log_pb2.ActionVector(action=business.actions[row].name, vector=seen.tobytes())
+        for row, seen in weighed.seen.items()
+        if row in shown
+    )
+    return log_pb2.LogEntry(customer_id=weighed.inputs.question.customer_id, decision=decision)
+
+
+def _inputs(answer: Answer, business: Business) -> log_pb2.DecisionInputs:
+    inputs = answer.weighed.inputs
+    return log_pb2.DecisionInputs(
+        seed=inputs.seed,
+        clock=inputs.clock,
+        unread=_reason(inputs.known.unread),
+        unscored=_reason(inputs.unscored),
+        prices=[
+            log_pb2.NamedNumber(name=name, value=price)
+            for name, price in sorted(inputs.prices.items())
+        ],
+        full_ceilings=sorted(inputs.full_ceilings),
+        reservations=[
+            log_pb2.ReservationReply(
+                placement=want.placement,
+                action=business.actions[want.row].name,
+                reserved=not reply.refused,
+                refused=reply.refused,
+            )
+            for want, reply in answer.replies
+        ],
+        unreadable=[pb.Reason(code=o.code, text=o.text) for o in inputs.known.unreadable],
+        greedy=inputs.greedy,
+    )
+
+
+def _reason(reason: Reason | None) -> pb.Reason | None:
+    return None if reason is None else pb.Reason(code=reason.code, text=reason.text)

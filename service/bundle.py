@@ -6,7 +6,8 @@ definitions.json        the feature definitions that the models were trained on
 vocabulary.json         the vocabulary that their codes are from
 intent.txt              LightGBM model of the intent; may be absent
 acceptance.txt          LightGBM model of the acceptance probability; may be absent
-calibration.json        what turns their scores into probabilities
+uplift.txt              LightGBM models of the uplift, one a bag; may be absent
+calibration.json        what turns their scores into probabilities and intervals
 golden.msgpack          cases that a server must reproduce before it serves
 ======================  ===========================================================================
 
@@ -19,7 +20,7 @@ import hashlib
 import io
 import tarfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -32,10 +33,12 @@ DEFINITIONS: Final = "definitions.json"
 VOCABULARY: Final = "vocabulary.json"
 INTENT: Final = "intent.txt"
 ACCEPTANCE: Final = "acceptance.txt"
+UPLIFT: Final = "uplift.txt"
 CALIBRATION: Final = "calibration.json"
 GOLDEN: Final = "golden.msgpack"
 
 _LARGEST: Final = 512 * 2**20
+_BETWEEN_BAGS: Final = "\f"
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -49,6 +52,7 @@ class Manifest(msgspec.Struct, frozen=True):
     files: dict[str, str]  # SHA-256 by name
     metrics: dict[str, float] = {}
     lineage: dict[str, str] = {}  # what it was trained on
+    notes: list[str] = []  # what numbers do not say, in sentences
 
 
 class IntentCalibration(msgspec.Struct, frozen=True):
@@ -64,6 +68,19 @@ class AcceptanceCalibration(msgspec.Struct, frozen=True):
 
     slope: float
     offset: float
+    evidence: dict[str, float] | None = None  # presentations it has learnt from, by action
+
+
+class UpliftCalibration(msgspec.Struct, frozen=True):
+    """Uplift in a bag = score of the action's row - score of nothing's row + effect of the action.
+
+    An effect is what the trees of the bag left out. The estimate is the mean over the bags, give
+    or take ``spread`` x their standard deviation.
+    """
+
+    effects: list[dict[str, float]]  # of each bag, by action
+    others: list[float]  # of each bag, for an action that was never drawn
+    spread: float
 
 
 class Calibration(msgspec.Struct, frozen=True):
@@ -71,6 +88,7 @@ class Calibration(msgspec.Struct, frozen=True):
 
     intent: IntentCalibration | None = None
     acceptance: AcceptanceCalibration | None = None
+    uplift: UpliftCalibration | None = None
 
 
 class Golden(msgspec.Struct, frozen=True, array_like=True):
@@ -83,8 +101,10 @@ class Golden(msgspec.Struct, frozen=True, array_like=True):
     now: int
     vector: bytes  # customer features
     intents: bytes  # probabilities
-    row: bytes  # input of the acceptance model
+    row: bytes  # of one action, as both models of actions see it
     acceptance: bytes  # its one probability
+    action: str = ""  # whose row it is
+    uplift: bytes = b""  # mean, low, high
 
 
 class Bundle(msgspec.Struct, frozen=True):
@@ -105,6 +125,7 @@ def seal(
     vocabulary_digest: str,
     metrics: Mapping[str, float],
     lineage: Mapping[str, str],
+    notes: Sequence[str] = (),
 ) -> Bundle:
     """Write the manifest of some files."""
     manifest = Manifest(
@@ -116,9 +137,20 @@ def seal(
         files={name: hashlib.sha256(data).hexdigest() for name, data in sorted(files.items())},
         metrics=dict(metrics),
         lineage=dict(lineage),
+        notes=list(notes),
     )
     written = msgspec.json.format(msgspec.json.encode(manifest, order="sorted"), indent=2)
     return Bundle(manifest, checksum(written), {**files, MANIFEST: written})
+
+
+def joined(bags: Sequence[str]) -> bytes:
+    """The models of all bags as one file."""
+    return _BETWEEN_BAGS.join(bags).encode()
+
+
+def bags(written: bytes) -> list[str]:
+    """The models in a file that :func:`joined` wrote."""
+    return written.decode().split(_BETWEEN_BAGS)
 
 
 def checksum(manifest: bytes) -> str:

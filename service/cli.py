@@ -22,7 +22,7 @@ from rich.text import Text
 from features.duration import milliseconds
 from service import VERSION, logs
 from service import bundle as bundles
-from service.business import load
+from service.business import Business, load
 from service.embedded import EmbeddedStore
 from service.errors import ConfigurationError, RapportError
 from service.redis_store import RedisStore
@@ -71,6 +71,9 @@ def serve(
     log_entries: Annotated[
         int, typer.Option(help="Entries the store keeps where nothing exports them.")
     ] = 5_000_000,
+    greedy: Annotated[
+        bool, typer.Option("--greedy", help="Leave nothing to chance: always the best.")
+    ] = False,
 ) -> None:
     """Serve decisions over gRPC until SIGTERM, then drain."""
     business = load(config)
@@ -84,6 +87,8 @@ def serve(
         log_age=milliseconds(log_age),
         log_entries=log_entries,
         archive=archive,
+        configuration=config,
+        greedy=greedy,
     )
     writer = logs.configure(pretty=sys.stderr.isatty())
     with ExitStack() as held:
@@ -97,7 +102,12 @@ def serve(
 async def _serve(business: Business, url: str, settings: Settings, bundle: Path | None) -> None:
     server = Server(
         business,
-        RedisStore(url, tenant=settings.tenant, horizon=business.ledger_window_ms),
+        RedisStore(
+            url,
+            tenant=settings.tenant,
+            horizon=business.ledger_window_ms,
+            keep=business.ledger_keep,
+        ),
         settings,
     )
     structlog.get_logger().info("store", url=_masked(url))

@@ -108,8 +108,13 @@ def _unfit(
         yield f"{where} needs consent for {action.purpose!r}; choose a service"
     if ASSURANCE[action.assurance] > ASSURANCE[placement.assurance]:
         yield f"{where} needs a caller who is {action.assurance}; choose another"
-    counted = [*policies.limits, *policies.suppressions, *policies.ceilings, *policies.quiet_hours]
-    if any(one.target.covers(action) for one in counted):
+    targets = [
+        *(one.target for one in policies.limits),
+        *(one.target for one in policies.suppressions),
+        *(one.target for one in policies.ceilings),
+        *(one.target for one in policies.quiet_hours),
+    ]
+    if any(target.covers(action) for target in targets):
         yield f"{where} has a contact limit; choose one without"
     rules = [rule for stage in _STAGES for rule in getattr(action, stage)]
     rules += [

@@ -1,4 +1,4 @@
-"""What the business declares about many actions at once: goals, rules, limits, weights, groups. Pure.
+"""What the business declares about many actions at once: goals, rules, limits, weights. Pure.
 
 ``policies.yaml`` holds it. ``service.policies`` and ``service.arbitration`` act on it.
 """
@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import datetime
-from functools import cached_property
 from typing import Annotated, Literal
 
 import msgspec

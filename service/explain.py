@@ -6,9 +6,13 @@ import numpy as np
 
 from rapport.v1 import decision_pb2 as pb
 from rapport.v1 import log_pb2
+from service import counterfactual, trace
 from service.business import Business
 from service.errors import Precondition
 from service.models import Models
+from service.policies import Rows
+from service.trace import Fared
+from service.voices import voices
 
 
 def explain(
@@ -17,31 +21,33 @@ def explain(
     business: Business,
     models: Models | None,
 ) -> pb.ExplainResponse:
-    """Give the one reason that decided, for each placement and action.
+    """Give the one reason that decided, for each placement and action of the catalogue.
 
     Args:
         decision: As it was logged.
         request: Which action, and whether with contributions.
-        business: For the actions that no placement could show.
+        business: The configuration that decided.
         models: The models in charge, for contributions.
 
     Raises:
         Precondition: Contributions cannot be given; the message says why.
     """
     answer = decision.response
-    candidates = [one for one in answer.trace if request.action in ("", one.action)]
-    for slate in answer.slates:
-        seen = {one.action for one in answer.trace if one.placement == slate.placement}
-        candidates += [
-            pb.Candidate(
-                action=action.name,
-                placement=slate.placement,
-                dropped_by=pb.STAGE_ELIGIBILITY,
-                reason=_untraced(slate.placement, decision),
-            )
-            for action in business.actions
-            if action.name not in seen and request.action in ("", action.name)
-        ]
+    size = len(business.actions)
+    fared = {
+        (one.placement, business.actions[one.row].name): one
+        for one in trace.fared(decision.deliberation, size)
+    }
+    taken = _taken(answer, business)
+    candidates = []
+    for one in trace.candidates(decision.deliberation, answer.slates, business, every=True):
+        if one.action == trace.DO_NOTHING or request.action not in ("", one.action):
+            continue
+        one.voices.CopyFrom(voices(one))
+        if one.reason.code:
+            how = fared[one.placement, one.action]
+            one.change.CopyFrom(_change(one, how, business, taken[one.placement]))
+        candidates.append(one)
     explained = pb.ExplainResponse(
         decision_id=answer.decision_id,
         decided_at=answer.decided_at,
@@ -54,13 +60,22 @@ def explain(
     return explained
 
 
-def _untraced(placement: str, decision: log_pb2.DecisionLogged) -> pb.Reason:
-    """Why an action was no candidate at all."""
-    if decision.response.rung == pb.RUNG_DEFAULTS:
-        text = f"There was no time for more than the defaults of {placement}"
-        return pb.Reason(code="NO_DEFAULT", text=text)
-    text = f"Has no treatment for {placement} on {decision.request.channel}"
-    return pb.Reason(code="NO_TREATMENT", text=text)
+def _change(one: pb.Candidate, how: Fared, business: Business, taken: Rows) -> pb.Change:
+    """What would bring an action into the answer."""
+    if one.reason.code == "RESERVATION_FAILED" or how.causes:
+        return counterfactual.of_reasons([one.reason, *one.also])
+    return counterfactual.of_rank(how, business, taken)
+
+
+def _taken(answer: pb.DecideResponse, business: Business) -> dict[str, Rows]:
+    """For each placement, the rows that were drawn before it was filled."""
+    before: dict[str, Rows] = {}
+    taken = 0
+    for slate in answer.slates:
+        before[slate.placement] = taken
+        for one in slate.recommendations:
+            taken |= 1 << business.rows[one.instead_of or one.action]
+    return before
 
 
 def _contributions(

@@ -1,10 +1,16 @@
-"""Who a caller means: identifiers, evened out and resolved to a customer."""
+"""Who a caller means: identifiers evened out, and customers who are one person. Pure."""
 
 from __future__ import annotations
 
 import hashlib
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
+import numpy as np
+
+from features.profile import Consent, Profile, Value
+from features.record import EMPTY, Records
+from features.timeline import LIMIT
 from features.vocabulary import Vocabulary
 from service.errors import Violation
 
@@ -37,3 +43,59 @@ def newcomer(namespace: str, value: str) -> str:
     """The customer that an identifier names while it is linked to nobody, always the same one."""
     digest = hashlib.blake2b(f"{namespace}\0{value}".encode(), digest_size=12).hexdigest()
     return f"{namespace}-{digest}"
+
+
+def union(timelines: Sequence[Records], limit: int = LIMIT) -> Records:
+    """The timeline of one person who was several customers: their newest events, each once.
+
+    Args:
+        timelines: Of the root and of the members, each in order. Where two hold the same event with
+            other bytes, the earlier one's counts.
+        limit: Events to keep.
+    """
+    filled = [one for one in timelines if len(one)]
+    if len(filled) < 2:
+        return filled[0] if filled else EMPTY
+    records = np.concatenate(filled)
+    _, first = np.unique(records["hash"], return_index=True)
+    records = records[np.sort(first)]
+    order = np.lexsort((records["hash"], records["sequence"], records["occurred_at"]))
+    records = records[order][-limit:]
+    records.flags.writeable = False
+    return records
+
+
+class News(NamedTuple):
+    """What was told of a customer at one moment."""
+
+    moment: int  # milliseconds
+    attributes: dict[str, Value | None]
+    consents: list[Consent]
+
+
+def news(told: Profile, known: Profile) -> list[News]:
+    """What a member's profile adds to that of the root: what was told later, oldest first.
+
+    Changing ``known`` by each, at its own moment, gives the newest of both. Of two values told at
+    the same moment the root's stays; of two consents, the withdrawal.
+    """
+    found: dict[int, News] = {}
+
+    def at(moment: int) -> News:
+        return found.setdefault(moment, News(moment, {}, []))
+
+    for name, one in told.attributes.items():
+        before = known.attributes.get(name)
+        if before is None or before.updated_at < one.updated_at:
+            at(one.updated_at).attributes[name] = one.value
+    said = {(one.purpose, one.channel): one for one in known.consents}
+    for consent in told.consents:
+        if _outweighs(consent, said.get((consent.purpose, consent.channel))):
+            at(consent.updated_at).consents.append(consent)
+    return [found[moment] for moment in sorted(found)]
+
+
+def _outweighs(one: Consent, other: Consent | None) -> bool:
+    if other is None or one.updated_at != other.updated_at:
+        return other is None or one.updated_at > other.updated_at
+    return other.granted and not one.granted

@@ -38,6 +38,21 @@ def tombstone(tenant: str, customer_id: str) -> str:
     return f"ts1:{tag(tenant, customer_id)}:{customer_id}"
 
 
+def moved(tenant: str, customer_id: str) -> str:
+    """Whom a customer was merged into."""
+    return f"mv1:{tag(tenant, customer_id)}:{customer_id}"
+
+
+def members(tenant: str, customer_id: str) -> str:
+    """Customers who were merged into this one, as a msgpack list."""
+    return f"mb1:{tag(tenant, customer_id)}:{customer_id}"
+
+
+def lock(tenant: str, customer_id: str) -> str:
+    """Token of whoever merges or forgets a customer right now."""
+    return f"lk1:{tag(tenant, customer_id)}:{customer_id}"
+
+
 def log(tenant: str, number: int) -> str:
     """Stream of a partition's log entries."""
     return f"log1:{{{tenant}:{number}}}"
@@ -61,6 +76,11 @@ def decision(tenant: str, decision_id: str) -> str:
 def decision_log(tenant: str, decision_id: str) -> str:
     """Stream that holds a decision."""
     return log(tenant, int(decision_id[:2], 16))
+
+
+def orphan(tenant: str, decision_id: str, hash: bytes) -> str:
+    """Mark of an outcome of a decision that is not known, beside the log that holds it."""
+    return f"or1:{{{tenant}:{int(decision_id[:2], 16)}}}:{hash.hex()}"
 
 
 def index(tenant: str, customer_id: str) -> str:
@@ -97,3 +117,18 @@ def vocabulary(tenant: str) -> str:
 def exported(tenant: str) -> str:
     """Hash of the last exported log id by partition."""
     return f"exported:{{{tenant}}}"
+
+
+def ceiling(tenant: str, name: str, period: str) -> str:
+    """Units of a ceiling that were taken in a period."""
+    return f"cl1:{{{tenant}}}:{name}:{period}"
+
+
+def prices(tenant: str) -> str:
+    """Hash of the shadow prices by resource."""
+    return f"sp1:{{{tenant}}}"
+
+
+def configuration(tenant: str, digest: str) -> str:
+    """A configuration, for ever."""
+    return f"cf1:{{{tenant}}}:{digest}"

@@ -54,6 +54,16 @@ class Models:
                 bundle.files[bundles.CALIBRATION], type=Calibration
             )
             golden = msgspec.msgpack.decode(bundle.files[bundles.GOLDEN], type=list[Golden])
+            self._bags = [
+                lightgbm.Booster(model_str=bag)
+                for bag in bundles.bags(bundle.files.get(bundles.UPLIFT, b""))
+                if bag
+            ]
+            calibrated = self._calibration.uplift
+            if len(self._bags) != (0 if calibrated is None else len(calibrated.effects)):
+                raise ValueError(
+                    f"{bundles.UPLIFT} holds {len(self._bags)} bags, {bundles.CALIBRATION} others"
+                )
             self.plan = Plan(definitions, self._vocabulary)
             self._intent = _booster(bundle, bundles.INTENT)
             self._acceptance = _booster(bundle, bundles.ACCEPTANCE)
@@ -75,10 +85,14 @@ class Models:
         self._actions = self.plan.actions(described(business))
         codes = [business.vocabulary.actions[action.name] for action in business.actions]
         self.row_of_action: Integers = rows_of(codes)
+        self.names = [action.name for action in business.actions]
+        self.evidence = self._evidence()
+        self._effects = self._effects_of(self.names)
         customers, actions = len(self.plan.customer_features), len(self.plan.action_features)
         self._intent_columns = self.plan.columns("intent")
         self._acceptance_columns = self.plan.columns("acceptance")
-        self._pair_at = customers + actions
+        self._uplift_columns = np.append(self._acceptance_columns, len(self.plan.names))
+        self._action_at, self._pair_at = customers, customers + actions
         self._rows = np.empty((len(codes), len(self.plan.names)))
         self._rows[:, customers : self._pair_at] = self._actions
         for number, case in enumerate(golden):
@@ -98,6 +112,31 @@ class Models:
     def scores_acceptance(self) -> bool:
         """Whether there is an acceptance model."""
         return self._acceptance is not None
+
+    @property
+    def scores_uplift(self) -> bool:
+        """Whether there is an uplift model."""
+        return bool(self._bags)
+
+    def _evidence(self) -> Floats | None:
+        """Presentations [actions] that the acceptance model has learnt from; None: not known."""
+        calibration = self._calibration.acceptance
+        if calibration is None or calibration.evidence is None:
+            return None
+        return np.array([calibration.evidence.get(name, 0.0) for name in self.names], np.float64)
+
+    def _effects_of(self, names: Sequence[str]) -> Floats:
+        """What the trees of each bag left out of some actions: [bags, actions]."""
+        calibration = self._calibration.uplift
+        if calibration is None:
+            return np.empty((0, len(names)))
+        return np.array(
+            [
+                [effects.get(name, other) for name in names]
+                for effects, other in zip(calibration.effects, calibration.others, strict=True)
+            ],
+            np.float64,
+        ).reshape(-1, len(names))
 
     def customer(
         self,
@@ -151,6 +190,30 @@ class Models:
         )
         return sigmoid(np.asarray(scores) * calibration.slope + calibration.offset)
 
+    def uplift(self, rows: Floats) -> Floats | None:
+        """Reward if presented less reward if nothing is, in the business's currency.
+
+        Args:
+            rows: From :meth:`rows`: one for each action, of one customer.
+
+        Returns:
+            [actions, 3]: mean, and the low and high end of its interval. None: no uplift model.
+        """
+        return self._lifted(rows, self._effects)
+
+    def _lifted(self, rows: Floats, effects: Floats) -> Floats | None:
+        calibration = self._calibration.uplift
+        if calibration is None or not self._bags:
+            return None
+        without = nothing(rows[:1, : self._action_at], len(self.plan.names))
+        told = np.vstack([presented(rows), without])[:, self._uplift_columns]
+        scores = np.array(
+            [bag.predict(told, raw_score=True, num_threads=1) for bag in self._bags], np.float64
+        )
+        lifts = scores[:, :-1] - scores[:, -1:] + effects
+        mean, reach = lifts.mean(axis=0), calibration.spread * lifts.std(axis=0, ddof=1)
+        return np.column_stack([mean, mean - reach, mean + reach])
+
     def contributions(self, row: Floats) -> list[tuple[str, float, float]]:
         """What each feature added to a row's log-odds: name, value, contribution, largest first.
 
@@ -180,6 +243,11 @@ class Models:
         if self._acceptance is not None and case.row:
             row = np.frombuffer(case.row).reshape(1, -1)
             found.append(("acceptance", self.acceptance(row), case.acceptance, _TOLERANCE))
+        if self._bags and case.row:
+            row = np.frombuffer(case.row).reshape(1, -1)
+            lifted = self._lifted(row, self._effects_of([case.action]))
+            assert lifted is not None  # noqa: S101  the bags are there
+            found.append(("uplift", lifted.reshape(-1), case.uplift, _TOLERANCE))
         for what, ours, written, tolerance in found:
             theirs = np.frombuffer(written)
             same = (
@@ -192,6 +260,24 @@ class Models:
                     f"bundle {self.manifest.version} does not give its own answers here: "
                     f"{what} of golden case {number} differs; train it with this version"
                 )
+
+
+def presented(rows: Floats) -> Floats:
+    """Rows [actions, names of the plan] as the uplift model sees them: a column of 1 comes after."""
+    return np.column_stack([rows, np.ones(len(rows))])
+
+
+def nothing(customers: Floats, names: int) -> Floats:
+    """Rows of presenting nothing: no feature of an action or of a pair, and 0 in the added column.
+
+    Args:
+        customers: [rows, customer features].
+        names: Number of names of the plan, of which the customer's come first.
+    """
+    rows = np.full((len(customers), names + 1), np.nan)
+    rows[:, : customers.shape[1]] = customers
+    rows[:, -1] = 0.0
+    return rows
 
 
 def _booster(bundle: Bundle, name: str) -> Any:
@@ -209,6 +295,7 @@ def goldens(
         vector = models.customer(records, profile, context, now)
         row = models.rows(vector, records, now)[:1].copy()
         scored = models.scores_acceptance
+        lifted = models.uplift(models.rows(vector, records, now))
         written.append(
             Golden(
                 stored,
@@ -218,8 +305,10 @@ def goldens(
                 now,
                 vector.tobytes(),
                 models.intents(vector).tobytes(),
-                row.tobytes() if scored else b"",
+                row.tobytes() if scored or lifted is not None else b"",
                 models.acceptance(row).tobytes() if scored else b"",
+                models.names[0] if scored or lifted is not None else "",
+                b"" if lifted is None else lifted[0].tobytes(),
             )
         )
     return written

@@ -9,7 +9,7 @@ from features.duration import SECOND
 from features.vocabulary import Outcome, Vocabulary
 from rapport.v1 import decision_pb2 as pb
 from rapport.v1 import event_pb2, log_pb2
-from service import answers, intake
+from service import intake
 from service.callers import Caller
 from service.checks import EARLIEST, SKEW, Checks
 from service.declared import OUTCOME_TYPE
@@ -82,8 +82,8 @@ def take(
             f"{', '.join(decision.actions) or 'none'}",
         )
     decided = taken_at(request.decision_id)
-    told = request.HasField("occurred_at")
-    if told and answers.milliseconds(request.occurred_at) < decided - SKEW:
+    told = request.occurred_at.seconds * 1000 + request.occurred_at.nanos // 1_000_000
+    if request.HasField("occurred_at") and told < decided - SKEW:
         raise invalid("occurred_at", "lies before the decision; send when it happened")
     taken = []
     for event in _events(request, decision, decided):
@@ -147,7 +147,7 @@ def _events(
         event.occurred_at.CopyFrom(request.occurred_at)
     else:
         # Repeating it must give the same bytes, so its moment is the decision's own.
-        event.occurred_at.CopyFrom(answers.timestamp(decided))
+        event.occurred_at.FromMilliseconds(decided)
     if request.HasField("value"):
         event.value = request.value
     if not request.presented_instead:

@@ -1,50 +1,98 @@
-"""What may be offered to this customer, here and now: the filter stages, each with a reason. Pure.
+"""What may be offered to this customer, here and now: the filter stages as sets of actions. Pure.
 
-Everything that does not depend on the customer is worked out once, when the configuration loads.
+A *cause* is one reason with the set of all actions that it speaks against, as the bits of a whole
+number: bit ``n`` is row ``n`` of the catalogue. Nothing here runs once for each action: what does
+not depend on the customer is worked out when the configuration loads, and a decision only joins
+sets. The first cause that names an action is decisive; every later one would have dropped it too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+import datetime
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
+from typing import Final, NamedTuple
+from zoneinfo import ZoneInfo
 
 import numpy as np
-import numpy.typing as npt
 
+from features import duration, usage
 from features.profile import Profile
 from features.record import Records
-from features.vocabulary import Outcome
+from features.usage import Counting
+from features.vocabulary import Direction, Outcome
 from rapport.v1 import decision_pb2 as pb
 from service.business import Business
-from service.catalogue import ASSURANCE, ISSUES, Action, Treatment, treatment
-from service.declared import Limit, outcome_code
+from service.catalogue import ASSURANCE, ISSUES, Action, Price, Treatment, treatment
+from service.conditions import Conditions, Results
+from service.declared import Limit, Suppression, outcome_code
+from service.store import Cap
 
-Codes = npt.NDArray[np.int64]
+Rows = int
+"""A set of actions: bit ``n`` is row ``n`` of the catalogue."""
+
+STAGES: Final = (
+    (pb.STAGE_ELIGIBILITY, "eligibility"),
+    (pb.STAGE_APPLICABILITY, "applicability"),
+    (pb.STAGE_SUITABILITY, "suitability"),
+)
+_DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 
-class Drop(NamedTuple):
-    """Why an action is not offered."""
+class Cause(NamedTuple):
+    """One reason with all the actions that it speaks against."""
 
     stage: pb.Stage.ValueType
     code: str
     text: str
+    actions: Rows
+    name: str = ""  # of the rule, limit, purpose or whatever it is
 
 
-class Offer(NamedTuple):
-    """An action that a placement could show on a channel, with the words for it."""
+class Circumstances(NamedTuple):
+    """Everything that the filter stages look at."""
 
-    action: Action
-    treatment: Treatment
+    channel: str
+    direction: int
+    assurance: int
+    now: int  # milliseconds
+    profile: Profile | None  # None: it could not be read; then only what needs no consent passes
+    ledger: Records | None  # None: it could not be read; then only what nothing counts passes
+    results: Results  # of all conditions
+    full_ceilings: frozenset[str] = frozenset()
+    allow: Sequence[str] = ()
+    block: Sequence[str] = ()
 
 
-class _Counted(NamedTuple):
-    """A limit, ready to be counted."""
+class Offers(NamedTuple):
+    """What a placement could show on a channel."""
 
-    limit: Limit
-    outcome: int
-    channel: int  # 0: any
-    key_of_action: Codes  # [codes] what events about an action count for, -1: nothing
-    keys: int
+    actions: Rows
+    treatments: Sequence[Treatment | None]  # by row
+
+
+class _Rule(NamedTuple):
+    stage: pb.Stage.ValueType
+    name: str
+    reason: str
+    condition: int  # place among the conditions
+    actions: Rows
+
+
+class _Key(NamedTuple):
+    """What a limit or a suppression counts for."""
+
+    declared: Limit | Suppression
+    holds_on: int  # code of the channel; 0: on every channel
+    actions: Rows
+
+
+def rows_of(rows: Iterable[int]) -> Rows:
+    """The set of some rows."""
+    found = 0
+    for row in rows:
+        found |= 1 << row
+    return found
 
 
 class Policies:
@@ -52,137 +100,342 @@ class Policies:
 
     def __init__(self, business: Business) -> None:
         self._business = business
-        self._offers: dict[tuple[str, str, str], list[Offer]] = {}
-        self._limits = [self._prepare(limit) for limit in business.policies.limits]
-        self._limits_of = {
-            action.name: [
-                number
-                for number, prepared in enumerate(self._limits)
-                if covered(prepared.limit, action)
-            ]
-            for action in business.actions
+        self._all = (1 << len(business.actions)) - 1
+        self._offers: dict[tuple[str, str, str, str], Offers] = {}
+        self.conditions = Conditions(business)
+        self._boundaries, self._invalid = self._validity()
+        self._needs = {
+            level: self._where(lambda one, level=level: ASSURANCE[one.assurance] > level)  # type: ignore[misc]
+            for level in ASSURANCE.values()
         }
-
-    def _prepare(self, limit: Limit) -> _Counted:
-        vocabulary = self._business.vocabulary
-        keys: dict[str, int] = {}
-        key_of_action = np.full(max(vocabulary.actions.values(), default=0) + 2, -1, np.int64)
-        for action in self._business.actions:
-            if covered(limit, action):
-                key = _key(limit, action)
-                key_of_action[vocabulary.actions[action.name]] = keys.setdefault(key, len(keys))
-        channel = vocabulary.channels[limit.channel] if limit.channel else 0
-        return _Counted(limit, outcome_code(limit), channel, key_of_action, len(keys))
-
-    def offers(self, placement: str, channel: str, locale: str) -> list[Offer]:
-        """The actions that have a treatment for the placement and channel."""
-        at = (placement, channel, locale)
-        if at not in self._offers and len(self._offers) < 10_000:
-            self._offers[at] = self._find(*at)
-        return self._offers.get(at) or self._find(*at)
-
-    def _find(self, placement: str, channel: str, locale: str) -> list[Offer]:
-        return [
-            Offer(action, fitting)
-            for action in self._business.actions
-            if (fitting := treatment(action, placement, channel, locale)) is not None
+        self._purposes = {
+            purpose: self._where(lambda one, purpose=purpose: one.purpose == purpose)  # type: ignore[misc]
+            for purpose in business.vocabulary.purposes
+        }
+        self._rules = list(self._staged())
+        self._keys, self._counting = self._counted()
+        self._room = np.array([_room(key.declared) for key in self._keys], np.int64)
+        self._counted_rows = rows_of(
+            row
+            for row in range(len(business.actions))
+            if any(k.actions >> row & 1 for k in self._keys)
+        )
+        self._caps_of = list(self._find_caps())
+        self._quiet = [
+            (quiet, self._where(quiet.target.covers)) for quiet in business.policies.quiet_hours
         ]
+        self._ceilings = [
+            (ceiling, self._where(ceiling.target.covers)) for ceiling in business.policies.ceilings
+        ]
+        self.bundles = [
+            (row, rows_of(business.rows[part] for part in action.parts))
+            for row, action in enumerate(business.actions)
+            if action.parts
+        ]
+        self.zone = ZoneInfo(business.definitions.time_zone)
 
-    def usage(self, ledger: Records | None, now: int) -> list[Codes] | None:
-        """Count the ledger for every limit.
+    def _where(self, holds: Callable[[Action], bool]) -> Rows:
+        return rows_of(row for row, one in enumerate(self._business.actions) if holds(one))
 
-        Returns:
-            For each limit, the count by its keys; None where the ledger could not be read.
-        """
-        if ledger is None:
-            return None
-        age = now - ledger["occurred_at"]
-        counts = []
-        for prepared in self._limits:
-            here = (
-                (age >= 0)
-                & (age < prepared.limit.within_ms)
-                & (ledger["outcome"] == prepared.outcome)
+    def _validity(self) -> tuple[list[int], list[Rows]]:
+        """The moments at which validity changes, and what is not valid from each on."""
+        spans = [action.valid.milliseconds for action in self._business.actions]
+        moments = sorted({0, *(start for start, _ in spans), *(end + 1 for _, end in spans)})
+        invalid = [
+            rows_of(row for row, (start, end) in enumerate(spans) if not start <= moment <= end)
+            for moment in moments
+        ]
+        return moments, invalid
+
+    def _staged(self) -> Iterable[_Rule]:
+        """Every rule with the actions that it is about, once for each way it turns out."""
+        business = self._business
+        for stage, name in STAGES:
+            found: dict[tuple[str, str, int], Rows] = {}
+            for row, action in enumerate(business.actions):
+                rules = [
+                    one.rule
+                    for one in getattr(business.policies.rules, name)
+                    if one.target.covers(action)
+                ]
+                for rule in [*rules, *getattr(action, name)]:
+                    at = (rule.name, rule.reason, self.conditions.place(rule.when, row))
+                    found[at] = found.get(at, 0) | 1 << row
+            for (rule_name, reason, condition), actions in found.items():
+                yield _Rule(stage, rule_name, reason, condition, actions)
+
+    def _counted(self) -> tuple[list[_Key], Counting]:
+        """Compile limits and suppressions to keys."""
+        business, vocabulary = self._business, self._business.vocabulary
+        actions = max(vocabulary.actions.values(), default=0) + 1
+        keys: list[_Key] = []
+        by_place: dict[int, list[int]] = {}
+        declared: list[Limit | Suppression] = [
+            *business.policies.limits,
+            *business.policies.suppressions,
+        ]
+        for one in declared:
+            own = vocabulary.channels[one.channel] if isinstance(one, Limit) and one.channel else 0
+            every = one.per == "channel" and not own
+            for channel in vocabulary.channels.values() if every else [own]:
+                by_name: dict[str, int] = {}
+                for row, action in enumerate(business.actions):
+                    if not one.target.covers(action):
+                        continue
+                    name = _counted_for(one, action)
+                    if name not in by_name:
+                        by_name[name] = len(keys)
+                        keys.append(_Key(one, channel, 0))
+                    number = by_name[name]
+                    keys[number] = keys[number]._replace(actions=keys[number].actions | 1 << row)
+                    place = outcome_code(one.outcome) * actions + vocabulary.actions[action.name]
+                    by_place.setdefault(place, []).append(number)
+        self._count_bundles(by_place, actions)
+        first = np.zeros(usage.OUTCOMES * actions + 1, np.int64)
+        flat: list[int] = []
+        for place in range(usage.OUTCOMES * actions):
+            flat += dict.fromkeys(by_place.get(place, ()))
+            first[place + 1] = len(flat)
+        return keys, Counting(
+            actions,
+            first,
+            np.array(flat, np.int64),
+            np.array([key.holds_on for key in keys], np.int64),
+            np.array([duration.milliseconds(key.declared.within) for key in keys], np.int64),
+            np.array([_after(key.declared) for key in keys], np.int64),
+            np.array([_lasts(key.declared) for key in keys], np.int64),
+        )
+
+    def _count_bundles(self, by_place: dict[int, list[int]], actions: int) -> None:
+        """Showing a bundle counts for its parts too."""
+        vocabulary = self._business.vocabulary
+        for action in self._business.actions:
+            for part in action.parts:
+                for outcome in range(usage.OUTCOMES):
+                    counts = by_place.get(outcome * actions + vocabulary.actions[part], [])
+                    place = outcome * actions + vocabulary.actions[action.name]
+                    by_place.setdefault(place, []).extend(counts)
+
+    def offers(self, placement: str, channel: str, locale: str, relationship: str) -> Offers:
+        """The actions that have a treatment for the placement and channel, in the fitting tone."""
+        at = (placement, channel, locale, relationship)
+        found = self._offers.get(at)
+        if found is None:
+            treatments = [treatment(action, *at) for action in self._business.actions]
+            found = Offers(rows_of(row for row, one in enumerate(treatments) if one), treatments)
+            if len(self._offers) < 10_000:
+                self._offers[at] = found
+        return found
+
+    def causes(self, at: Circumstances) -> list[Cause]:
+        """All that speaks against any action whatever the placement, in the order of the stages."""
+        causes = [
+            *self._of_consent(at),
+            *self._of_eligibility(at),
+            *self._of_rules(at.results),
+            *self._of_ledger(at),
+            *self._of_everybody(at),
+        ]
+        dropped = 0
+        for cause in causes:
+            dropped |= cause.actions
+        parted = rows_of(row for row, parts in self.bundles if parts & dropped)
+        if parted:
+            text = "A part of the bundle may not be offered"
+            causes.append(Cause(pb.STAGE_SUITABILITY, "PART_DROPPED", text, parted))
+        return causes
+
+    def _of_consent(self, at: Circumstances) -> Iterable[Cause]:
+        for purpose, actions in self._purposes.items():
+            if not actions:
+                continue
+            if at.profile is None:
+                text = f"Consent for {purpose} could not be read"
+                yield Cause(pb.STAGE_ELIGIBILITY, "CONSENT_UNREADABLE", text, actions, purpose)
+            elif not at.profile.granted(purpose, at.channel):
+                text = f"No consent for {purpose} on {at.channel}"
+                yield Cause(pb.STAGE_ELIGIBILITY, "NO_CONSENT", text, actions, purpose)
+
+    def _of_eligibility(self, at: Circumstances) -> Iterable[Cause]:
+        if at.allow:
+            rows = self._business.rows
+            others = self._all & ~rows_of(rows[name] for name in at.allow)
+            text = "The caller asked for other actions"
+            yield Cause(pb.STAGE_ELIGIBILITY, "NOT_ALLOWED", text, others)
+        if at.block:
+            blocked = rows_of(self._business.rows[name] for name in at.block)
+            text = "The caller ruled it out"
+            yield Cause(pb.STAGE_ELIGIBILITY, "BLOCKED", text, blocked)
+        invalid = self._invalid[int(np.searchsorted(self._boundaries, at.now, side="right")) - 1]
+        if invalid:
+            yield Cause(pb.STAGE_ELIGIBILITY, "NOT_VALID_NOW", "Outside its validity", invalid)
+        for name, level in ASSURANCE.items():
+            if at.assurance < level:
+                needing = self._needs[level - 1] & ~self._needs[level]
+                if needing:
+                    text = f"Needs a caller who is {name}"
+                    yield Cause(pb.STAGE_ELIGIBILITY, "ASSURANCE_TOO_LOW", text, needing, name)
+
+    def _of_rules(self, results: Results) -> Iterable[Cause]:
+        for rule in self._rules:
+            result = results[rule.condition]
+            if result is True:
+                continue
+            if result is False:
+                yield Cause(rule.stage, "RULE", rule.reason, rule.actions, rule.name)
+            else:
+                text = f"{rule.reason} ({result.what})"
+                yield Cause(rule.stage, "RULE_UNKNOWN", text, rule.actions, rule.name)
+
+    def _of_ledger(self, at: Circumstances) -> Iterable[Cause]:
+        if not self._keys:
+            return
+        if at.ledger is None:
+            text = "How often it was shown could not be read"
+            yield Cause(pb.STAGE_CONTACT_POLICY, "LEDGER_UNREADABLE", text, self._counted_rows)
+            return
+        counts = usage.count(at.ledger, at.now, self._counting)
+        over = (counts.within > self._room) | (counts.until > at.now)
+        if not over.any():
+            return
+        channel = self._business.vocabulary.channels[at.channel]
+        found: dict[str, tuple[Limit | Suppression, Rows]] = {}
+        for number in np.flatnonzero(over).tolist():
+            key = self._keys[number]
+            if key.holds_on in (0, channel):
+                _, actions = found.get(key.declared.name, (key.declared, 0))
+                found[key.declared.name] = key.declared, actions | key.actions
+        for name, (one, actions) in found.items():
+            if isinstance(one, Limit):
+                more = one.at_most if one.outcome == "presented" else one.at_most + 1
+                often = "once" if more == 1 else f"{more} times"
+                text = f"{one.outcome.capitalize()} {often} within {one.within} (limit {name})"
+                yield Cause(pb.STAGE_CONTACT_POLICY, "CONTACT_LIMIT", text, actions, name)
+            else:
+                often = "once" if one.after == 1 else f"{one.after} times within {one.within}"
+                text = f"{one.outcome.capitalize()} {often}: left alone for {one.lasts} ({name})"
+                yield Cause(pb.STAGE_CONTACT_POLICY, "SUPPRESSED", text, actions, name)
+
+    def _of_everybody(self, at: Circumstances) -> Iterable[Cause]:
+        for ceiling, actions in self._ceilings:
+            if ceiling.name in at.full_ceilings:
+                what = "budget" if ceiling.volume is None else "volume"
+                text = f"The {what} for everybody is used up (ceiling {ceiling.name})"
+                yield Cause(pb.STAGE_CONTACT_POLICY, "CEILING", text, actions, ceiling.name)
+        local = None
+        for quiet, actions in self._quiet:
+            if at.channel not in quiet.channels or _direction(at.direction) not in quiet.directions:
+                continue
+            if local is None:
+                local = datetime.datetime.fromtimestamp(at.now / 1000, self._clock_of(at.profile))
+            if _quiet_at(local, quiet.start, quiet.until, quiet.days):
+                text = f"It is {local:%H:%M} where they are (quiet hours {quiet.name})"
+                yield Cause(pb.STAGE_CONTACT_POLICY, "QUIET_HOURS", text, actions, quiet.name)
+
+    def _clock_of(self, profile: Profile | None) -> ZoneInfo:
+        """The customer's time zone, or the business's where it is not known."""
+        by = self._business.policies.time_zone_by
+        told = None if by is None or profile is None else profile.attributes.get(by)
+        return _zone(told.value) if told and isinstance(told.value, str) else self.zone
+
+    def caps(self, row: int, channel: str) -> list[Cap]:
+        """What the store has to recheck before an action is shown; empty where nothing caps it."""
+        here = self._business.vocabulary.channels[channel]
+        return [cap for holds_on, cap in self._caps_of[row] if holds_on in (0, here)]
+
+    def _find_caps(self) -> Iterable[list[tuple[int, Cap]]]:
+        """For each action, the limits on showing it or any part of it."""
+        counted: list[list[int]] = [[] for _ in self._keys]
+        presented = int(Outcome.presented) * self._counting.actions
+        for code in self._business.vocabulary.actions.values():
+            first, last = self._counting.first[presented + code : presented + code + 2]
+            for number in self._counting.keys[first:last]:
+                counted[number].append(code)
+        caps = [
+            (
+                key.actions,
+                key.holds_on,
+                Cap(
+                    key.declared.at_most,
+                    key.declared.within_ms,
+                    key.holds_on,
+                    np.array(codes, "<u2").tobytes(),
+                ),
             )
-            if prepared.channel:
-                here &= ledger["channel"] == prepared.channel
-            about = ledger["action"][here].astype(np.int64)
-            codes = np.minimum(about, len(prepared.key_of_action) - 1)
-            keys = prepared.key_of_action[codes]
-            counts.append(np.bincount(keys[keys >= 0], minlength=prepared.keys))
-        return counts
+            for key, codes in zip(self._keys, counted, strict=True)
+            if isinstance(key.declared, Limit) and key.declared.outcome == "presented"
+        ]
+        for row, action in enumerate(self._business.actions):
+            shown = rows_of([row, *(self._business.rows[part] for part in action.parts)])
+            yield [(holds_on, cap) for actions, holds_on, cap in caps if actions & shown]
 
-    def drop(
-        self,
-        action: Action,
-        *,
-        channel: str,
-        now: int,
-        assurance: int,
-        required: int,
-        profile: Profile | None,
-        usage: Sequence[Codes] | None,
-    ) -> Drop | None:
-        """Pass one action through the stages.
+    def ceilings(self, row: int) -> list[str]:
+        """Names of the ceilings that showing an action uses up."""
+        return [one.name for one, actions in self._ceilings if actions >> row & 1]
 
-        Args:
-            action: The candidate.
-            channel: Where it would be shown.
-            now: Milliseconds since 1970-01-01 UTC.
-            assurance: How sure the caller is of who this is, 1 to 3.
-            required: What the placement asks for.
-            profile: None where it could not be read: then only what needs no consent passes.
-            usage: From :meth:`usage`. None: then only what no limit covers passes.
-
-        Returns:
-            The first reason against it, or None.
-        """
-        start, end = action.valid.milliseconds
-        if not start <= now <= end:
-            return Drop(pb.STAGE_ELIGIBILITY, "NOT_VALID_NOW", "Outside its validity")
-        needed = max(required, ASSURANCE[action.assurance])
-        if assurance < needed:
-            name = next(name for name, level in ASSURANCE.items() if level == needed)
-            return Drop(pb.STAGE_ELIGIBILITY, "ASSURANCE_TOO_LOW", f"Needs a caller who is {name}")
-        if action.purpose is not None:
-            if profile is None:
-                text = f"Consent for {action.purpose} could not be read"
-                return Drop(pb.STAGE_ELIGIBILITY, "CONSENT_UNREADABLE", text)
-            if not profile.granted(action.purpose, channel):
-                text = f"No consent for {action.purpose} on {channel}"
-                return Drop(pb.STAGE_ELIGIBILITY, "NO_CONSENT", text)
-        for number in self._limits_of[action.name]:
-            limit = self._limits[number].limit
-            if usage is None:
-                text = f"Limit {limit.name} could not be counted"
-                return Drop(pb.STAGE_CONTACT_POLICY, "LEDGER_UNREADABLE", text)
-            code = self._business.vocabulary.actions[action.name]
-            count = int(usage[number][self._limits[number].key_of_action[code]])
-            room = limit.at_most - (limit.outcome == "presented")
-            if count > room:
-                often = "once" if count == 1 else f"{count} times"
-                text = f"{limit.outcome} {often} within {limit.within} (limit {limit.name})"
-                return Drop(pb.STAGE_CONTACT_POLICY, "CONTACT_LIMIT", text)
+    def price(self, row: int, results: Results) -> Price | None:
+        """What a customer pays who meets a public condition; None where there is no price."""
+        for place, price in self.conditions.prices[row]:
+            if place is None or results[place] is True:
+                return price
         return None
 
 
-def _key(limit: Limit, action: Action) -> str:
-    match limit.per:
+def _counted_for(one: Limit | Suppression, action: Action) -> str:
+    match one.per:
         case "action":
             return action.name
         case "group":
             return action.group
         case "issue":
             return action.issue
-        case "customer":
+        case "channel" | "customer":
             return ""
 
 
+def _after(one: Limit | Suppression) -> int:
+    return one.after if isinstance(one, Suppression) else 0
+
+
+def _lasts(one: Limit | Suppression) -> int:
+    return duration.milliseconds(one.lasts) if isinstance(one, Suppression) else 0
+
+
+def _room(one: Limit | Suppression) -> int:
+    """How many there may be before one more is too many."""
+    if isinstance(one, Limit):
+        return one.at_most - (one.outcome == "presented")
+    return 2**62
+
+
+def _direction(code: int) -> str:
+    return Direction(code).name
+
+
+def _quiet_at(
+    local: datetime.datetime, start: datetime.time, until: datetime.time, days: Sequence[str]
+) -> bool:
+    """Whether a moment is quiet; hours past midnight belong to the day on which they begin."""
+    clock = local.time()
+    if start <= until:
+        return start <= clock < until and (not days or _DAYS[local.weekday()] in days)
+    if clock >= start:
+        return not days or _DAYS[local.weekday()] in days
+    return clock < until and (not days or _DAYS[local.weekday() - 1] in days)
+
+
+@cache
+def _zone(name: str) -> ZoneInfo:
+    return ZoneInfo(name)
+
+
 def counted_outcomes(business: Business) -> frozenset[int]:
-    """Outcomes that some limit counts: events with these go to the ledger."""
-    return frozenset(outcome_code(limit) for limit in business.policies.limits) | {
-        int(Outcome.presented)
-    }
+    """Outcomes that something counts: events with these go to the ledger."""
+    declared: list[Limit | Suppression] = [
+        *business.policies.limits,
+        *business.policies.suppressions,
+    ]
+    return frozenset(outcome_code(one.outcome) for one in declared) | {int(Outcome.presented)}
 
 
 def described(business: Business) -> list[Mapping[str, float]]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
+from features.duration import DAY
 from features.profile import Value
 from features.vocabulary import Direction
 from rapport.v1 import decision_pb2 as pb
@@ -11,13 +13,15 @@ from service import intake
 from service.business import Business
 from service.callers import Caller
 from service.checks import Checks
-from service.decide import Question
 from service.intake import Named
+from service.pipeline import Question
 
 _MAX_PLACEMENTS: Final = 8
 _MAX_CONTEXT: Final = 64
 _MAX_UTTERANCE: Final = 2_000
 _MAX_ACTIONS: Final = 20
+_MAX_NAMED: Final = 1_000
+_LONGEST_HOLD: Final = 30 * DAY
 _DIRECTIONS: Final = frozenset(map(int, Direction))
 _ASSURANCES: Final = frozenset(pb.Assurance.values())
 
@@ -55,6 +59,11 @@ def read(
         as_of = checks.moment("as_of", request, "as_of", now, past=True)
     placements = _placements(checks, request, business)
     context = _context(checks, request, business)
+    for field in ("allow_actions", "block_actions"):
+        _named(checks, field, getattr(request, field), business)
+    held = _held(checks, request)
+    if request.HasField("seed") and not (request.dry_run or request.HasField("as_of")):
+        checks.wrong("seed", "needs dry_run or as_of, so that logged chance stays chance")
     checks.finish()
     return who, Question(
         customer_id="",
@@ -65,9 +74,34 @@ def read(
         locale=request.locale,
         utterance=request.utterance,
         context=context,
+        contact={name: getattr(request, name) for name in ("agent_id", "skill", "queue")},
         max_actions=most,
         as_of=as_of,
+        allow=list(dict.fromkeys(request.allow_actions)),
+        block=list(dict.fromkeys(request.block_actions)),
+        hold_for=held,
+        dry_run=request.dry_run,
+        seed=request.seed if request.HasField("seed") else None,
     )
+
+
+def _named(checks: Checks, field: str, names: Sequence[str], business: Business) -> None:
+    if len(names) > _MAX_NAMED:
+        checks.wrong(field, f"has {len(names)} entries; send at most {_MAX_NAMED}")
+        return
+    known = dict.fromkeys(business.rows, 1)
+    for i, name in enumerate(names):
+        checks.code(f"{field}[{i}]", name, known, required=True)
+
+
+def _held(checks: Checks, request: pb.DecideRequest) -> int | None:
+    """How long the answer may wait, in milliseconds; None: not said."""
+    if not request.HasField("hold_for"):
+        return None
+    held = request.hold_for.seconds * 1000 + request.hold_for.nanos // 1_000_000
+    if not 0 < held <= _LONGEST_HOLD:
+        checks.wrong("hold_for", f"{held / 1000:g} s is out of range; send up to 30 days")
+    return held
 
 
 def _placements(checks: Checks, request: pb.DecideRequest, business: Business) -> list[str]:

@@ -203,12 +203,11 @@ class Cluster(_Commands):
                     replies[i] = ClusterDownError(f"slot {slots[i]} is served by no node")
                 else:
                     of_node.setdefault(node, []).append(i)
-            answered = await asyncio.gather(
-                *(
-                    self._exchange(node, [(commands[i], i in asked) for i in indexes])
-                    for node, indexes in of_node.items()
-                )
-            )
+            trips = [
+                self._exchange(node, [(commands[i], i in asked) for i in indexes])
+                for node, indexes in of_node.items()
+            ]  # one is the rule, and needs no task of its own
+            answered = [await trips[0]] if len(trips) == 1 else await asyncio.gather(*trips)
             told_by: dict[int, _Node] = {}
             for (node, indexes), answers in zip(of_node.items(), answered, strict=True):
                 for i, answer in zip(indexes, answers, strict=True):

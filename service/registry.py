@@ -82,10 +82,34 @@ class Registry:
         structlog.get_logger().info("bundle active", version=models.manifest.version)
 
     async def _load(self, version: str) -> Models:
+        while True:
+            business = self._business
+            models = await self._fitted(version, business)
+            if business is self._business:
+                return models
+            # Another configuration took over meanwhile: what was loaded fits the old catalogue.
+
+    async def fitted(self, business: Business) -> Models | None:
+        """The models in charge, fitted to another configuration; None where none is.
+
+        Raises:
+            BundleRefused: They do not fit it.
+        """
+        if self._models is None:
+            return None
+        return await self._fitted(self._models.manifest.version, business)
+
+    def serve(self, business: Business, models: Models | None) -> None:
+        """Take over another configuration, with the models that were fitted to it."""
+        self._business = business
+        if models is not None:
+            self._swap(models)
+
+    async def _fitted(self, version: str, business: Business) -> Models:
         blob = await self._store.bundle(version)
         if blob is None:
             raise NotFound(f"bundle {version!r} is not published; see ListModels")
-        models = await asyncio.to_thread(lambda: Models(bundles.unpack(blob), self._business))
+        models = await asyncio.to_thread(lambda: Models(bundles.unpack(blob), business))
         if models.manifest.version != version:
             raise BundleRefused(
                 f"what is kept as bundle {version!r} says that it is "

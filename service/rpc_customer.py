@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 import grpc
@@ -16,8 +17,10 @@ from rapport.v1 import customer_pb2 as pb
 from rapport.v1 import customer_pb2_grpc, event_pb2, log_pb2
 from service import answers, callers, identity, intake, logs
 from service.business import Business
+from service.callers import Caller
 from service.checks import Checks
-from service.errors import Conflict, Unreadable, Violation, invalid
+from service.errors import Conflict, Precondition, Unreadable, Violation, invalid
+from service.identity import News
 from service.store import Store
 
 T = TypeVar("T")
@@ -86,7 +89,11 @@ class Customers(customer_pb2_grpc.CustomerServiceServicer):
         ]
         before = _token(checks, request.page_token)
         customer = await self._whom(checks, request.customer)
-        log_id, records = _read(decode, (await self._store.read(customer)).timeline)
+        stored = await self._store.read(customer)
+        every = [
+            _read(decode, one) for one in (stored.timeline, *(m.timeline for m in stored.members))
+        ]
+        log_id, records = max(id for id, _ in every), identity.union([one for _, one in every])
         chosen = np.ones(len(records), bool)
         if types:
             chosen &= np.isin(records["type"], types)
@@ -135,8 +142,10 @@ class Customers(customer_pb2_grpc.CustomerServiceServicer):
     ) -> pb.GetProfileResponse:
         """See the API."""
         customer = await self._whom(Checks(), request.customer)
-        id, profile = _read(profiles.decode, (await self._store.read(customer)).profile)
-        return pb.GetProfileResponse(profile=self._profile(customer, id, profile))
+        stored = await self._store.read(customer)
+        id, profile = _read(profiles.decode, stored.profile)
+        root = stored.customer_id or customer
+        return pb.GetProfileResponse(profile=self._profile(root, id, profile))
 
     def _profile(self, customer: str, id: LogId, profile: Profile) -> pb.Profile:
         now = self._clock()
@@ -174,8 +183,8 @@ class Customers(customer_pb2_grpc.CustomerServiceServicer):
             told = None if told is None else min(told, now)  # no consent of tomorrow
         attributes, consents = self._changes(checks, request)
         customer = await self._whom(checks, request.customer, link=True)
-        for _ in range(_TRIES):
-            id, profile = _read(profiles.decode, (await self._store.read(customer)).profile)
+
+        def said(id: LogId, profile: Profile) -> News:
             if request.expected_version and request.expected_version != answers.log_id(id):
                 raise Conflict(
                     f"the profile is at version {answers.log_id(id) or 'none'}, not "
@@ -184,21 +193,31 @@ class Customers(customer_pb2_grpc.CustomerServiceServicer):
             # What is said now wins, also over what another server's faster clock has dated.
             moment = max(self._clock(), profile.newest) if told is None else told
             dated = [Consent(c.purpose, c.channel, c.granted, moment) for c in consents]
-            changed = profile.changed(attributes, dated, moment)
-            entry = log_pb2.LogEntry(
-                customer_id=customer,
-                profile=log_pb2.ProfileChanged(
-                    attributes={name: _value(value) for name, value in attributes.items()},
-                    consents=consents,
-                    updated_at=answers.timestamp(moment),
-                    caller=caller.name,
-                ),
-            )
+            return News(moment, attributes, dated)
+
+        return pb.UpdateProfileResponse(profile=await self._change(customer, said))
+
+    async def _change(
+        self, customer: str, said: Callable[[LogId, Profile], News | None]
+    ) -> pb.Profile:
+        """Change a profile by what is said in view of it, however many change it at once.
+
+        Of a customer who was merged into another, also meanwhile, it is the root's profile.
+        """
+        for _ in range(_TRIES):
+            stored = await self._store.read(customer)
+            root = stored.customer_id or customer
+            id, profile = _read(profiles.decode, stored.profile)
+            news = said(id, profile)
+            if news is None:
+                return self._profile(root, id, profile)
+            changed = profile.changed(news.attributes, news.consents, news.moment)
+            entry = _changed(root, news, callers.current.get())
             written = await self._store.write_profile(
-                customer, id, profiles.encode(changed), entry.SerializeToString(), moment
+                root, id, profiles.encode(changed), entry, news.moment
             )
             if written is not None:
-                return pb.UpdateProfileResponse(profile=self._profile(customer, written, changed))
+                return self._profile(root, written, changed)
         raise Conflict(f"the profile changed {_TRIES} times meanwhile; try again")
 
     def _changes(
@@ -262,17 +281,63 @@ class Customers(customer_pb2_grpc.CustomerServiceServicer):
             checks.wrong(f"identifier.{value.field}", value.description)
         checks.finish()
         logs.note(customer=logs.masked(request.customer_id))
-        status = pb.LinkIdentityResponse.STATUS_LINKED
-        who = str(value)
-        found = (await self._store.resolve([(named.namespace, who)]))[0]
+        who = named.namespace, str(value)
+        root = await self._store.root(request.customer_id)
+        found = (await self._store.resolve([who]))[0]
         if found is None:
-            entry = intake.linked((named.namespace, who), request.customer_id, caller)
-            found = await self._store.link(named.namespace, who, request.customer_id, entry)
-        elif found == request.customer_id:
-            status = pb.LinkIdentityResponse.STATUS_ALREADY_LINKED
-        if found != request.customer_id:
+            found = await self._store.link(*who, root, intake.linked(who, root, caller))
+            if found == root:
+                return await self._linked(who, root)
+        stored = await self._store.read(found)
+        other = stored.customer_id or found
+        alone = found == other == identity.newcomer(*who) and not stored.members
+        status = pb.LinkIdentityResponse.STATUS_ALREADY_LINKED
+        if other != root and (request.merge or alone):
+            status = pb.LinkIdentityResponse.STATUS_MERGED
+            other = await self._merge(other, root)
+        elif other != root:
             status = pb.LinkIdentityResponse.STATUS_AMBIGUOUS
-        return pb.LinkIdentityResponse(status=status, customer_id=found)
+        return pb.LinkIdentityResponse(status=status, customer_id=other)
+
+    async def _linked(self, who: tuple[str, str], root: str) -> pb.LinkIdentityResponse:
+        """Answer that an identifier names a customer from now on.
+
+        What became of decisions that were taken by it is kept under the newcomer that it named.
+        """
+        newcomer, status = identity.newcomer(*who), pb.LinkIdentityResponse.STATUS_LINKED
+        left = await self._store.read(newcomer)
+        apart = newcomer != root and left.customer_id in ("", newcomer)
+        if apart and (left.timeline or left.ledger or left.profile):
+            status = pb.LinkIdentityResponse.STATUS_MERGED
+            root = await self._merge(newcomer, root)
+        return pb.LinkIdentityResponse(status=status, customer_id=root)
+
+    async def _merge(self, customer: str, into: str) -> str:
+        """Make two customers one person; give the root.
+
+        The profile goes over first, until it no longer changes: once they are merged nobody reads
+        that of a member, and a merge that failed is asked for again.
+        """
+        copied = None
+        for _ in range(_TRIES):
+            stored = await self._store.read(customer)
+            if stored.profile == copied:
+                break
+            copied = stored.profile
+            await self._fold(_read(profiles.decode, copied)[1], into)
+        await self._store.merge(customer, into, callers.current.get().name)
+        return await self._store.root(into)
+
+    async def _fold(self, told: Profile, into: str) -> None:
+        """Tell a root what a member was told, each thing at its own moment, oldest first."""
+        for moment in [one.moment for one in identity.news(told, profiles.EMPTY)]:
+
+            def said(_: LogId, known: Profile, moment: int = moment) -> News | None:
+                return next((n for n in identity.news(told, known) if n.moment == moment), None)
+
+            # What was told before they were forgotten stays forgotten.
+            with suppress(Precondition):
+                await self._change(into, said)
 
     async def ForgetCustomer(
         self, request: pb.ForgetCustomerRequest, context: Context
@@ -301,6 +366,23 @@ def _read(decode: Callable[[bytes | None], T], stored: bytes | None) -> T:
         return decode(stored)
     except ValueError as error:
         raise Unreadable(f"{error}; restore it, or forget the customer") from error
+
+
+def _changed(customer: str, news: News, caller: Caller) -> bytes:
+    """The log entry of a change of a profile."""
+    entry = log_pb2.LogEntry(
+        customer_id=customer,
+        profile=log_pb2.ProfileChanged(
+            attributes={name: _value(value) for name, value in news.attributes.items()},
+            consents=[
+                log_pb2.ConsentChanged(purpose=c.purpose, channel=c.channel, granted=c.granted)
+                for c in news.consents
+            ],
+            updated_at=answers.timestamp(news.moment),
+            caller=caller.name,
+        ),
+    )
+    return entry.SerializeToString()
 
 
 def _value(value: Value | None) -> struct_pb2.Value:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -11,19 +10,18 @@ from typing import Any, Final
 import grpc
 import msgspec
 
-from features.partition import partition
 from rapport.v1 import decision_pb2 as pb
 from rapport.v1 import decision_pb2_grpc, event_pb2, log_pb2
-from service import answers, callers, explain, identity, intake, logs, outcomes, questions
+from service import answers, callers, explain, identity, intake, logs, outcomes, questions, trace
 from service.arbitration import Reason
 from service.budget import Budget
 from service.business import Business
 from service.checks import Checks
-from service.decide import Decider, in_time
+from service.configuration import Catalogues, Configuration
+from service.decide import in_time
 from service.errors import NotFound, Violation, invalid
 from service.intake import MAX_EVENTS, Named, Taken
 from service.journal import Entry, Journal, Summary
-from service.policies import counted_outcomes
 from service.registry import Registry
 from service.store import ERASED, UNAVAILABLE, Store, Write
 
@@ -46,62 +44,62 @@ class Decisions(decision_pb2_grpc.DecisionServiceServicer):
 
     def __init__(
         self,
-        business: Business,
+        configuration: Configuration,
         store: Store,
         registry: Registry,
-        decider: Decider,
         journal: Journal,
         clock: Callable[[], int],
         deadline: float,
     ) -> None:
-        self._business = business
+        self._configuration = configuration
         self._store = store
         self._registry = registry
-        self._decider = decider
         self._journal = journal
         self._clock = clock
         self._deadline = deadline
-        self._counted = counted_outcomes(business)
-        self._worker = secrets.token_hex(2)
+        self._catalogues = Catalogues(store)
+
+    @property
+    def _business(self) -> Business:
+        return self._configuration.current.business
+
+    @property
+    def _counted(self) -> frozenset[int]:
+        return self._configuration.current.counted
 
     async def Decide(self, request: pb.DecideRequest, context: Context) -> pb.DecideResponse:
         """See the API."""
         caller = callers.current.get()
         left = context.time_remaining()
         budget = Budget(self._deadline if left is None else left, time.monotonic)
-        who, question = questions.read(request, self._business, caller, self._clock())
+        serving = self._configuration.current
+        who, question = questions.read(request, serving.business, caller, self._clock())
         customer_id, unread = await self._whom(who, budget)
-        question = question._replace(customer_id=customer_id, unread=unread)
-        answer = await self._decider.decide(question, budget)
-        recorded = question.as_of is None
-        decision_id = self._decision_id(question.customer_id, answer.now) if recorded else ""
-        response = answers.response(
-            answer,
-            decision_id,
-            self._business,
-            trace=request.include_trace,
-            features=request.include_features,
-        )
-        if recorded:
-            actions = [one.action for slate in response.slates for one in slate.recommendations]
+        question = question._replace(customer_id=customer_id)
+        answer, decision_id, customer_id = await serving.decider.decide(question, budget, unread)
+        response = answers.response(answer, decision_id, serving.business)
+        if question.recorded:
+            shown = [one.action for slate in response.slates for one in slate.recommendations]
             entry = Entry(
                 decision_id,
-                Summary(
-                    question.customer_id, question.channel, request.interaction_id, actions
-                ),
+                Summary(customer_id, question.channel, request.interaction_id, shown),
                 lambda: answers.logged(
-                    answer, decision_id, question.customer_id, request, self._business,
-                    caller.name,
-                ),
-            )  # fmt: skip
+                    answer, decision_id, request, serving.business, caller.name
+                ).SerializeToString(deterministic=True),
+            )
             if not self._journal.append(entry):
                 response.advisories.add(
                     code="UNJOURNALED", message="The decision could not be kept for the log"
                 )
+        if request.include_trace:
+            compared = trace.written(answer.weighed, len(serving.business.actions))
+            response.trace.extend(trace.candidates(compared, response.slates, serving.business))
+        if request.include_features and (seen := answers.features(answer.weighed)):
+            response.features.CopyFrom(seen)
         logs.note(
-            customer=logs.masked(question.customer_id),
+            customer=logs.masked(customer_id),
             decision_id=decision_id,
-            rung=pb.Rung.Name(answer.rung),
+            rung=pb.Rung.Name(response.rung),
             events=response.read.events,
             advisories=[one.code for one in response.advisories],
         )
@@ -118,10 +116,6 @@ class Decisions(decision_pb2_grpc.DecisionServiceServicer):
         newcomer = identity.newcomer(*who.identifier)
         found = await in_time(self._store.resolve([who.identifier]), budget.read)
         return (newcomer, found) if isinstance(found, Reason) else (found[0] or newcomer, None)
-
-    def _decision_id(self, customer_id: str, now: int) -> str:
-        """Partition, time, worker and chance: an outcome finds its slot by the id alone."""
-        return f"{partition(customer_id):02x}{now:011x}{self._worker}{secrets.token_hex(4)}"
 
     async def RecordEvents(
         self, request: pb.RecordEventsRequest, context: Context
@@ -259,12 +253,18 @@ class Decisions(decision_pb2_grpc.DecisionServiceServicer):
         callers.current.get().need("decide")
         checks = Checks()
         _decision(checks, request.decision_id)
-        known = {action.name: 1 for action in self._business.actions}
-        checks.code("action", request.action, known, required=request.include_contributions)
+        checks.text("action", request.action, required=request.include_contributions)
         checks.finish()
         entry = log_pb2.LogEntry.FromString(await self._logged(request.decision_id))
         logs.note(customer=logs.masked(entry.customer_id), decision_id=request.decision_id)
-        return explain.explain(entry.decision, request, self._business, self._registry.models)
+        business = await self._catalogues.of(
+            entry.decision.response.versions.catalogue, self._business
+        )
+        if request.action:
+            known = dict.fromkeys(business.rows, 1)
+            checks.code("action", request.action, known, required=True)
+            checks.finish()
+        return explain.explain(entry.decision, request, business, self._registry.models)
 
 
 def _decision(checks: Checks, decision_id: str) -> None:

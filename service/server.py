@@ -6,20 +6,19 @@ import asyncio
 import gc
 import ipaddress
 import re
+import secrets
 import signal
 import time
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import grpc
-import msgspec
 import structlog
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
 from features.duration import DAY
-from features.vocabulary import Vocabulary
 from rapport.v1 import (
     admin_pb2,
     admin_pb2_grpc,
@@ -31,10 +30,13 @@ from rapport.v1 import (
 from service.bundle import Bundle
 from service.business import Business
 from service.callers import Callers
-from service.decide import Decider
+from service.capacity import Prices
+from service.configuration import Configuration
+from service.decide import World
 from service.errors import ConfigurationError
 from service.interceptors import Edge
 from service.journal import Journal
+from service.leases import Leases
 from service.redis_store import RedisStore
 from service.registry import Registry
 from service.retention import Retention
@@ -64,6 +66,8 @@ class Settings(NamedTuple):
     log_age: int = 7 * DAY  # milliseconds
     log_entries: int = 5_000_000
     archive: Path | None = None
+    configuration: Path | None = None  # watched for changes; None: it never changes
+    greedy: bool = False  # leave nothing to chance
 
 
 def _own_machine(listen: str) -> bool:
@@ -115,10 +119,23 @@ class Server:
             raise ConfigurationError(
                 "--tls-certificate and --tls-key belong together; name both files, or neither"
             )
-        self._business = business
         self._store = store
         self._settings = settings
         self.registry = Registry(store, business)
+        self.prices = Prices(store, business.policies.resources)
+        self.leases = Leases(store, time.monotonic)
+        world = World(
+            store,
+            lambda: self.registry.models,
+            lambda: self.prices.current,
+            self.leases,
+            clock,
+            secrets.token_hex(2),
+            settings.greedy,
+        )
+        self.configuration = Configuration(
+            settings.configuration, business, store, self.registry, self.prices, world
+        )
         self.journal = Journal(store)
         self.retention = Retention(
             store,
@@ -126,7 +143,6 @@ class Server:
             settings.log_entries,
             exporting=settings.archive is not None,
         )
-        decider = Decider(business, store, lambda: self.registry.models, clock)
         self._health = HealthServicer()
         self._server = grpc.aio.server(
             interceptors=[Edge(known)],
@@ -137,7 +153,7 @@ class Server:
         )
         decision_pb2_grpc.add_DecisionServiceServicer_to_server(
             Decisions(
-                business, store, self.registry, decider, self.journal, clock, settings.deadline
+                self.configuration, store, self.registry, self.journal, clock, settings.deadline
             ),
             self._server,
         )
@@ -145,7 +161,15 @@ class Server:
             Customers(business, store, clock), self._server
         )
         admin_pb2_grpc.add_AdminServiceServicer_to_server(
-            Admin(business, store, self.registry, self.journal, self.retention, clock()),
+            Admin(
+                self.configuration,
+                store,
+                self.registry,
+                self.prices,
+                self.journal,
+                self.retention,
+                clock(),
+            ),
             self._server,
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -172,10 +196,11 @@ class Server:
             StoreUnavailable: The store does not answer.
         """
         await self._store.check()
-        await claim(self._store, self._business.vocabulary)
+        await self.configuration.start()
         if bundle is not None:
             await self.registry.adopt(bundle)
         await self.registry.start()
+        await self.prices.start()
         self.journal.start()
         self.retention.start()
         self.port = self._bind()
@@ -216,28 +241,9 @@ class Server:
         await self._server.stop(self._settings.grace)
         await self.journal.close(self._settings.grace)
         await self.retention.close()
+        await self.configuration.close()
+        await self.leases.close()
+        await self.prices.close()
         await self.registry.close()
         await self._store.close()
         structlog.get_logger().info("stopped", lost_decisions=self.journal.dropped)
-
-
-async def claim(store: RedisStore, vocabulary: Vocabulary) -> None:
-    """Claim the vocabulary's codes in the store.
-
-    Raises:
-        ConfigurationError: The store holds records written with other codes.
-    """
-    ours = msgspec.json.encode(vocabulary, order="sorted")
-    for _ in range(3):
-        written = await store.claimed()
-        if written is not None:
-            known = msgspec.json.decode(written, type=Vocabulary)
-            if broken := known.breaks(vocabulary):
-                raise ConfigurationError(
-                    "vocabulary.yaml does not fit what the store holds: " + "; ".join(broken[:5])
-                )
-            if not vocabulary.breaks(known):
-                return  # the store knows all of ours, and perhaps more
-        if await store.claim(ours, written) == ours:
-            return
-    raise ConfigurationError("another server claims another vocabulary at the same time; try again")

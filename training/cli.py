@@ -142,6 +142,8 @@ def train_(
         sealed = workflow.fit(archive, business, workflow.targets(config), bars)
     at = publish.save(sealed, out)
     Console().print(report(sealed))
+    for note in sealed.manifest.notes:
+        Console().print(note, highlight=False)
     Console().print(f"bundle: {at}")
 
 

@@ -91,7 +91,7 @@ def acceptance(
     row_of = {code: catalogue[row] for row, code in enumerate(codes)}
     candidates = {code: rows_of([code]) for code in codes}
     rows, labelled, moments, customers, newest = [], [], [], [], []
-    label_of = labels.Acceptances(target, plan.vocabulary, end)
+    label_of = labels.Acceptances(target, plan.vocabulary, labels.responses(business), end)
     for history in histories:
         records = history.records
         found = label_of(records)

@@ -192,7 +192,7 @@ class _View:
                 interaction_id=one.interaction,
             )
             if one.sentiment is not None:
-                event.sentiment = one.sentiment
+                event.sentiment.CopyFrom(_mood(one.sentiment))
             if one.value is not None:
                 event.value = one.value
             events.append(event)
@@ -282,6 +282,16 @@ class _View:
             f"{len(took)} decisions over gRPC, each about {len(self._business.actions)} actions: "
             f"median {took[len(took) // 2]:.1f} ms, slowest {took[-1]:.1f} ms (the client's view)."
         )
+
+
+def _mood(score: float) -> event_pb2.Sentiment:
+    return event_pb2.Sentiment(
+        score=score,
+        subject=event_pb2.Sentiment.SUBJECT_CUSTOMER,
+        modality=event_pb2.Sentiment.MODALITY_TEXT,
+        source="demo",
+        basis=event_pb2.Sentiment.BASIS_CONSENT,
+    )
 
 
 def _value(value: float | bool | str) -> Value:

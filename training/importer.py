@@ -78,6 +78,7 @@ def run(
     rows = events(configuration.load(mapping, Mapping), vocabulary, path)
     refused.parent.mkdir(parents=True, exist_ok=True)
     reasons: Counter[tuple[str, str]] = Counter()
+    dropped = 0
     with refused.open("w", encoding="utf-8", newline="") as file, _bar(console) as bar:
         out = csv.writer(file)
         out.writerow(Refused._fields)
@@ -90,7 +91,13 @@ def run(
         def advance(done: int, total: int | None) -> None:
             bar.update(task, completed=done, total=total)
 
-        chosen = itertools.islice(rows, limit)
+        def watched() -> Iterator[Mapped | Refused]:
+            nonlocal dropped
+            for row in itertools.islice(rows, limit):
+                dropped += isinstance(row, Mapped) and row.sentiment_dropped
+                yield row
+
+        chosen = watched()
         if target is None:
             sent = _checked(chosen, note, advance)
         else:
@@ -99,6 +106,11 @@ def run(
             )
         bar.update(task, total=sent.rows)
     _summary(console, sent, reasons, refused)
+    if dropped:
+        console.print(
+            f"{dropped:,} readings of sentiment were dropped: the mapping states no basis "
+            "to keep them. Write reading: {subject, modality, source, basis}."
+        )
     return sent
 
 

@@ -6,7 +6,8 @@ is, so a label can be redefined without touching history.
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from collections.abc import Mapping
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -18,6 +19,7 @@ from features.filters import Filter
 from features.kernels import Integers
 from features.record import Records
 from features.vocabulary import Outcome, Vocabulary
+from service.business import Business
 
 OutcomeName = Literal[
     "presented",
@@ -62,9 +64,31 @@ class AcceptanceTarget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     at: Where
     wanted: list[OutcomeName]
     unwanted: list[OutcomeName]
-    within: str
-    silence: Literal["negative", "drop"]
+    within: str | None = None  # None: as the catalogue and the policies say, for each action
+    silence: Literal["negative", "drop"] | None = None  # None: counts as the policies say
     learning: Learning = Learning(rounds=300, patience=20)
+
+    def __post_init__(self) -> None:
+        if self.within is not None:
+            duration.milliseconds(self.within)
+
+
+class UpliftTarget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a slate is worth: a sum over the customer's outcomes in a window after it.
+
+    A reward is an amount in the business's currency, or ``value`` for the worth that came with the
+    event; where none came, the catalogue's.
+    """
+
+    reward: Annotated[
+        dict[OutcomeName, float | Literal["value"]], msgspec.Meta(min_length=1)
+    ]
+    within: str = "14d"
+    held_back: Annotated[int, msgspec.Meta(ge=1)] = 200  # slates that are the least to learn from
+    clip: Annotated[float, msgspec.Meta(ge=1)] = 50.0  # the most that one slot may weigh
+    bags: Annotated[int, msgspec.Meta(ge=2, le=64)] = 8
+    confidence: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.9  # of the interval
+    learning: Learning = Learning(rounds=60)  # to the last round: nothing is held out to stop on
 
     def __post_init__(self) -> None:
         duration.milliseconds(self.within)
@@ -75,6 +99,7 @@ class Targets(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     intent: IntentTarget | None = None
     acceptance: AcceptanceTarget | None = None
+    uplift: UpliftTarget | None = None
 
 
 class Labelled(NamedTuple):
@@ -113,42 +138,78 @@ class Intents:
         return Labelled(np.array(index, np.int64), np.array(found, np.int64))
 
 
+class Responses(NamedTuple):
+    """How long a presentation waits for its outcome, and what silence stands for."""
+
+    span: int  # milliseconds
+    of_action: Mapping[int, int] = {}  # milliseconds by code, where an action has its own
+    silence: OutcomeName = "no_response"
+
+
+def responses(business: Business) -> Responses:
+    """What a configuration declares of responses."""
+    policies, codes = business.policies, business.vocabulary.actions
+    return Responses(
+        duration.milliseconds(policies.responds_within),
+        {
+            codes[action.name]: duration.milliseconds(action.responds_within)
+            for action in business.actions
+            if action.responds_within is not None
+        },
+        policies.silence,
+    )
+
+
 class Acceptances:
     """Finds the presentations of an acceptance model; a label is 0 or 1.
 
     Args:
         target: What counts as accepted.
         vocabulary: For its names.
-        end: Last moment of the log, in milliseconds. Where silence means no, a presentation whose
-            window is still open then is left out: yes would come early and no could not come yet.
+        declared: What holds where the target does not say otherwise.
+        end: Last moment of the log, in milliseconds. Where silence is a label, a presentation whose
+            window is still open then is left out: an answer would come early and silence could not
+            come yet.
     """
 
     def __init__(
-        self, target: AcceptanceTarget, vocabulary: Vocabulary, end: int | None = None
+        self,
+        target: AcceptanceTarget,
+        vocabulary: Vocabulary,
+        declared: Responses,
+        end: int | None = None,
     ) -> None:
         self._at = Filter("training.yaml: acceptance.at", target.at, vocabulary)
         self._wanted = _codes(target.wanted)
         self._settling = np.concatenate([self._wanted, _codes(target.unwanted)])
-        self._span = duration.milliseconds(target.within)
-        self._silence = target.silence
-        open_ended = end is None or target.silence == "drop"
-        self._latest = np.iinfo(np.int64).max if open_ended or end is None else end - self._span
+        self._spans = np.full(max([*vocabulary.actions.values(), 0]) + 2, declared.span, np.int64)
+        for code, span in declared.of_action.items():
+            self._spans[code] = span
+        if target.within is not None:
+            self._spans[:] = duration.milliseconds(target.within)
+        self._silence: int | None = int(declared.silence in target.wanted)
+        if target.silence is not None:
+            self._silence = None if target.silence == "drop" else 0
+        self._end = end
 
     def __call__(self, records: Records) -> Labelled:
         """Label one customer's events."""
         action, moment, outcome = records["action"], records["occurred_at"], records["outcome"]
         settling = np.flatnonzero(np.isin(outcome, self._settling))
         index, label = [], []
-        ripe = moment <= self._latest
-        for i in np.flatnonzero(self._at(records) & (action > 0) & ripe):
+        spans = self._spans[np.minimum(action, len(self._spans) - 1)]
+        asked = self._at(records) & (action > 0)
+        if self._silence is not None and self._end is not None:
+            asked &= moment + spans <= self._end
+        for i in np.flatnonzero(asked):
             later = settling[np.searchsorted(settling, i, side="right") :]
             later = later[action[later] == action[i]]
-            if len(later) and moment[later[0]] - moment[i] <= self._span:
+            if len(later) and moment[later[0]] - moment[i] <= spans[i]:
                 index.append(i)
                 label.append(int(outcome[later[0]] in self._wanted))
-            elif self._silence == "negative":
+            elif self._silence is not None:
                 index.append(i)
-                label.append(0)
+                label.append(self._silence)
         return Labelled(np.array(index, np.int64), np.array(label, np.int64))
 
 

@@ -31,7 +31,7 @@ from training.cells import (
     sentiment,
     sequence,
 )
-from training.mapping import CODED, Mapping
+from training.mapping import CODED, Mapping, Reading
 
 _IDS: Final = (
     "interaction_id",
@@ -53,6 +53,7 @@ class Mapped(NamedTuple):
     line: int
     event: event_pb2.Event
     profile: customer_pb2.UpdateProfileRequest | None
+    sentiment_dropped: bool = False  # it has a reading that we have no basis to keep
 
 
 class Refused(NamedTuple):
@@ -105,6 +106,9 @@ class Mapper:
             "sentiment": partial(sentiment, decimal=mapping.decimal),
             "duration": partial(duration, unit=mapping.duration_unit, decimal=mapping.decimal),
         }
+        self._mood = _mood(mapping.reading)
+        if self._mood is None:
+            readers.pop("sentiment")  # nothing is read that nobody may keep
         self._numbers = [(field, read) for field, read in readers.items() if field in self._text]
         self._attributes = {
             name: partial(attribute, declared=vocabulary.attributes[name], decimal=mapping.decimal)
@@ -187,7 +191,7 @@ class Mapper:
             fields[field] = self._id(field, cells, absent=True)
         for name, read in self._numbers:
             if name not in fields and (told := self._read(name, cells, read)) is not None:
-                fields[name] = Duration(seconds=told) if name == "duration" else told
+                fields[name] = self._written(name, told)
         event = event_pb2.Event(
             event_id=self._id("event_id", cells),
             source=self._mapping.source,
@@ -195,7 +199,19 @@ class Mapper:
             occurred_at=Timestamp(seconds=ms // 1_000, nanos=ms % 1_000 * 1_000_000),
             **fields,
         )
-        return Mapped(line, event, self._news(event, cells) if self._attributes else None)
+        news = self._news(event, cells) if self._attributes else None
+        dropped = self._mood is None and "sentiment" in self._text
+        return Mapped(line, event, news, dropped and bool(self._text["sentiment"](cells)))
+
+    def _written(self, field: str, told: Any) -> Any:
+        """A number as the event holds it."""
+        if field == "duration":
+            return Duration(seconds=told)
+        if field != "sentiment" or self._mood is None:
+            return told
+        reading = event_pb2.Sentiment(score=told)
+        reading.MergeFrom(self._mood)
+        return reading
 
     def _codes(self, cells: list[str]) -> dict[str, Any]:
         """Names and direction of a row, remembered by the columns that decide them."""
@@ -282,3 +298,15 @@ class Mapper:
             return read(text) if text else None
         except ValueError as error:
             raise self._wrong(field, text, str(error)) from None
+
+
+def _mood(reading: Reading | None) -> event_pb2.Sentiment | None:
+    """What all readings of sentiment have in common; None where they may not be kept."""
+    if reading is None or reading.basis is None:
+        return None
+    return event_pb2.Sentiment(
+        subject=event_pb2.Sentiment.SUBJECT_CUSTOMER,
+        modality=event_pb2.Sentiment.Modality.Value(f"MODALITY_{reading.modality.upper()}"),
+        source=reading.source,
+        basis=event_pb2.Sentiment.Basis.Value(f"BASIS_{reading.basis.upper()}"),
+    )

@@ -11,12 +11,13 @@ all of it.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Annotated, Final, Literal
 
 import msgspec
 
 from training.cells import COUNTERS, Decimal, Patterns, Template, Time, Unit, matcher, regex
 
+Basis = Literal["consent", "contract", "legal_obligation", "legitimate_interest"]
 CODED: Final = ("type", "channel", "direction", "intent", "action", "outcome")
 
 
@@ -43,6 +44,24 @@ class Event(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     skill: str = ""
     queue: str = ""
     locale: str = ""
+
+
+class Reading(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How sentiment was read, and why we may keep it; the same for every row.
+
+    No basis is assumed: without one the readings are dropped and counted, as the server would.
+    """
+
+    subject: Literal["customer", "agent"]
+    modality: Literal["text", "voice", "stated", "observed"]
+    source: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+    basis: Basis | None = None
+
+    def __post_init__(self) -> None:
+        if self.subject == "agent":
+            raise ValueError(
+                "subject: 'agent'; Rapport keeps no emotions of employees: no event.sentiment"
+            )
 
 
 class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -84,6 +103,7 @@ class Mapping(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rename: dict[str, dict[str, str]] = {}  # of coded fields; a new name may use \1
     rules: list[Rule] = []
     profile: dict[str, str] = {}  # attribute: template; told when the row occurred
+    reading: Reading | None = None  # of `event.sentiment`; without its basis none is kept
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.source) <= 64:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from features.plan import Context, Plan, rows_of
+from features.plan import Plan, rows_of
 from features.profile import Profile
 from features.record import NEVER, LogId, Records
 from features.timeline import as_of
 from rapport.v1 import decision_pb2, log_pb2
 from service.business import Business
 from service.policies import described
-from training import archive, replay
+from training import archive, decisions, replay
 from training.archive import Entry
 
 
@@ -71,15 +71,7 @@ def vector(
         business: For the codes of the request.
     """
     records, profile, now = _seen(entries, response)
-    context = Context(
-        business.vocabulary.channels[request.channel],
-        request.direction or 1,
-        {
-            name: _plain(value)
-            for name, value in request.context.items()
-            if value.WhichOneof("kind") not in (None, "null_value")
-        },
-    )
+    context = decisions.context(request, business.vocabulary)
     return plan.customer(records, profile, context, now).tobytes()
 
 
@@ -115,9 +107,3 @@ def _same_actions(
 
 def _id(written: str) -> LogId:
     return LogId.parse(written) if written else NEVER
-
-
-def _plain(value: object) -> float | bool | str:
-    kind = value.WhichOneof("kind")  # type: ignore[attr-defined]
-    plain: float | bool | str = getattr(value, kind)
-    return plain

@@ -23,6 +23,7 @@ from service.business import Business
 from service.models import Models, goldens
 from training.replay import History
 from training.train import Trained
+from training.uplift import Learnt
 
 _GOLDEN_CASES = 12
 _DAY = 1_700_000_000_000  # 14 November 2023, in milliseconds
@@ -36,6 +37,7 @@ def build(
     *,
     intent: Trained | None,
     acceptance: Trained | None,
+    uplift: Learnt | None = None,
     cases: Sequence[Case],
     built_at: int,
     lineage: Mapping[str, str],
@@ -47,6 +49,7 @@ def build(
         business: Whose vocabulary and actions.
         intent: Absent where nothing was trained.
         acceptance: Absent where nothing was trained.
+        uplift: Absent where it was not asked for; without bags where there was too little.
         cases: From :func:`golden_cases`.
         built_at: Milliseconds; part of the version.
         lineage: What they were trained on.
@@ -58,6 +61,7 @@ def build(
         acceptance.calibration
         if acceptance and isinstance(acceptance.calibration, AcceptanceCalibration)
         else None,
+        None if uplift is None else uplift.calibration,
     )
     files = {
         bundles.DEFINITIONS: msgspec.json.encode(plan.definitions, order="sorted"),
@@ -78,6 +82,11 @@ def build(
                 if math.isfinite(value)  # a number that the test part could not tell is left out
             }
 
+    if uplift is not None:
+        metrics |= {f"uplift.{n}": value for n, value in uplift.metrics.items() if math.isfinite(value)}
+        if uplift.bags:
+            files[bundles.UPLIFT] = bundles.joined([bag.model_to_string() for bag in uplift.bags])
+
     def seal() -> Bundle:
         day = datetime.datetime.fromtimestamp(built_at / 1000, datetime.UTC)
         return bundles.seal(
@@ -89,6 +98,7 @@ def build(
             vocabulary_digest=plan.vocabulary.digest,
             metrics=metrics,
             lineage=lineage,
+            notes=[] if uplift is None else [uplift.note],
         )
 
     # The cases are written by the very code that will have to reproduce them.

@@ -186,7 +186,7 @@ def _events(
             outcome=one.outcome,  # type: ignore[arg-type]
             value=one.value,
             duration=None if one.duration is None else Duration(seconds=int(one.duration)),
-            sentiment=one.sentiment,
+            sentiment=None if one.sentiment is None else _reading(one),
             interaction_id=one.interaction,
             parent_interaction_id=one.parent,
             decision_id=one.decision,
@@ -204,6 +204,19 @@ def _events(
                 entry.SerializeToString(deterministic=True),
             ),
         )  # fmt: skip
+
+
+def _reading(one: Happening) -> event_pb2.Sentiment:
+    """A mood that an agent noted, or that shows in what was written."""
+    kind = event_pb2.Sentiment
+    written = one.type == "complaint"
+    return kind(
+        score=one.sentiment,
+        subject=kind.SUBJECT_CUSTOMER,
+        modality=kind.MODALITY_TEXT if written else kind.MODALITY_OBSERVED,
+        source="complaint-form" if written else "wrap-up",
+        basis=kind.BASIS_LEGITIMATE_INTEREST,
+    )
 
 
 def _profiles(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import lightgbm
@@ -15,7 +15,7 @@ from training import calibrate, evaluate
 from training.dataset import Dataset
 from training.labels import Learning
 
-_COMMON: Final[dict[str, Any]] = {
+COMMON: Final[dict[str, Any]] = {
     "verbosity": -1,
     "deterministic": True,
     "force_col_wise": True,
@@ -113,7 +113,7 @@ def intent(
     labels = column[data.labels]
     known = Split(*(part[labels[part] >= 0] for part in split))
     _stocked(known._replace(test=split.test), "moments of known intents")
-    parameters = {**_COMMON, **_INTENT, "num_class": len(classes), **learning.parameters}
+    parameters = {**COMMON, **_INTENT, "num_class": len(classes), **learning.parameters}
     booster = _learn(data.rows, labels, known, names, categories, parameters, learning, progress)
     scores = _scores(booster, data.rows[known.validation])
     divisor = calibrate.temperature(scores, labels[known.validation])
@@ -150,8 +150,19 @@ def acceptance(
     categories: Sequence[str],
     learning: Learning,
     progress: Progress,
+    actions: Mapping[str, int] | None = None,
 ) -> Trained:
-    """Train the acceptance model; labels are 0 and 1. See :func:`intent` for the arguments."""
+    """Train the acceptance model; labels are 0 and 1. See :func:`intent` for the arguments.
+
+    Args:
+        data: Labelled presentations; ``baseline`` is the code of what was presented.
+        split: Of its rows.
+        names: Of its columns.
+        categories: Those of them that are codes without an order.
+        learning: Rounds and parameters.
+        progress: Told rounds done, and of how many at most.
+        actions: Codes by name, of the actions whose rows are counted as evidence; None: of none.
+    """
     positive = int(data.labels[split.train].sum())
     if min(positive, len(split.train) - positive) < 20:
         raise ValueError(
@@ -159,7 +170,7 @@ def acceptance(
             "at least 20 of each kind are needed"
         )
     _stocked(split, "presentations")
-    parameters = {**_COMMON, **_ACCEPTANCE, **learning.parameters}
+    parameters = {**COMMON, **_ACCEPTANCE, **learning.parameters}
     booster = _learn(
         data.rows, data.labels, split, names, categories, parameters, learning, progress
     )
@@ -177,7 +188,15 @@ def acceptance(
         "trees": float(booster.num_trees()),
         **_sizes(split),
     }
-    return Trained(booster, AcceptanceCalibration(slope, offset), metrics)
+    evidence = None if actions is None else _evidence(data.baseline[split.train], actions)
+    return Trained(booster, AcceptanceCalibration(slope, offset, evidence), metrics)
+
+
+def _evidence(presented: Integers, actions: Mapping[str, int]) -> dict[str, float]:
+    """Rows of each action, those without any left out."""
+    codes, counts = np.unique(presented, return_counts=True)
+    rows = dict(zip(codes.tolist(), counts.tolist(), strict=True))
+    return {name: float(rows[code]) for name, code in actions.items() if code in rows}
 
 
 def _stocked(split: Split, what: str) -> None:

@@ -11,11 +11,13 @@ from features.plan import Plan
 from service import config
 from service.bundle import Bundle
 from service.business import Business
-from training import archive, dataset, publish, replay, train
+from service.policies import described
+from training import archive, dataset, decisions, publish, replay, slates, train, uplift
 from training.dataset import Dataset
-from training.labels import IntentTarget, Targets
+from training.labels import IntentTarget, Targets, UpliftTarget
 from training.replay import History
 from training.train import Split, Trained
+from training.uplift import Learnt
 
 Splitter = Callable[[Dataset], Split]
 
@@ -52,17 +54,20 @@ def fit(
     show("read the archive", 0, 1)
     histories = list(replay.histories(folder, erased=replay.erasures(folder)))
     show("read the archive", 1, 1)
-    intent = acceptance = None
+    intent = acceptance = lifted = None
     if targets.intent is not None:
         intent = _intent(targets.intent, plan, histories, show, intent_split)
     if targets.acceptance is not None:
         acceptance = _acceptance(targets, plan, business, histories, show, acceptance_split)
+    if targets.uplift is not None:
+        lifted = _uplift(targets.uplift, plan, business, folder, histories, show)
     show("write golden cases", 0, 1)
     sealed = publish.build(
         plan,
         business,
         intent=intent,
         acceptance=acceptance,
+        uplift=lifted,
         cases=publish.golden_cases(histories, business.vocabulary),
         built_at=time.time_ns() // 1_000_000,
         lineage=_lineage(folder, histories),
@@ -109,6 +114,28 @@ def _acceptance(
         plan.categorical(),
         target.learning,
         lambda rounds, of: show("train the acceptance model", rounds, of),
+        business.vocabulary.actions,
+    )
+
+
+def _uplift(
+    target: UpliftTarget,
+    plan: Plan,
+    business: Business,
+    folder: Path,
+    histories: list[History],
+    show: Stage,
+) -> Learnt:
+    done = _Counter("replay decisions", len(histories), show)
+    drawn = decisions.drawn(folder, plan, business.vocabulary, replay.erasures(folder))
+    return uplift.learn(
+        slates.of(drawn, target, plan, business, histories, done),
+        plan,
+        plan.actions(described(business)),
+        [action.name for action in business.actions],
+        [business.vocabulary.actions[action.name] for action in business.actions],
+        target,
+        lambda bags, of: show("train the uplift model", bags, of),
     )
 
 

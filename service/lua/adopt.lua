@@ -1,13 +1,13 @@
 -- Take over records of a member: all of their ledger when they are merged, later ones one by one.
 --
--- KEYS  ledger, log, moved, members: one hash slot, that of the one whom they are merged into
--- ARGV  the member, members as the caller has read them ("" for none), members from now on ("": no
---       change, and the member must be one already), TTL of the keys in ms, age in ms past which the
---       ledger forgets, how many of a kind it keeps (0: all), log entry, the records in order; one
---       that is reserved for no time at all ends the reservation of the same hash
+-- KEYS  ledger, log, moved, members, lock: one hash slot, that of the one whom they are merged into
+-- ARGV  the member, all members from now on as msgpack ("": no change, and the member has to be one
+--       already), token of the lock ("" where nobody joins), TTL of the keys in ms, age in ms past
+--       which the ledger forgets, how many of a kind it keeps (0: all), log entry, the records in
+--       order; one that is reserved for no time at all ends the reservation of the same hash
 -- Gives {"done", a byte for each record: 1 taken, 2 known, 3 known with other content}, {"moved",
--- whom this one was merged into}, {"changed"} where the members are others by now, or {"stranger"}
--- where the member is none.
+-- whom this one was merged into}, {"stranger"} where the member is none, or {"lost"} where the lock
+-- is not ours any more.
 -- [ledger] The same lines in every script that writes a ledger; a test compares them.
 local SIZE, HEADER, MAGIC = 40, 24, 'rapport1'
 local OUTCOME, RESERVED = 38, 255
@@ -51,12 +51,13 @@ local function settled(records, count_before, ms, horizon, keep, ended)
   local start = 1
   while start < #records and unpack('<i8', records, start) < ms - horizon do start = start + SIZE end
   local pieces = {}
-  for at = start, #records, SIZE do
-    if byte(records, at + OUTCOME) == RESERVED
-      and (ended[sub(records, at + 8, at + 15)] or not (ms < held_until(records, at)))
-    then
-      pieces[#pieces + 1] = sub(records, start, at - 1)
-      start = at + SIZE
+  for outcome_at = start + OUTCOME, #records, SIZE do
+    if byte(records, outcome_at) == RESERVED then
+      local at = outcome_at - OUTCOME
+      if ended[sub(records, at + 8, at + 15)] or not (ms < held_until(records, at)) then
+        pieces[#pieces + 1] = sub(records, start, at - 1)
+        start = at + SIZE
+      end
     end
   end
   pieces[#pieces + 1] = sub(records, start)
@@ -67,7 +68,9 @@ local function settled(records, count_before, ms, horizon, keep, ended)
   end
   return records
 end
+-- [/ledger]
 
+-- [search] The same lines in reserve.lua and adopt.lua; a test compares them.
 -- Whether one record comes before another: by moment, sequence and hash.
 local function precedes(a, at, b, by)
   local t, low, high, sequence = unpack('<i8I4I4I2', a, at)
@@ -87,19 +90,19 @@ local function place(records, hash)
     from = at + 1
   end
 end
--- [/ledger]
+-- [/search]
+
 local ttl, horizon, keep, added = ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[8]
 local moved = redis.call('GET', KEYS[3])
 if moved then return {'moved', moved} end
-local packed = redis.call('GET', KEYS[4]) or ''
-local is_member = false
-for _, name in ipairs(packed == '' and {} or cmsgpack.unpack(packed)) do
+local joins = ARGV[2] ~= ''
+if joins and redis.call('GET', KEYS[5]) ~= ARGV[3] then return {'lost'} end
+local packed, is_member = redis.call('GET', KEYS[4]), false
+for _, name in ipairs(packed and cmsgpack.unpack(packed) or {}) do
   is_member = is_member or name == ARGV[1]
 end
-local joins = not is_member
-if joins and ARGV[3] == '' then return {'stranger'} end
-if joins and packed ~= ARGV[2] then return {'changed'} end
-if not joins and ARGV[3] ~= '' then return {'done', ''} end
+if not joins and not is_member then return {'stranger'} end
+if joins and is_member then return {'done', ''} end
 
 local stored = sub(redis.call('GET', KEYS[1]) or '', HEADER + 1)
 local count, statuses, taken, ended, changed = #stored / SIZE, {}, {}, {}, joins
@@ -142,7 +145,7 @@ if changed then
     from = low * SIZE + 1
   end
   pieces[#pieces + 1] = sub(stored, from)
-  if joins then redis.call('SET', KEYS[4], ARGV[3]) end
+  if joins then redis.call('SET', KEYS[4], ARGV[2]) end
   local id = redis.call('XADD', KEYS[2], '*', 'e', ARGV[7])
   local left = settled(table.concat(pieces), count, milliseconds(id), horizon, keep, ended)
   redis.call('SET', KEYS[1], header(id) .. left, 'PX', ttl)

@@ -56,12 +56,13 @@ local function settled(records, count_before, ms, horizon, keep, ended)
   local start = 1
   while start < #records and unpack('<i8', records, start) < ms - horizon do start = start + SIZE end
   local pieces = {}
-  for at = start, #records, SIZE do
-    if byte(records, at + OUTCOME) == RESERVED
-      and (ended[sub(records, at + 8, at + 15)] or not (ms < held_until(records, at)))
-    then
-      pieces[#pieces + 1] = sub(records, start, at - 1)
-      start = at + SIZE
+  for outcome_at = start + OUTCOME, #records, SIZE do
+    if byte(records, outcome_at) == RESERVED then
+      local at = outcome_at - OUTCOME
+      if ended[sub(records, at + 8, at + 15)] or not (ms < held_until(records, at)) then
+        pieces[#pieces + 1] = sub(records, start, at - 1)
+        start = at + SIZE
+      end
     end
   end
   pieces[#pieces + 1] = sub(records, start)
@@ -72,27 +73,8 @@ local function settled(records, count_before, ms, horizon, keep, ended)
   end
   return records
 end
-
--- Whether one record comes before another: by moment, sequence and hash.
-local function precedes(a, at, b, by)
-  local t, low, high, sequence = unpack('<i8I4I4I2', a, at)
-  local t2, low2, high2, sequence2 = unpack('<i8I4I4I2', b, by)
-  if t ~= t2 then return t < t2 end
-  if sequence ~= sequence2 then return sequence < sequence2 end
-  if high ~= high2 then return high < high2 end
-  return low < low2
-end
-
--- Where a string of records holds a hash, or nil.
-local function place(records, hash)
-  local from = 9
-  while true do
-    local at = find(records, hash, from, true)
-    if not at or at % SIZE == 9 then return at and at - 8 end
-    from = at + 1
-  end
-end
 -- [/ledger]
+
 local limit, ttl, horizon, keep = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 
 -- A set of records: those at first .. count - 1 of the stored string, and those added.

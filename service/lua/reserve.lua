@@ -52,12 +52,13 @@ local function settled(records, count_before, ms, horizon, keep, ended)
   local start = 1
   while start < #records and unpack('<i8', records, start) < ms - horizon do start = start + SIZE end
   local pieces = {}
-  for at = start, #records, SIZE do
-    if byte(records, at + OUTCOME) == RESERVED
-      and (ended[sub(records, at + 8, at + 15)] or not (ms < held_until(records, at)))
-    then
-      pieces[#pieces + 1] = sub(records, start, at - 1)
-      start = at + SIZE
+  for outcome_at = start + OUTCOME, #records, SIZE do
+    if byte(records, outcome_at) == RESERVED then
+      local at = outcome_at - OUTCOME
+      if ended[sub(records, at + 8, at + 15)] or not (ms < held_until(records, at)) then
+        pieces[#pieces + 1] = sub(records, start, at - 1)
+        start = at + SIZE
+      end
     end
   end
   pieces[#pieces + 1] = sub(records, start)
@@ -68,7 +69,9 @@ local function settled(records, count_before, ms, horizon, keep, ended)
   end
   return records
 end
+-- [/ledger]
 
+-- [search] The same lines in reserve.lua and adopt.lua; a test compares them.
 -- Whether one record comes before another: by moment, sequence and hash.
 local function precedes(a, at, b, by)
   local t, low, high, sequence = unpack('<i8I4I4I2', a, at)
@@ -88,7 +91,8 @@ local function place(records, hash)
     from = at + 1
   end
 end
--- [/ledger]
+-- [/search]
+
 local PRESENTED = 2
 local now, ttl, horizon, keep = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local stored = redis.call('GET', KEYS[1]) or ''
@@ -97,7 +101,8 @@ local before = #records / SIZE
 local erased = tonumber(redis.call('GET', KEYS[3]) or '-1')
 local moved = redis.call('EXISTS', KEYS[4]) == 1
 
--- What counts, by action: moments and channels.
+-- What counts, by action: moments and channels. A reservation that is open may be presented any time
+-- from now on, so it counts in every window.
 local shown = {}
 local function count_in(action, t, channel)
   local of_action = shown[action]
@@ -111,10 +116,13 @@ end
 
 local function look()
   for at = 1, #records, SIZE do
-    local outcome = byte(records, at + OUTCOME)
-    if outcome == PRESENTED or (outcome == RESERVED and now < held_until(records, at)) then
-      count_in(sub(records, at + 32, at + 33), unpack('<i8', records, at), byte(records, at + 36))
+    local outcome, t = byte(records, at + OUTCOME), nil
+    if outcome == PRESENTED then
+      t = unpack('<i8', records, at)
+    elseif outcome == RESERVED and now < held_until(records, at) then
+      t = math.huge
     end
+    if t then count_in(sub(records, at + 32, at + 33), t, byte(records, at + 36)) end
   end
 end
 
@@ -179,7 +187,7 @@ while i <= #ARGV do
         allowed = 1
         insert(record)
         if now < held_until(record, 1) then
-          count_in(sub(record, 33, 34), t, byte(record, 37))
+          count_in(sub(record, 33, 34), math.huge, byte(record, 37))
           of_cap = {}
         end
         last = redis.call('XADD', KEYS[2], '*', 'e', ARGV[i + 1])

@@ -1,6 +1,6 @@
 """Business rules in CEL: checked once, then run as one Python function.
 
-    check       rules as written -> checked trees; needs cel-expr-python, and is the only one that does
+    check       rules as written -> checked trees; the only one that needs cel-expr-python
     specialise  put in what is known before, such as the fields of one action
     fuse        any number of trees -> one function
 

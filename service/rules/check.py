@@ -1,7 +1,7 @@
-"""Check rules before anything runs them: types, names, size, and what may be used at all. No I/O.
+"""Check rules before anything runs them: types, names, size, what may be used at all. No I/O.
 
-The C++ engine checks types; this is the one module that knows it, and imports it only when asked, so
-that a published configuration runs where it is not installed.
+The C++ engine checks types; this is the one module that knows it, and imports it only when asked,
+so that a published configuration runs where it is not installed.
 
 Every scalar is declared as a protobuf wrapper: ``customer.age == null`` type-checks and an unset
 number is nowhere a 0.
@@ -30,7 +30,13 @@ _WRAPPERS: Final = {
     "flag": "BoolValue",
     "text": "StringValue",
 }
-_KINDS: Final = {"double": "number", "int": "count", "bool": "flag", "string": "text"}
+_KINDS: Final = {
+    "double": "number",
+    "int": "count",
+    "bool": "flag",
+    "string": "text",
+    "null_type": "null",
+}
 _REMEDIES: Final = {
     frozenset({"number", "count"}): "write a number with its point, as in 18.0, or convert one "
     "side with double() or int()",
@@ -121,19 +127,24 @@ def _engine(environment: Environment) -> Any:
             "rules cannot be checked without cel-expr-python; install 'rapport[rules]', or serve a "
             "published configuration, which is checked already"
         ) from error
+    variables = {root: cel.Type(f"rules.{root}") for root in environment.roots}
+    return cel.NewEnv(declared(environment), variables=variables)
+
+
+def declared(environment: Environment) -> descriptor_pool.DescriptorPool:
+    """An environment as protobuf messages, ``rules.customer`` for the root ``customer``."""
     pool = descriptor_pool.DescriptorPool()
     pool.Add(descriptor_pb2.FileDescriptorProto.FromString(wrappers_pb2.DESCRIPTOR.serialized_pb))
     pool.Add(_declaration(environment))
-    variables = {root: cel.Type(f"rules.{root}") for root in environment.roots}
-    return cel.NewEnv(pool, variables=variables)
+    return pool
 
 
 def _declaration(environment: Environment) -> descriptor_pb2.FileDescriptorProto:
     field = descriptor_pb2.FieldDescriptorProto
     file = descriptor_pb2.FileDescriptorProto(
-        # proto2: it alone lets fields differ in nothing but an underscore.
         name="rules.proto",
         package="rules",
+        # proto3 refuses two names that differ in an underscore alone, whatever their JSON names.
         syntax="proto2",
         dependency=[wrappers_pb2.DESCRIPTOR.name],
     )
@@ -143,6 +154,7 @@ def _declaration(environment: Environment) -> descriptor_pb2.FileDescriptorProto
             # 19000 to 19999 belong to protobuf itself.
             one = message.field.add(name=name, number=number + (1 if number < 18_999 else 1_001))
             one.label = field.LABEL_OPTIONAL
+            one.json_name = f"f{number}"
             if kind in _WRAPPERS:
                 one.type, one.type_name = field.TYPE_MESSAGE, f".google.protobuf.{_WRAPPERS[kind]}"
                 continue
@@ -182,7 +194,7 @@ def _mistakes(message: str, text: str, environment: Environment) -> Iterator[_Mi
         yield _Mistake(at, _reworded(what, text, at, environment))
     if not found:
         what = re.sub(r"^[A-Z_]+: | \[[A-Z_]+\]$", "", message.strip().splitlines()[0])
-        if "recursion limit" in what:
+        if "recursion" in what:
             what = "nests too deep; split it into several rules"
         yield _Mistake(0, what)
 
@@ -201,6 +213,8 @@ def _reworded(what: str, text: str, at: int, environment: Environment) -> str:
         if dot:
             kinds = [_kind(taken.strip("()")), *(_kind(one) for one in _split(given[:-1]))]
         remedy = _REMEDIES.get(frozenset(_plain(kind) for kind in kinds))
+        if "null" in kinds:
+            remedy = "ask whether a field is set with has()"
         operator = match[1].strip("@").replace("_", "") or match[1]
         return f"{operator} does not take {' and '.join(kinds)}" + (f"; {remedy}" if remedy else "")
     if what.startswith("Syntax error"):

@@ -13,12 +13,13 @@ Kind: TypeAlias = Literal["number", "count", "flag", "text", "numbers", "texts"]
 Value: TypeAlias = float | int | bool | str | Mapping[str, float] | Sequence[str]
 
 RESERVED: Final = frozenset(
-    "as break const continue else false for function if import in let loop namespace null package "
-    "return true var void while".split()
-)
+    {"as", "break", "const", "continue", "else", "false", "for", "function", "if", "import", "in",
+     "let", "loop", "namespace", "null", "package", "return", "true", "var", "void", "while"}
+)  # fmt: skip
 TYPES: Final = frozenset(
-    "bool bytes double dyn duration google int list map null_type string timestamp type uint".split()
-)
+    {"bool", "bytes", "double", "dyn", "duration", "google", "int", "list", "map", "null_type",
+     "string", "timestamp", "type", "uint"}
+)  # fmt: skip
 
 
 class Environment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -1,7 +1,7 @@
 """Work out before a rule runs what cannot change: constants, and fields of a known root. Pure.
 
-Errors fold as CEL has them: a failed argument fails its operation, ``&&`` and ``||`` absorb it where
-the other side decides. So a folded rule answers as the whole one would, for every customer.
+Errors fold as CEL has them: a failed argument fails its operation, ``&&`` and ``||`` absorb it
+where the other side decides. So a folded rule answers as the whole one would, for every customer.
 """
 
 from __future__ import annotations
@@ -53,11 +53,12 @@ def specialise(rule: Checked, constants: Roots) -> Checked:
 def fold(node: Node, constants: Roots) -> Node:
     """Fold a tree from its leaves up."""
     match node:
-        case Field(root=root, name=name, kind=kind) if root in constants:
-            value = constants[root].get(name)
-            return unknown(root, name) if value is None else _of_kind(value, kind)
-        case Has(root=root, name=name) if root in constants:
-            return Flag(constants[root].get(name) is not None)
+        case Field(root=root, name=field, kind=kind) if root in constants:
+            value = constants[root].get(field)
+            return Fail(f"{root}.{field} is not known") if value is None else _of_kind(value, kind)
+        case Has(root=root, name=field) if root in constants:
+            return Flag(constants[root].get(field) is not None)
+    written = node
     node = tree.rebuilt(node, lambda below: fold(below, constants))
     match node:
         case And(args=args):
@@ -71,14 +72,9 @@ def fold(node: Node, constants: Roots) -> Node:
         case Many(items=below) | Call(args=below) if failures := _failures(below):
             return failures[0]
         case Call(op=op, args=args) if all(map(is_constant, args)):
-            return _run(op, args)
+            return _run(op, args, name(tree.children(written)[0]))
         case _:
             return node
-
-
-def unknown(root: str, name: str) -> Fail:
-    """What reading an unset field comes to."""
-    return Fail(f"{root}.{name} is not known")
 
 
 def name(node: Node) -> str:
@@ -136,10 +132,10 @@ def _failures(nodes: tuple[Node, ...]) -> list[Fail]:
     return [node for node in nodes if isinstance(node, Fail)]
 
 
-def _run(op: str, args: tuple[Node, ...]) -> Node:
+def _run(op: str, args: tuple[Node, ...], of: str) -> Node:
     first, second = value(args[0]), value(args[1]) if len(args) > 1 else None
     try:
-        return constant(_pieces()[op](first, second, name(args[0])))
+        return constant(_pieces()[op](first, second, of))
     except values.Failure as failure:
         return Fail(failure.unknown.what)
 

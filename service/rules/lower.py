@@ -52,9 +52,12 @@ OVERLOADS: Final[Mapping[str, str]] = {
     **{f"{kind}_to_{kind}": "" for kind in _ORDERED},
 }
 
+_PATTERN: Final = (
+    "regular expressions are not allowed; use startsWith(), endsWith(), contains() or in"
+)
 _INSTEAD: Final[Mapping[str, str]] = {
-    "matches_string": "regular expressions are not allowed; use startsWith(), endsWith(), contains() or in",
-    "matches": "regular expressions are not allowed; use startsWith(), endsWith(), contains() or in",
+    "matches": _PATTERN,
+    "matches_string": _PATTERN,
     "string_to_int64": "text is not read as a count; declare the field as one",
     "string_to_double": "text is not read as a number; declare the field as one",
     "double_to_string": "a number is not written as text; compare it as a number",
@@ -65,7 +68,7 @@ _PRIMITIVES: Final = ("", "flag", "count", "uint", "number", "text", "bytes")
 _SCALARS: Final = ("flag", "count", "number", "text")
 
 
-class Refused(Exception):  # noqa: N818 - a verdict, turned into the one error by the checker
+class Refused(Exception):
     """Something that rules may not use, at an offset into the text."""
 
     def __init__(self, at: int, what: str) -> None:

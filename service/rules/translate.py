@@ -1,35 +1,44 @@
 """From trees to one Python function that answers all rules of a request at once. Pure.
 
-Each field is loaded once into a local, None where it is unset. Rules that read the same fields stand
-together under one test that these are set: there plain Python means what CEL means, and nothing has
-to be caught. Where one is unset, the *careful* form runs: every part gives a value or an
-:class:`Unknown`, and ``&&`` and ``||`` absorb what CEL absorbs. Operations that can fail on set
+Each field is loaded once into a local, None where it is unset. Rules that read the same fields
+stand together under one test that these are set: there plain Python means what CEL means, and
+nothing has to be caught. Where one is unset, the *careful* form runs: every part gives a value or
+an :class:`Unknown`, and ``&&`` and ``||`` absorb what CEL absorbs. Operations that can fail on set
 fields (integer arithmetic, an index, a key) raise, and the careful form says what that means.
 
-The function has no builtins and no names but those passed here; what a rule wrote reaches the source
-only through ``repr``.
+The function has no builtins and no names but those passed here; what a rule wrote reaches the
+source only through ``repr``.
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 from service.errors import ConfigurationError
-from service.rules import fold, tree
+from service.rules import fold, parts, tree
 from service.rules.environment import Environment, Value
 from service.rules.tree import (
-    And, Call, Checked, Choose, Count, Fail, Field, Flag, Has, Many, Node, Number, Or, Table, Text,
+    And,
+    Call,
+    Checked,
+    Choose,
+    Count,
+    Fail,
+    Field,
+    Flag,
+    Has,
+    Many,
+    Node,
+    Number,
+    Or,
+    Table,
+    Text,
 )  # fmt: skip
 from service.rules.values import NAMES, OPERATIONS, Unknown
 
 Fused: TypeAlias = Callable[[Mapping[str, Mapping[str, Value]]], list[bool | Unknown]]
-_Leaf: TypeAlias = tuple[str, ...]  # root, field, and perhaps a key into that
-
-# A part that this many rules have in common is worth a local; measured by tests/bench/rules.py.
-SHARED: Final = 3
 
 
 def fuse(rules: Sequence[Checked], environment: Environment) -> Fused:
@@ -52,7 +61,9 @@ def fuse(rules: Sequence[Checked], environment: Environment) -> Fused:
         writer = _Writer([rule.tree for rule in rules])
         code = compile(writer.source(), "<rules>", "exec")
     except (ValueError, IndexError, RecursionError, MemoryError, SyntaxError) as error:
-        raise ConfigurationError(f"rules: cannot be translated ({error}); check them anew") from error
+        raise ConfigurationError(
+            f"rules: cannot be translated ({error}); check them anew"
+        ) from error
     exec(code, writer.names)  # noqa: S102 - written by the class below from verified trees
     fused: Fused = writer.names["answers"]
     return fused
@@ -79,67 +90,6 @@ def _verify(rule: Checked, environment: Environment) -> None:
                 raise ConfigurationError(f"{rule.text}: no operation {op!r} here; check it anew")
 
 
-def _keyed(node: Node) -> _Leaf | None:
-    """The leaf of a lookup by a constant key: it is loaded as if it were a field."""
-    match node:
-        case Call(op="lookup", args=(Field(root=root, name=name), Text(value=key))):
-            return (root, name, key)
-        case Call(op="in_map", args=(Text(value=key), Field(root=root, name=name))):
-            return (root, name, key)
-        case _:
-            return None
-
-
-def _leaves(node: Node) -> Iterator[_Leaf]:
-    """Every leaf that has to be set before plain Python means what CEL means."""
-    match node:
-        case Field(root=root, name=name):
-            yield (root, name)
-        case Call(op=op) if leaf := _keyed(node):
-            yield leaf if op == "lookup" else leaf[:2]
-        case _:
-            for below in tree.children(node):
-                yield from _leaves(below)
-
-
-def _certain(node: Node) -> bool:
-    """Whether a tree cannot fail once its leaves are set."""
-    return not any(
-        isinstance(one, Fail)
-        or (isinstance(one, Call) and OPERATIONS[one.op].partial and not _keyed(one))
-        for one in tree.walk(node)
-    )
-
-
-def _strict(node: Node) -> bool:
-    """Whether a tree fails wherever a part of it does: no ``&&``, ``||`` or choice in it."""
-    return not any(isinstance(one, And | Or | Choose) for one in tree.walk(node))
-
-
-def _sharable(trees: Sequence[Node]) -> list[Node]:
-    """Parts that enough rules have in common, smaller ones first."""
-
-    def uses(stop: frozenset[Node]) -> Counter[Node]:
-        found: Counter[Node] = Counter()
-
-        def visit(node: Node) -> None:
-            if isinstance(node, Call) and not _keyed(node) and _certain(node) and _strict(node):
-                found[node] += 1
-                if node in stop and found[node] > 1:
-                    return
-            for below in tree.children(node):
-                visit(below)
-
-        for one in trees:
-            visit(one)
-        return found
-
-    often = frozenset(node for node, count in uses(frozenset()).items() if count >= SHARED)
-    # Counted again: what occurs only within a shared part occurs once.
-    kept = [node for node, count in uses(often).items() if node in often and count >= SHARED]
-    return sorted(kept, key=lambda node: sum(1 for _ in tree.walk(node)))
-
-
 class _Writer:
     """Writes the source, and gathers the names it needs."""
 
@@ -148,7 +98,7 @@ class _Writer:
         self._trees = trees
         self._lines: list[str] = []
         self._indent = 1
-        self._locals: dict[_Leaf, str] = {}
+        self._locals: dict[parts.Leaf, str] = {}
         self._shared: dict[Node, str] = {}
         self._bound: dict[Node, str] = {}
         self._temporaries = 0
@@ -156,12 +106,12 @@ class _Writer:
     def source(self) -> str:
         """The module that defines ``answers``."""
         unique = {one: f"r{at}" for at, one in enumerate(dict.fromkeys(self._trees))}
-        groups: dict[frozenset[_Leaf], tuple[list[Node], list[Node]]] = {}
-        for part in _sharable(list(unique)):
-            groups.setdefault(frozenset(_leaves(part)), ([], []))[0].append(part)
+        groups: dict[frozenset[parts.Leaf], tuple[list[Node], list[Node]]] = {}
+        for part in parts.sharable(list(unique)):
+            groups.setdefault(frozenset(parts.leaves(part)), ([], []))[0].append(part)
         for one in unique:
             if not isinstance(one, Flag | Fail):
-                groups.setdefault(frozenset(_leaves(one)), ([], []))[1].append(one)
+                groups.setdefault(frozenset(parts.leaves(one)), ([], []))[1].append(one)
         # A shared part stands in a group of no more leaves than any rule that has it.
         for leaves in sorted(groups, key=len):
             self._group(leaves, *groups[leaves], unique)
@@ -175,14 +125,18 @@ class _Writer:
         return f"def answers(known):\n{self._loads()}\n{body}\n return [{', '.join(answers)}]\n"
 
     def _group(
-        self, leaves: frozenset[_Leaf], parts: list[Node], rules: list[Node], names: dict[Node, str]
+        self,
+        leaves: frozenset[parts.Leaf],
+        common: list[Node],
+        rules: list[Node],
+        names: dict[Node, str],
     ) -> None:
-        """Parts and rules that read the same leaves, under one test."""
+        """Common parts and rules that read the same leaves, under one test."""
         if leaves:
             test = " and ".join(f"{self._local(leaf)} is not None" for leaf in sorted(leaves))
             self._line(f"if {test}:")
             self._indent += 1
-        for part in parts:
+        for part in common:
             text = self._text(part, None)
             self._shared[part] = f"s{len(self._shared)}"
             self._line(f"{self._shared[part]} = {text}")
@@ -201,12 +155,12 @@ class _Writer:
         """A rule whose leaves are set: plain Python where that can be."""
         if any(isinstance(one, Fail) for one in tree.walk(rule)):
             self._line(f"{name} = {self._careful(rule)}")
-        elif _certain(rule):
+        elif parts.certain(rule):
             self._line(f"{name} = {self._text(rule, None)}")
         else:
             self._line("try:")
             self._line(f" {name} = {self._text(rule, None)}")
-            if _strict(rule):
+            if parts.strict(rule):
                 self._line("except Failure as failure:")
                 self._line(f" {name} = failure.unknown")
                 return
@@ -231,7 +185,7 @@ class _Writer:
     def _reason(self, what: str) -> str:
         return self._bind(Fail(what), Unknown(what))
 
-    def _local(self, leaf: _Leaf) -> str:
+    def _local(self, leaf: parts.Leaf) -> str:
         if len(leaf) > 2:
             self._local(leaf[:2])
         return self._locals.setdefault(leaf, f"f{len(self._locals)}")
@@ -248,7 +202,7 @@ class _Writer:
                 lines.append(f" {local} = None if {within} is None else {within}.get({leaf[2]!r})")
         return "\n".join(lines)
 
-    def _unset(self, leaf: _Leaf) -> str:
+    def _unset(self, leaf: parts.Leaf) -> str:
         """Why a leaf is None."""
         field = f"{leaf[0]}.{leaf[1]}"
         unknown = self._reason(f"{field} is not known")
@@ -280,7 +234,7 @@ class _Writer:
         failing: dict[str, str] = {}
         text = self._text(node, failing)
         text = "".join(f"{why} if {when} else " for when, why in failing.items()) + text
-        if _certain(node):
+        if parts.certain(node):
             return f"({text})"
         outcome = self._temporary()
         self._line("try:")
@@ -290,10 +244,13 @@ class _Writer:
         return outcome
 
     def _absorbing(self, args: Sequence[Node], neutral: str, decisive: str) -> str:
-        """``&&`` or ``||``: the decisive value wins over errors, the first error over the neutral."""
-        outcome = self._temporary()
-        self._line(f"{outcome} = {self._careful(args[0])}")
-        for arg in args[1:]:
+        """``&&`` or ``||``: the decisive value wins over errors, an error over the neutral."""
+        simple = [arg for arg in args if parts.certain(arg) and parts.strict(arg)]
+        others = [arg for arg in args if arg not in simple]
+        # Those that fail only by an unset leaf make one expression: half the time of a step each.
+        outcome, steps = self._temporary(), [self._careful(arg) for arg in others[:1] if not simple]
+        self._line(f"{outcome} = {steps[0] if steps else self._simple(simple, neutral, decisive)}")
+        for arg in others[len(steps) :]:
             self._line(f"if {outcome} is not {decisive}:")
             self._indent += 1
             other = self._temporary()
@@ -301,6 +258,20 @@ class _Writer:
             self._line(f"if {outcome} is {neutral} or {other} is {decisive}: {outcome} = {other}")
             self._indent -= 1
         return outcome
+
+    def _simple(self, args: Sequence[Node], neutral: str, decisive: str) -> str:
+        """The same as one expression, for arguments that fail only by an unset leaf."""
+        deciding, failing = [], dict[str, str]()
+        for arg in args:
+            unset: dict[str, str] = {}
+            text = self._text(arg, unset)
+            sets = "".join(
+                f"{when[:-4]}not None and " for when in unset
+            )  # "f1 is None" turned round
+            deciding.append(f"({sets}{'' if decisive == 'True' else 'not '}{text})")
+            failing |= unset
+        whys = "".join(f"{why} if {when} else " for when, why in failing.items())
+        return f"({decisive} if {' or '.join(deciding)} else {whys}{neutral})"
 
     def _text(self, node: Node, failing: dict[str, str] | None) -> str:
         """A tree as a Python expression.
@@ -345,11 +316,11 @@ class _Writer:
 
     def _guard(self, node: Node, failing: dict[str, str] | None) -> None:
         if failing is not None:
-            for leaf in _leaves(node):
+            for leaf in parts.leaves(node):
                 failing.setdefault(f"{self._local(leaf)} is None", self._unset(leaf))
 
     def _operation(self, node: Call, failing: dict[str, str] | None) -> str:
-        if leaf := _keyed(node):
+        if leaf := parts.keyed(node):
             self._guard(node, failing)
             local = self._local(leaf)
             return local if node.op == "lookup" else f"({local} is not None)"
@@ -357,8 +328,8 @@ class _Writer:
             case Call(op="in_list" | "in_numbers", args=(one, Many() as many)) if fold.is_constant(
                 many
             ):
-                # NaN equals nothing, so it is in no list; Python's `in` would find the very object.
-                values = [value for value in fold.value(many) if value == value]  # noqa: PLR0124
+                # A NaN among these is no object that a request holds, so `in` does not find it.
+                values = fold.value(many)
                 finite = all(not isinstance(v, float) or math.isfinite(v) for v in values)
                 items = "{" + ", ".join(map(repr, values)) + "}" if values else "()"
                 among = items if finite else self._bind(many, frozenset(values))

@@ -17,7 +17,7 @@ MAX_NODES: Final = 600
 
 
 class Number(msgspec.Struct, frozen=True, tag="number"):
-    """A double, as Python writes it: JSON has neither NaN nor infinities, and NaN equals nothing."""
+    """A double, as Python writes it: JSON lacks NaN and infinities, and NaN equals nothing."""
 
     text: str
 

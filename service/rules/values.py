@@ -26,7 +26,7 @@ class Unknown(NamedTuple):
     what: str
 
 
-class Failure(Exception):  # noqa: N818 - it never leaves the package
+class Failure(Exception):
     """An operation failed; carries the answer of the rule unless ``&&`` or ``||`` absorbs it."""
 
     def __init__(self, what: str) -> None:

@@ -14,7 +14,7 @@ from google.protobuf import any_pb2, descriptor_pb2, descriptor_pool, message_fa
 
 _PACKAGE: Final = "rapport.cel"
 
-# message: {field: (number, type)}; a capital is a message, * repeats, and a map is a repeated entry.
+# message: {field: (number, type)}; a capital is a message, * repeats, a map is repeated entries.
 _MESSAGES: Final[dict[str, dict[str, tuple[int, str]]]] = {
     "Checked": {
         "references": (2, "*ReferenceEntry"),

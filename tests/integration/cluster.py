@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -61,6 +62,7 @@ class RunningCluster:
                 "cluster-enabled": "yes",
                 "cluster-port": str(self._buses[number]),  # 10,000 more may be too much for a port
                 "cluster-require-full-coverage": "no",
+                "repl-diskless-sync-delay": "0",
                 **self._options,
             },
         )
@@ -86,10 +88,7 @@ class RunningCluster:
 
     def await_ok(self) -> None:
         """Wait until every node knows who has each slot. Valkey takes two seconds after a start."""
-        deadline = time.monotonic() + _FORMED_SECONDS
-        while not all(self._is_ok(number) for number in range(PRIMARIES)):
-            assert time.monotonic() < deadline, "the cluster did not form"
-            time.sleep(0.02)
+        _await(lambda: all(self._is_ok(number) for number in range(PRIMARIES)))
 
     def _is_ok(self, number: int) -> bool:
         try:
@@ -97,6 +96,18 @@ class RunningCluster:
         except (RedisError, OSError):
             return False
         return (told["cluster_state"], told["cluster_slots_ok"]) == ("ok", str(SLOTS))
+
+    def add_replica(self, of: int) -> int:
+        """Start a replica of a primary; give its number once it holds the same."""
+        number = len(self.nodes)
+        self._buses.append(_free_port())
+        self.nodes.append(self._start(number, 0))
+        self.ask(number, "CLUSTER", "MEET", "127.0.0.1", self.port(of), self._buses[of])
+        primary = self.id(of)
+        _await(lambda: primary in str(self.ask(number, "CLUSTER", "NODES")))
+        self.ask(number, "CLUSTER", "REPLICATE", primary)
+        _await(lambda: self.ask(number, "INFO", "replication")["master_link_status"] == "up")
+        return number
 
     def owners(self) -> dict[int, int]:
         """Number of the node of every slot, as each node says of itself."""
@@ -114,7 +125,10 @@ class RunningCluster:
         os.waitid(os.P_PID, self.nodes[number].pid, os.WEXITED | os.WNOWAIT)
 
     def start_again(self, number: int, port: int | None = None) -> None:
-        """Bring a killed node back with what it kept, on its port or on another (0: a free one)."""
+        """Bring a killed node back with what it kept, on its port or on another (0: a free one).
+
+        Not from a thread: the kernel ends a node with the thread that started it.
+        """
         port = self.port(number) if port is None else port
         self.nodes[number].stop()
         self.nodes[number] = self._start(number, port)
@@ -160,6 +174,13 @@ class Behind(RedisCluster):
 def behind(url: str) -> Any:
     """A client of redis-py for our address of a cluster."""
     return Behind.from_url(url.replace("+cluster", "").partition(",")[0])
+
+
+def _await(formed: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + _FORMED_SECONDS
+    while not formed():
+        assert time.monotonic() < deadline, "the cluster did not form"
+        time.sleep(0.02)
 
 
 def _free_port() -> int:

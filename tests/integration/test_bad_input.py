@@ -195,6 +195,21 @@ async def test_an_empty_decide_is_told_all_that_it_lacks(client: Client) -> None
     assert set(found) == {"customer", "channel"}
 
 
+Mood = event_pb2.Sentiment
+
+
+def mood(**fields: Any) -> dict[str, Any]:
+    """A good reading of sentiment, but for the fields that are given."""
+    sound: dict[str, Any] = {
+        "score": 0.5,
+        "subject": Mood.SUBJECT_CUSTOMER,
+        "modality": Mood.MODALITY_STATED,
+        "source": "survey-2026",
+        "basis": Mood.BASIS_CONSENT,
+    }
+    return {"sentiment": Mood(**{**sound, **fields})}
+
+
 EVENT: dict[str, tuple[dict[str, Any], str, str, str]] = {
     "an unknown type": ({"type": "page_view"}, "type", "'page_view'", "'page_viewed'?"),
     "no type": ({"type": ""}, "type", "is absent", "send one of"),
@@ -245,8 +260,29 @@ EVENT: dict[str, tuple[dict[str, Any], str, str, str]] = {
     "NaN": ({"value": math.nan}, "value", "nan", "leave the field out"),
     "infinity": ({"value": math.inf}, "value", "inf", "leave the field out"),
     "a value beyond belief": ({"value": 1e13}, "value", "1e+13", "send -1e+12 to 1e+12"),
-    "a mood of NaN": ({"sentiment": math.nan}, "sentiment", "nan", "leave the field out"),
-    "a mood of two": ({"sentiment": 2.0}, "sentiment", "2", "send -1 to 1"),
+    "a mood of NaN": (mood(score=math.nan), "sentiment.score", "nan", "leave the field out"),
+    "a mood of two": (mood(score=2.0), "sentiment.score", "2", "send -1 to 1"),
+    "a mood without a score": (mood(score=None), "sentiment.score", "absent", "send -1 to 1"),
+    "a mood of nobody": (
+        mood(subject=Mood.SUBJECT_UNSPECIFIED),
+        "sentiment.subject",
+        "is absent",
+        "send whose mood it is",
+    ),
+    "an agent's mood": (
+        mood(subject=Mood.SUBJECT_AGENT),
+        "sentiment.subject",
+        "Rapport keeps no emotions of employees",
+        "leave `sentiment` out",
+    ),
+    "a mood read from nothing": (
+        mood(modality=Mood.MODALITY_UNSPECIFIED),
+        "sentiment.modality",
+        "is absent",
+        "send what it was read from",
+    ),
+    "a mood that nobody read": (mood(source=""), "sentiment.source", "absent", "send 1 to 64"),
+    "a mood on a basis that is none": (mood(basis=9), "sentiment.basis", "9", "see the API"),
     "a negative duration": (
         {"duration": duration_pb2.Duration(seconds=-1)},
         "duration",
@@ -349,6 +385,45 @@ OTHERS: dict[str, tuple[str, Any, str, str]] = {
         decision_pb2.RecordOutcomeRequest(decision_id="0" * 25, outcome=99),  # type: ignore[arg-type]
         "outcome",
         "send what happened",
+    ),
+    "another action than one that was not overridden": (
+        "RecordOutcome",
+        decision_pb2.RecordOutcomeRequest(
+            decision_id="0" * 25,
+            outcome=event_pb2.OUTCOME_REJECTED,
+            presented_instead="callback",
+        ),
+        "presented_instead",
+        "OUTCOME_OVERRIDDEN only; leave it out",
+    ),
+    "the same action instead": (
+        "RecordOutcome",
+        decision_pb2.RecordOutcomeRequest(
+            decision_id="0" * 25,
+            action="callback",
+            outcome=event_pb2.OUTCOME_OVERRIDDEN,
+            presented_instead="callback",
+        ),
+        "presented_instead",
+        "send the other one",
+    ),
+    "an unknown action instead": (
+        "RecordOutcome",
+        decision_pb2.RecordOutcomeRequest(
+            decision_id="0" * 25,
+            outcome=event_pb2.OUTCOME_OVERRIDDEN,
+            presented_instead="callbac",
+        ),
+        "presented_instead",
+        "did you mean 'callback'?",
+    ),
+    "an orphan of an unknown action": (
+        "RecordOutcome",
+        decision_pb2.RecordOutcomeRequest(
+            decision_id="0" * 25, action="callbac", outcome=event_pb2.OUTCOME_ACCEPTED
+        ),
+        "action",
+        "did you mean 'callback'?",
     ),
     "an explanation of nothing": (
         "Explain",

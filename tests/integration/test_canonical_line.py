@@ -99,7 +99,7 @@ CALLS: dict[str, tuple[str, Any, str]] = {
     "an outcome of nothing": (
         "RecordOutcome",
         decision_pb2.RecordOutcomeRequest(decision_id="0" * 25, outcome=event_pb2.OUTCOME_ACCEPTED),
-        "NOT_FOUND",
+        "OK",
     ),
     "an explanation of nothing": (
         "Explain",

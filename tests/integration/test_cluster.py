@@ -12,7 +12,8 @@ import signal
 import time
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -124,7 +125,11 @@ async def test_replies_come_in_the_order_of_the_questions_whichever_nodes_they_a
     wanted = [{record.event_hash("test", name)} if name in names[::2] else set() for name in names]
     found = await asyncio.gather(*(store.read(name) for name in names))
     assert [hashes(snapshot) for snapshot in found] == wanted
-    assert [hashes(snapshot) for snapshot in await store._fetch(names)] == wanted, "in one pipeline"
+    redis: Any = store._redis
+    async with redis.pipeline() as pipeline:
+        for name in names:
+            pipeline.mget(keys.timeline(store.tenant, name), keys.profile(store.tenant, name))
+        assert await pipeline.execute() == [[snapshot.timeline, None] for snapshot in found]
     assert not refused(store), "every command went to the right node at once"
 
 
@@ -173,7 +178,13 @@ async def test_a_seed_that_is_down_is_passed_over(cluster: RunningCluster) -> No
 
 async def test_a_cluster_of_which_nobody_answers_is_unavailable() -> None:
     store = RedisStore("redis+cluster://127.0.0.1:1,127.0.0.1:2")
-    for call in (store.check, store.status, store.models, lambda: store.read("ann")):
+    calls: list[Callable[[], Awaitable[object]]] = [
+        store.check,
+        store.status,
+        store.models,
+        lambda: store.read("ann"),
+    ]
+    for call in calls:
         with pytest.raises(StoreUnavailable, match="no node knows the cluster's slots"):
             await call()
     assert await store.record([write("ann", 1)]) == [UNAVAILABLE]
@@ -183,9 +194,7 @@ async def test_a_cluster_of_which_nobody_answers_is_unavailable() -> None:
 # Slots that move
 
 
-async def move(
-    cluster: RunningCluster, moving: int, source: int, target: int, moved: asyncio.Event
-) -> None:
+async def move(cluster: RunningCluster, moving: int, source: int, target: int) -> None:
     """Move a slot key by key, slowly enough for everybody to meet it half-way."""
     there = ("127.0.0.1", cluster.port(target), "", 0, 5_000, "KEYS")
     cluster.ask(target, "CLUSTER", "SETSLOT", moving, "IMPORTING", cluster.id(source))
@@ -196,11 +205,28 @@ async def move(
     for number in (target, source, *range(PRIMARIES)):
         cluster.ask(number, "CLUSTER", "SETSLOT", moving, "NODE", cluster.id(target))
         await asyncio.sleep(0.02)
-    moved.set()
 
 
+async def move_at_once(cluster: RunningCluster, moving: int, source: int, target: int) -> None:
+    """Move a slot whole, as Valkey 9 can."""
+    range_ = ("SLOTSRANGE", moving, moving, "NODE", cluster.id(target))
+    cluster.ask(source, "CLUSTER", "MIGRATESLOTS", *range_)
+    deadline = time.monotonic() + 10
+    while cluster.owners()[moving] != target:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("way", "kinds"),
+    [(move, {"ASK", "MOVED", "TRYAGAIN"}), (move_at_once, {"MOVED"})],
+    ids=["key by key", "at once"],
+)
 async def test_a_slot_that_moves_under_readers_and_writers_loses_and_doubles_nothing(
-    cluster: RunningCluster, store: RedisStore
+    cluster: RunningCluster,
+    store: RedisStore,
+    way: Callable[[RunningCluster, int, int, int], Awaitable[None]],
+    kinds: set[str],
 ) -> None:
     moving = slot_of(store, "ann")
     neighbours = [f"n{n}" for n in range(8_000) if slot_of(store, f"n{n}") == moving]
@@ -238,7 +264,7 @@ async def test_a_slot_that_moves_under_readers_and_writers_loses_and_doubles_not
         for _ in range(3):
             await asyncio.sleep(0.1)
             source = cluster.owners()[moving]
-            await move(cluster, moving, source, (source + 1) % PRIMARIES, asyncio.Event())
+            await way(cluster, moving, source, (source + 1) % PRIMARIES)
         everything_moved.set()
 
     async with asyncio.TaskGroup() as group:
@@ -250,8 +276,8 @@ async def test_a_slot_that_moves_under_readers_and_writers_loses_and_doubles_not
     seen = refused(store)
     print(f"refused {dict(seen)}; statuses {dict(tries)}; {reads} rounds of reads")
     assert set(tries) <= {STORED, UNAVAILABLE}, "what was refused was not executed"
-    assert min(seen["ASK"], seen["MOVED"], seen["TRYAGAIN"]) > 0
-    assert reads > 20
+    assert set(seen) == kinds
+    assert reads > 5
     for name in names:
         assert hashes(await store.read(name)) == acknowledged[name]
     logged = Counter[str]()
@@ -276,12 +302,12 @@ async def test_a_customer_whose_keys_are_in_two_places_is_read_whole(
     cluster.ask(source, "MIGRATE", *there)
     for _ in range(3):
         assert await store.read("ann") == whole
-    assert refused(store)["TRYAGAIN"] == 3
-    assert refused(store)["ASK"] == 3 + 3, "of the timeline, and of the ledger that nobody wrote"
+    assert refused(store)["TRYAGAIN"] >= 3
+    assert refused(store)["ASK"] >= 3 + 3, "of the timeline, and of the ledger that nobody wrote"
     start = time.monotonic()
     assert await store.record([write("ann", 2)]) == [UNAVAILABLE], "a script runs whole or not"
     assert 0.5 < time.monotonic() - start < 2, "after trying for a while"
-    await move(cluster, moving, source, target, asyncio.Event())
+    await move(cluster, moving, source, target)
     assert await store.read("ann") == whole
     assert await store.record([write("ann", 2)]) == [STORED]
 
@@ -311,10 +337,15 @@ async def test_a_dead_node_takes_only_its_own_customers_away_until_it_is_back(
         assert there == [before[name] for name in on_alive]
     statuses = await store.record([write(name, "meanwhile") for name in everybody])
     assert statuses == [UNAVAILABLE] * len(on_dead) + [STORED] * len(on_alive)
-    for call in (store.status, store.check, lambda: store.write_profile(on_dead[0], NEVER, b"", b"", NOW)):
+    calls: list[Callable[[], Awaitable[object]]] = [
+        store.status,
+        store.check,
+        lambda: store.write_profile(on_dead[0], NEVER, b"", b"", NOW),
+    ]
+    for call in calls:
         with pytest.raises(StoreUnavailable):
             await call()
-    await asyncio.to_thread(cluster.start_again, 0)
+    cluster.start_again(0)
     assert [await store.read(name) for name in on_dead] == [before[name] for name in on_dead]
     statuses = await store.record([write(name, "meanwhile") for name in on_dead])
     assert statuses == [STORED] * len(on_dead)
@@ -328,7 +359,7 @@ async def test_a_node_that_is_back_at_another_address_is_found(
     await store.record([write(name, 1)])
     before = await store.read(name)
     cluster.kill(2)
-    await asyncio.to_thread(cluster.start_again, 2, 0)
+    cluster.start_again(2, 0)
     deadline = time.monotonic() + 5
     while True:  # the others hear of its address with its next message
         try:
@@ -337,6 +368,25 @@ async def test_a_node_that_is_back_at_another_address_is_found(
         except StoreUnavailable:
             assert time.monotonic() < deadline
             await asyncio.sleep(0.05)
+
+
+async def test_a_replica_that_takes_over_is_found(tmp_path: Path) -> None:
+    with RunningCluster(tmp_path) as cluster:
+        store = RedisStore(cluster.url, timeout=TIMEOUT)
+        name = on_each_node(cluster, store, 1)[0][0]
+        replica = cluster.add_replica(0)
+        await store.record([write(name, 1)])
+        before = await store.read(name)
+        assert cluster.ask(0, "WAIT", 1, 5_000) == 1
+        cluster.kill(0)
+        assert await store.record([write(name, 2)]) == [UNAVAILABLE]
+        cluster.ask(replica, "CLUSTER", "FAILOVER", "TAKEOVER")
+        deadline = time.monotonic() + 5
+        while await store.record([write(name, 2)]) != [STORED]:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.05)
+        assert hashes(await store.read(name)) > hashes(before)
+        await store.close()
 
 
 async def test_a_node_that_hangs_holds_up_only_its_own_customers(

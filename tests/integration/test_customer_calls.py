@@ -241,7 +241,13 @@ async def test_a_timeline_gives_back_what_was_recorded(client: Client) -> None:
         action="callback",
         outcome=event_pb2.OUTCOME_CLICKED,
         value=0.1,
-        sentiment=-0.25,
+        sentiment=event_pb2.Sentiment(
+            score=-0.25,
+            subject=event_pb2.Sentiment.SUBJECT_CUSTOMER,
+            modality=event_pb2.Sentiment.MODALITY_STATED,
+            source="survey-2026",
+            basis=event_pb2.Sentiment.BASIS_CONSENT,
+        ),
         parent_interaction_id="before",
         sequence=7,
     )

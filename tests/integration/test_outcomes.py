@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import time
+import uuid
+from typing import Any
 
 import grpc
 import pytest
+from redis.asyncio import Redis
 
-from features.duration import DAY, HOUR
+from features.duration import DAY, HOUR, MINUTE
 from features.partition import partition
-from features.record import LogId
-from rapport.v1 import decision_pb2, event_pb2
+from features.record import RESERVED, LogId, decode, pack, reservation_hash
+from rapport.v1 import customer_pb2, decision_pb2, event_pb2, log_pb2
+from service import keys
+from service.store import Hold
 from tests.integration.serving import (
     Client,
     Status,
@@ -124,11 +130,196 @@ async def test_repeating_an_outcome_with_an_id_and_no_time_is_a_duplicate_too(
     assert statuses == [Status.STATUS_STORED, Status.STATUS_DUPLICATE]
 
 
-async def test_an_outcome_of_an_unknown_decision_is_not_found(client: Client) -> None:
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await client.outcome("00" + "0" * 23, "callback", event_pb2.OUTCOME_ACCEPTED)
-    assert caught.value.code() == grpc.StatusCode.NOT_FOUND
-    assert "0" * 25 in (caught.value.details() or "")
+def unknown(age: int = HOUR) -> str:
+    """An id of a decision that nobody has taken."""
+    return f"07{now() - age:011x}{uuid.uuid4().hex[:12]}"
+
+
+async def orphans(client: Client, decision_id: str) -> list[log_pb2.OutcomeOrphaned]:
+    async with Redis.from_url(client.url) as redis:
+        found: Any = await redis.xrange(keys.decision_log(client.store.tenant, decision_id))
+    entries = [log_pb2.LogEntry.FromString(fields[b"e"]) for _, fields in found]
+    return [one.orphan for one in entries if one.orphan.decision_id == decision_id]
+
+
+@pytest.mark.parametrize("age", [HOUR, 40 * DAY, 0])
+async def test_an_outcome_of_an_unknown_decision_is_an_orphan_and_logged_once(
+    client: Client, age: int
+) -> None:
+    decision_id = unknown(age)
+    request = decision_pb2.RecordOutcomeRequest(
+        decision_id=decision_id, action="callback", outcome=event_pb2.OUTCOME_ACCEPTED, value=3.0
+    )
+    for _ in range(2):
+        answered = await client.decisions.RecordOutcome(request)
+        assert answered.status == Status.STATUS_ORPHAN
+        assert not answered.customer_id
+    (logged,) = await orphans(client, decision_id)
+    assert (logged.event.action, logged.event.value) == ("callback", 3.0)
+    assert logged.caller == "local"
+    assert not logged.event.HasField("customer")
+    assert await client.outcome(decision_id, "callback", event_pb2.OUTCOME_REJECTED) == (
+        Status.STATUS_ORPHAN
+    )
+    assert len(await orphans(client, decision_id)) == 2
+
+
+@pytest.mark.parametrize("decision_id", ["0" * 25, "f" * 25])
+async def test_an_id_that_no_server_gives_is_an_orphan_too(
+    client: Client, decision_id: str
+) -> None:
+    done = await client.outcome(decision_id, "callback", event_pb2.OUTCOME_PRESENTED)
+    assert done == Status.STATUS_ORPHAN
+
+
+async def test_an_outcome_of_a_decision_that_is_forgotten_by_now_is_an_orphan(
+    client: Client,
+) -> None:
+    customer, answer, action = await offered(client)
+    await flushed(client)
+    await client.customers.ForgetCustomer(customer_pb2.ForgetCustomerRequest(customer_id=customer))
+    done = await client.outcome(answer.decision_id, action, event_pb2.OUTCOME_PRESENTED)
+    assert done == Status.STATUS_ORPHAN
+    assert (await client.timeline(customer)).total == 0
+
+
+async def test_an_outcome_may_overtake_its_decision_on_the_way_from_another_server(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another server's journal is not ours: the store has to be asked again."""
+    customer, answer, action = await offered(client)
+    await flushed(client)
+    asked = 0
+    decided = client.store.decided
+
+    async def late(decision_id: str) -> bytes | None:
+        nonlocal asked
+        asked += 1
+        return None if asked < 3 else await decided(decision_id)
+
+    monkeypatch.setattr(client.store, "decided", late)
+    done = await client.outcome(answer.decision_id, action, event_pb2.OUTCOME_PRESENTED)
+    assert (done, asked) == (Status.STATUS_STORED, 3)
+    assert (await client.timeline(customer)).total == 1
+
+
+async def test_only_a_young_decision_is_looked_for_again_and_not_for_long(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = 0
+
+    async def never(decision_id: str) -> None:
+        nonlocal asked
+        asked += 1
+
+    monkeypatch.setattr(client.store, "decided", never)
+    for age, tries, seconds in ((0, 4, 2.0), (MINUTE, 1, 2.0)):
+        asked, start = 0, time.monotonic()
+        await client.outcome(unknown(age), "callback", event_pb2.OUTCOME_PRESENTED)
+        assert asked == tries
+        assert time.monotonic() - start < seconds
+    asked = 0
+    request = decision_pb2.RecordOutcomeRequest(
+        decision_id=unknown(0), outcome=event_pb2.OUTCOME_RESOLVED
+    )
+    answered = await client.decisions.RecordOutcome(request, timeout=0.09)
+    assert answered.status == Status.STATUS_ORPHAN
+    assert asked < 4
+
+
+async def reserved(client: Client, customer: str) -> set[int]:
+    """Hashes of the reservations in a customer's ledger."""
+    _, ledger = decode((await client.store.read(customer)).ledger)
+    return {int(one["hash"]) for one in ledger if one["outcome"] == RESERVED}
+
+
+async def reserve(client: Client, customer: str, decision_id: str, action: str) -> int:
+    """Reserve an action as a decision does."""
+    hash = reservation_hash(decision_id, action)
+    packed = pack(
+        occurred_at=now(),
+        hash=hash,
+        type=business().vocabulary.type_codes["outcome"],
+        action=business().vocabulary.actions[action],
+        outcome=RESERVED,
+        value=3_600.0,
+    )
+    entry = log_pb2.LogEntry(
+        customer_id=customer,
+        reserved=log_pb2.ActionReserved(record=packed, decision_id=decision_id),
+    )
+    hold = Hold(packed, [], entry.SerializeToString())
+    assert await client.store.reserve(customer, now(), [hold]) == [True]
+    assert hash in await reserved(client, customer)
+    return hash
+
+
+@pytest.mark.parametrize(
+    ("outcome", "ends"),
+    [
+        (event_pb2.OUTCOME_PRESENTED, True),
+        (event_pb2.OUTCOME_OVERRIDDEN, True),
+        (event_pb2.OUTCOME_CLICKED, False),
+    ],
+)
+@pytest.mark.parametrize("call", ["RecordOutcome", "RecordEvents"])
+async def test_a_reservation_ends_when_its_action_is_presented_or_overridden(
+    client: Client, outcome: event_pb2.Outcome.ValueType, ends: bool, call: str
+) -> None:
+    customer, answer, action = await offered(client)
+    hash = await reserve(client, customer, answer.decision_id, action)
+    other = await reserve(client, customer, unknown(), action)
+    if call == "RecordOutcome":
+        await client.outcome(answer.decision_id, action, outcome)
+    else:
+        fields = {"action": action, "outcome": outcome, "decision_id": answer.decision_id}
+        await client.record(event(customer, type="outcome", **fields))
+    left = await reserved(client, customer)
+    assert (hash not in left) is ends
+    assert other in left
+    (told,) = [one.event for one in await client.log(customer) if one.HasField("event")]
+    assert told.releases == (hash.to_bytes(8, "little") if ends else b"")
+
+
+async def test_what_an_agent_presented_instead_is_recorded_as_presented(client: Client) -> None:
+    customer, answer, action = await offered(client)
+    request = decision_pb2.RecordOutcomeRequest(
+        decision_id=answer.decision_id,
+        action=action,
+        outcome=event_pb2.OUTCOME_OVERRIDDEN,
+        presented_instead="callback",
+    )
+    for wanted in (Status.STATUS_STORED, Status.STATUS_DUPLICATE):
+        assert (await client.decisions.RecordOutcome(request)).status == wanted
+    kept = (await client.timeline(customer)).events
+    assert {(one.action, one.outcome) for one in kept} == {
+        (action, event_pb2.OUTCOME_OVERRIDDEN),
+        ("callback", event_pb2.OUTCOME_PRESENTED),
+    }
+    presented = event_pb2.OUTCOME_PRESENTED
+    if "callback" in shown(answer):
+        done = await client.outcome(answer.decision_id, "callback", presented)
+        assert done == Status.STATUS_DUPLICATE
+    assert (await client.timeline(customer)).total == 2
+
+
+async def test_what_was_presented_instead_counts_for_its_contact_limit(client: Client) -> None:
+    customer, answer, action = await offered(client)
+    grow = [one.name for one in business().actions if one.issue == "grow" and one.name != action]
+    limit = next(one for one in business().policies.limits if one.name == "grow_each")
+    other = next(name for name in grow if name in shown(answer))
+    for number in range(limit.at_most):
+        done = await client.outcome(
+            answer.decision_id,
+            action,
+            event_pb2.OUTCOME_OVERRIDDEN,
+            event_id=str(number),
+            presented_instead=other,
+        )
+        assert done == Status.STATUS_STORED
+    after = await client.decide(customer, max_actions=20)
+    assert drops(after)[other] == "CONTACT_LIMIT"
+    assert drops(after).get(action, "") != "CONTACT_LIMIT"
 
 
 async def test_an_outcome_of_an_action_that_was_not_in_the_answer_is_refused(

@@ -264,7 +264,7 @@ async def test_keys_of_customers_die_after_their_time_and_the_log_does_not(
 
 
 async def test_nothing_is_known_of_a_stranger(store: RedisStore) -> None:
-    assert await store.read("nobody") == Snapshot(None, None, None)
+    assert await store.read("nobody") == Snapshot(None, None, None, "nobody")
 
 
 async def test_customers_of_two_tenants_are_two_customers(
@@ -272,7 +272,7 @@ async def test_customers_of_two_tenants_are_two_customers(
 ) -> None:
     await store.record([write("ann", NOW, "a")])
     other = RedisStore(store_url, tenant=store.tenant + "-other")
-    assert await other.read("ann") == Snapshot(None, None, None)
+    assert await other.read("ann") == Snapshot(None, None, None, "ann")
     await other.close()
 
 
@@ -409,7 +409,7 @@ async def test_forgetting_removes_everything_of_a_customer_and_nothing_of_others
         )
     kept = await store.read(neighbour)
     assert await store.forget("ann", NOW, entry("ann", erased=log_pb2.CustomerErased())) == (5, 8)
-    assert await store.read("ann") == Snapshot(None, None, None)
+    assert await store.read("ann") == Snapshot(None, None, None, "ann")
     assert await store.resolve([("email", "ann"), ("email", neighbour)]) == [None, neighbour]
     assert await store.decision(decision_id(store, "ann", "-ann")) is None
     assert await store.decision(decision_id(store, neighbour, f"-{neighbour}")) is not None

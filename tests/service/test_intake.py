@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import struct
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from tests.chain import NOW, VOCABULARY
 IVR = Caller("ivr-eu", frozenset({"record"}), frozenset({"acd"}))
 IMPORTER = Caller("loader", frozenset({"record", "import"}))
 COUNTED = frozenset({2})
+Mood = event_pb2.Sentiment
 
 
 def stamp(ms: int) -> timestamp_pb2.Timestamp:
@@ -38,6 +40,18 @@ def event(**fields: Any) -> event_pb2.Event:
         **fields,
     }
     return event_pb2.Event(**{name: value for name, value in known.items() if value is not None})
+
+
+def mood(score: float | None = 0.0, **fields: Any) -> event_pb2.Sentiment:
+    """A reading that may be kept, but for the fields that are given."""
+    known: dict[str, Any] = {
+        "subject": Mood.SUBJECT_CUSTOMER,
+        "modality": Mood.MODALITY_STATED,
+        "source": "survey-2026",
+        "basis": Mood.BASIS_CONSENT,
+        **fields,
+    }
+    return Mood(score=score, **known)
 
 
 def take(sent: event_pb2.Event, caller: Caller = IVR) -> Taken | Violation:
@@ -58,7 +72,7 @@ def only(found: Taken) -> Any:
 FULL = event(
     source="acd", sequence=3, channel="phone", direction=1, intent="billing", action="discount",
     outcome=2, value=12.5, duration=duration_pb2.Duration(seconds=61, nanos=900_000_000),
-    sentiment=-0.256, interaction_id="call-1", parent_interaction_id="call-0", agent_id="bob",
+    sentiment=mood(-0.256), interaction_id="call-1", parent_interaction_id="call-0", agent_id="bob",
     decision_id="00-d", skill="s", queue="q", locale="nl-NL", attributes={"k": "v"},
 )  # fmt: skip
 
@@ -80,7 +94,7 @@ def test_what_is_absent_stays_absent() -> None:
     assert math.isnan(one["value"])
     assert (one["duration"], one["sentiment"]) == (record.NO_DURATION, record.NO_SENTIMENT)
     assert (one["channel"], one["flags"], one["interaction"], one["agent"]) == (0, 0, 0, 0)
-    zero = only(taken(event(value=0, sentiment=0, duration=duration_pb2.Duration())))
+    zero = only(taken(event(value=0, sentiment=mood(0), duration=duration_pb2.Duration())))
     assert (zero["value"], zero["duration"], zero["sentiment"]) == (0, 0, 0)
 
 
@@ -93,6 +107,63 @@ def test_the_log_keeps_the_event_as_it_was_sent_and_who_sent_it() -> None:
     assert not entry.event.event.HasField("customer")
     entry.event.event.customer.customer_id = "ann"
     assert entry.event.event == FULL
+
+
+def test_a_mood_without_a_basis_is_dropped_and_the_rest_of_the_event_is_kept() -> None:
+    sent = event(sentiment=mood(-0.9, basis=Mood.BASIS_UNSPECIFIED), value=3, channel="phone")
+    found = taken(sent)
+    one = only(found)
+    assert one["sentiment"] == record.NO_SENTIMENT
+    assert (one["value"], one["channel"]) == (3, 1)
+    assert found.sentiment_dropped
+    assert found.write.record == taken(event(value=3, channel="phone")).write.record
+    logged = log_pb2.LogEntry.FromString(found.write.entry).event
+    assert not logged.event.HasField("sentiment")
+    assert logged.sentiment_dropped == "no basis was stated"
+    assert b"survey-2026" not in found.write.entry
+
+
+@pytest.mark.parametrize("basis", [one for one in Mood.Basis.values() if one])
+def test_a_mood_with_any_basis_is_kept(basis: Any) -> None:
+    found = taken(event(sentiment=mood(0.5, basis=basis)))
+    assert only(found)["sentiment"] == 50
+    assert not found.sentiment_dropped
+    logged = log_pb2.LogEntry.FromString(found.write.entry).event
+    assert logged.event.sentiment == mood(0.5, basis=basis)
+    assert not logged.sentiment_dropped
+
+
+def test_a_mood_as_older_clients_send_it_does_not_slip_into_the_log() -> None:
+    """Field 14 was a plain number: nobody knows whose mood, or on what basis."""
+    plain = event()
+    old = event_pb2.Event.FromString(
+        plain.SerializeToString() + b"\x71" + struct.pack("<d", -0.875)
+    )
+    assert old.ByteSize() > plain.ByteSize()
+    found = taken(old)
+    assert only(found)["sentiment"] == record.NO_SENTIMENT
+    assert struct.pack("<d", -0.875) not in found.write.entry
+
+
+@pytest.mark.parametrize(
+    ("outcome", "fields", "ends"),
+    [
+        (2, {}, True),
+        (7, {}, True),
+        (4, {}, False),
+        (2, {"action": ""}, False),
+        (2, {"decision_id": ""}, False),
+    ],
+)
+def test_what_was_presented_or_overridden_ends_its_reservation(
+    outcome: Any, fields: dict[str, str], ends: bool
+) -> None:
+    known = {"decision_id": "00-d", "action": "discount"}
+    found = taken(event(outcome=outcome, **{**known, **fields}))
+    hash = record.reservation_hash("00-d", "discount").to_bytes(8, "little")
+    assert found.write.releases == (hash if ends else b"")
+    entry = log_pb2.LogEntry.FromString(found.write.entry)
+    assert entry.event.releases == found.write.releases
 
 
 def test_the_caller_is_the_source_where_none_is_named() -> None:
@@ -164,8 +235,21 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"value": math.inf}, "value", "inf is not finite"),
     ({"value": -math.inf}, "value", "-inf is not finite"),
     ({"value": 1e13}, "value", "1e+13 is out of range"),
-    ({"sentiment": 1.01}, "sentiment", "1.01 is out of range; send -1 to 1"),
-    ({"sentiment": math.nan}, "sentiment", "nan is not finite"),
+    ({"sentiment": mood(1.01)}, "sentiment.score", "1.01 is out of range; send -1 to 1"),
+    ({"sentiment": mood(math.nan)}, "sentiment.score", "nan is not finite"),
+    ({"sentiment": mood(None)}, "sentiment.score", "is absent; send -1 to 1, or leave"),
+    ({"sentiment": Mood()}, "sentiment.score", "is absent"),
+    ({"sentiment": mood(subject=0)}, "sentiment.subject", "is absent; send whose mood it is"),
+    ({"sentiment": mood(subject=Mood.SUBJECT_AGENT)}, "sentiment.subject",
+     "Rapport keeps no emotions of employees"),
+    ({"sentiment": mood(subject=Mood.SUBJECT_AGENT, basis=0)}, "sentiment.subject",
+     "Rapport keeps no emotions of employees"),
+    ({"sentiment": mood(subject=9)}, "sentiment.subject", "9 is no value of this enum"),
+    ({"sentiment": mood(modality=0)}, "sentiment.modality", "is absent; send what it was read"),
+    ({"sentiment": mood(modality=9)}, "sentiment.modality", "9 is no value of this enum"),
+    ({"sentiment": mood(source="")}, "sentiment.source", "is absent; send 1 to 64 characters"),
+    ({"sentiment": mood(source="x" * 65)}, "sentiment.source", "has 65 characters"),
+    ({"sentiment": mood(basis=9)}, "sentiment.basis", "9 is no value of this enum"),
     ({"duration": duration_pb2.Duration(seconds=-1)}, "duration", "-1 is out of range"),
     ({"duration": duration_pb2.Duration(nanos=-1)}, "duration", "out of range"),
     ({"duration": duration_pb2.Duration(seconds=64_801)}, "duration", "64801 is out of range"),
@@ -224,6 +308,7 @@ any_customer = st.one_of(
     ),
 )
 enums: st.SearchStrategy[Any] = st.one_of(st.integers(0, 12), st.integers(-(2**31), 2**31 - 1))
+small: st.SearchStrategy[Any] = st.one_of(st.integers(0, 4), enums)
 numbers = st.one_of(st.none(), st.floats(), st.floats(-1, 1))
 any_event = st.builds(
     event_pb2.Event,
@@ -231,7 +316,10 @@ any_event = st.builds(
     occurred_at=st.one_of(st.none(), any_stamp), received_at=st.one_of(st.none(), any_stamp),
     sequence=st.one_of(st.integers(0, 3), st.integers(0, 2**32 - 1)),
     type=any_text, channel=any_text, intent=any_text, action=any_text,
-    direction=enums, outcome=enums, value=numbers, sentiment=numbers,
+    direction=enums, outcome=enums, value=numbers,
+    sentiment=st.one_of(st.none(), st.builds(
+        event_pb2.Sentiment, score=numbers, subject=small, modality=small, source=any_text,
+        basis=small)),
     duration=st.one_of(st.none(), st.builds(
         duration_pb2.Duration, seconds=st.integers(-(2**63), 2**63 - 1),
         nanos=st.integers(-(2**31), 2**31 - 1))),
@@ -249,7 +337,13 @@ def answers(sent: event_pb2.Event, caller: Caller) -> None:
     else:
         assert len(found.write.record) == record.SIZE
         assert (found.who.customer_id is None) != (found.who.identifier is None)
-        assert log_pb2.LogEntry.FromString(found.write.entry).event.record == found.write.record
+        logged = log_pb2.LogEntry.FromString(found.write.entry).event
+        assert logged.record == found.write.record
+        if logged.event.HasField("sentiment"):
+            assert logged.event.sentiment.subject == Mood.SUBJECT_CUSTOMER
+            assert logged.event.sentiment.basis in range(1, 5)
+        else:
+            assert only(found)["sentiment"] == record.NO_SENTIMENT
 
 
 @given(any_event, st.sampled_from([IVR, IMPORTER]))

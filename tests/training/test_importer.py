@@ -183,6 +183,30 @@ def test_a_run_tells_what_became_of_it_and_keeps_the_refused_rows(files: Path) -
     assert "occurred_at is no time" in shown
 
 
+@pytest.mark.parametrize(
+    ("reading", "dropped"),
+    [
+        ("", "3 readings of sentiment were dropped: the mapping states no basis"),
+        ("reading: {subject: customer, modality: text, source: crm, basis: contract}", ""),
+    ],
+)
+def test_a_run_tells_how_many_moods_it_dropped_for_want_of_a_basis(
+    files: Path, reading: str, dropped: str
+) -> None:
+    mood = f'{MAPPING}  sentiment: "{{worth}}"\n{reading}\n'
+    written(files / "mapping.yaml", mood)
+    written(files / "log.csv", HEADER + GOOD * 3 + f"ann,{NOON},sent,,2,x\n")
+    console = Console(file=io.StringIO(), width=200)
+    sent = run(
+        files / "log.csv", files / "mapping.yaml", files, None,
+        refused=files / "refused.csv", console=console,
+    )  # fmt: skip
+    assert sent == Sent(rows=4)
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    assert dropped in shown
+    assert ("sentiment" in shown) == bool(dropped)
+
+
 async def test_a_run_sends_to_a_server_up_to_its_limit(files: Path) -> None:
     async with running() as server:
         sent = await asyncio.to_thread(

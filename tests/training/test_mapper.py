@@ -32,6 +32,7 @@ VOCABULARY = msgspec.convert(
 )
 EVENT = {"customer_id": "{who}", "occurred_at": "{at}", "type": "{what}"}
 NOON = "2024-03-01T12:00:00+01:00"
+READING = {"subject": "customer", "modality": "stated", "source": "survey", "basis": "consent"}
 HEADER = ("who", "at", "what", "more")
 
 
@@ -68,6 +69,7 @@ def test_a_row_becomes_an_event_with_everything_it_tells() -> None:
             "sentiment": "{mood}",
             "agent_id": "desk {desk:whole}",
         },
+        reading=READING,
     )
     event = mapped(made, "ann", NOON, "sent", "1.5e3", "90", "-0.25", "112.0")
     assert event == event_pb2.Event(
@@ -84,9 +86,47 @@ def test_a_row_becomes_an_event_with_everything_it_tells() -> None:
         outcome=event_pb2.OUTCOME_PRESENTED,
         value=1500.0,
         duration=Duration(seconds=90),
-        sentiment=-0.25,
+        sentiment=event_pb2.Sentiment(
+            score=-0.25,
+            subject=event_pb2.Sentiment.SUBJECT_CUSTOMER,
+            modality=event_pb2.Sentiment.MODALITY_STATED,
+            source="survey",
+            basis=event_pb2.Sentiment.BASIS_CONSENT,
+        ),
         agent_id="desk 112",
     )
+
+
+@pytest.mark.parametrize("reading", [None, {**READING, "basis": None}])
+def test_a_mood_is_dropped_where_the_mapping_states_no_basis(reading: Any) -> None:
+    made = mapper(event={"sentiment": "{more}"}, reading=reading)
+    for cell, dropped in (("-0.5", True), ("9", True), ("", False)):
+        one = made(2, 1, ("ann", NOON, "sent", cell))
+        assert isinstance(one, Mapped)
+        assert not one.event.HasField("sentiment")
+        assert one.sentiment_dropped is dropped
+
+
+def test_a_mood_with_a_basis_is_kept_and_says_where_it_is_from() -> None:
+    one = mapper(event={"sentiment": "{more}"}, reading=READING)(2, 1, ("ann", NOON, "sent", "0.5"))
+    assert isinstance(one, Mapped)
+    assert one.event.sentiment.score == 0.5
+    assert one.event.sentiment.basis == event_pb2.Sentiment.BASIS_CONSENT
+    assert not one.sentiment_dropped
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"subject": "agent"}, "Rapport keeps no emotions of employees"),
+        ({"basis": "habit"}, "basis"),
+        ({"modality": "guess"}, "modality"),
+        ({"source": ""}, "source"),
+    ],
+)
+def test_a_reading_is_checked_with_the_mapping(wrong: dict[str, str], told: str) -> None:
+    with pytest.raises(msgspec.ValidationError, match=told):
+        mapper(event={"sentiment": "{more}"}, reading={**READING, **wrong})
 
 
 def test_what_is_empty_is_absent_and_not_zero() -> None:
@@ -194,7 +234,8 @@ def test_a_bad_row_names_column_value_and_remedy(
     ],
 )
 def test_a_bad_field_is_named(field: str, cell: str, reason: str) -> None:
-    one = refused(mapper(event={field: "{more}"}), "ann", NOON, "sent", cell)
+    made = mapper(event={field: "{more}"}, reading=READING)
+    one = refused(made, "ann", NOON, "sent", cell)
     assert (one.column, one.value) == ("more", cell)
     assert one.reason.startswith(field)
     assert reason in one.reason

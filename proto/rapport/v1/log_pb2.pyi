@@ -216,10 +216,13 @@ class DecisionInputs(_message.Message):
     FULL_CEILINGS_FIELD_NUMBER: _builtins.int
     RESERVATIONS_FIELD_NUMBER: _builtins.int
     UNREADABLE_FIELD_NUMBER: _builtins.int
+    GREEDY_FIELD_NUMBER: _builtins.int
     seed: _builtins.int
     """Of the draw."""
     clock: _builtins.int
     """The moment that it was taken at, by the clock of the server, in milliseconds."""
+    greedy: _builtins.bool
+    """The server was told to leave nothing to chance."""
     @_builtins.property
     def unread(self) -> _decision_pb2.Reason:
         """Why the customer could not be read in time. Absent: they were read."""
@@ -241,8 +244,8 @@ class DecisionInputs(_message.Message):
         """What became of each drawn action that had to be reserved, in the order of the answer."""
 
     @_builtins.property
-    def unreadable(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Parts of the snapshot that could not be read: "timeline", "ledger", "profile"."""
+    def unreadable(self) -> _containers.RepeatedCompositeFieldContainer[_decision_pb2.Reason]:
+        """Parts of the snapshot that could not be read, such as "LEDGER_UNREADABLE"."""
 
     def __init__(
         self,
@@ -254,11 +257,12 @@ class DecisionInputs(_message.Message):
         prices: _abc.Iterable[Global___NamedNumber] | None = ...,
         full_ceilings: _abc.Iterable[_builtins.str] | None = ...,
         reservations: _abc.Iterable[Global___ReservationReply] | None = ...,
-        unreadable: _abc.Iterable[_builtins.str] | None = ...,
+        unreadable: _abc.Iterable[_decision_pb2.Reason] | None = ...,
+        greedy: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["unread", b"unread", "unscored", b"unscored"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["clock", b"clock", "full_ceilings", b"full_ceilings", "prices", b"prices", "reservations", b"reservations", "seed", b"seed", "unread", b"unread", "unreadable", b"unreadable", "unscored", b"unscored"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clock", b"clock", "full_ceilings", b"full_ceilings", "greedy", b"greedy", "prices", b"prices", "reservations", b"reservations", "seed", b"seed", "unread", b"unread", "unreadable", b"unreadable", "unscored", b"unscored"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -10,9 +10,11 @@ from functools import cache
 from typing import Any
 
 from cel_expr_python import cel
+from google.protobuf import message_factory
 from hypothesis import strategies as st
 
 from service.rules import Environment, Kind, Unknown, Value
+from service.rules.check import declared
 
 Roots = Mapping[str, Mapping[str, Value]]
 
@@ -41,7 +43,12 @@ ORDER = ["<", "<=", ">", ">=", "==", "!="]
 
 def fields(*kinds: Kind) -> st.SearchStrategy[str]:
     return st.sampled_from(
-        [f"{root}.{name}" for root in ("customer", "action") for name, k in FIELDS.items() if k in kinds]
+        [
+            f"{root}.{name}"
+            for root in ("customer", "action")
+            for name, k in FIELDS.items()
+            if k in kinds
+        ]
     )
 
 
@@ -71,7 +78,7 @@ def numbers(depth: int) -> st.SearchStrategy[str]:
         fields("number")
         | literal
         | _pair(["+", "-", "*", "/"], below)
-        | _joined("(-{})", below)
+        | _joined("(-({}))", below)
         | _joined("double({})", counts(depth - 1) | below)
         | _joined("({} ? {} : {})", flags(depth - 1), below, below)
         | _joined("{}[{}]", fields("numbers"), texts(depth - 1))
@@ -91,7 +98,7 @@ def counts(depth: int) -> st.SearchStrategy[str]:
         fields("count")
         | literal
         | _pair(["+", "-", "*", "/", "%"], below)
-        | _joined("(-{})", below)
+        | _joined("(-({}))", below)
         | _joined("int({})", numbers(depth - 1) | below)
         | _joined("size({})", texts(depth - 1) | fields("texts", "numbers"))
         | _joined("{}.size()", texts(depth - 1))
@@ -124,7 +131,9 @@ def flags(depth: int) -> st.SearchStrategy[str]:
         fields("flag")
         | st.sampled_from(["true", "false"])
         | _joined("has({})", every)
-        | _joined("({} {} null)", every, st.sampled_from(["==", "!="]))
+        | _joined(
+            "({} {} null)", fields("number", "count", "flag", "text"), st.sampled_from(["==", "!="])
+        )
     )
     if depth == 0:
         return leaf
@@ -147,8 +156,8 @@ def flags(depth: int) -> st.SearchStrategy[str]:
         | _joined('({} in {{"a": 1.0, "é": 2.0}})', text)
         | _joined("has({}.a)", fields("numbers"))
         | _joined("{}.{}({})", text, st.sampled_from(["startsWith", "endsWith", "contains"]), text)
-        | _pair(["==", "!="], _many(text) | fields("texts"))
-        | _pair(["==", "!="], _many(number))
+        | _pair(["==", "!="], _many(text, 1) | fields("texts"))
+        | _pair(["==", "!="], _many(number, 1))
         | _pair(["==", "!="], fields("numbers"))
     )
 
@@ -164,7 +173,13 @@ _VALUES: dict[Kind, st.SearchStrategy[Any]] = {
     "texts": st.lists(st.sampled_from(TEXTS), max_size=3),
 }
 ROOT = st.fixed_dictionaries({}, optional={name: _VALUES[kind] for name, kind in FIELDS.items()})
-WHOLE = st.fixed_dictionaries({name: _VALUES[kind] for name, kind in FIELDS.items()})
+# Protobuf has no empty list apart from none, so a whole customer has something in each.
+WHOLE = st.fixed_dictionaries(
+    {
+        name: _VALUES[kind].filter(bool) if kind in {"numbers", "texts"} else _VALUES[kind]
+        for name, kind in FIELDS.items()
+    }
+)
 
 
 def inputs(root: st.SearchStrategy[dict[str, Any]] = ROOT) -> st.SearchStrategy[Roots]:
@@ -172,9 +187,7 @@ def inputs(root: st.SearchStrategy[dict[str, Any]] = ROOT) -> st.SearchStrategy[
 
 
 _ENGINE = cel.NewEnv(
-    variables={
-        root: cel.Type.Map(cel.Type.STRING, cel.Type.DYN) for root in ENVIRONMENT.roots
-    }
+    variables={root: cel.Type.Map(cel.Type.STRING, cel.Type.DYN) for root in ENVIRONMENT.roots}
 )
 
 
@@ -186,7 +199,35 @@ def oracle(rule: str, values: Roots) -> bool | None:
     """
     rule = re.sub(r"\((\w+\.\w+) == null\)", r"(!has(\1))", rule)
     rule = re.sub(r"\((\w+\.\w+) != null\)", r"has(\1)", rule)
-    found = _ENGINE.compile(rule).eval(data=values)
+    found = _ENGINE.compile(rule, disable_check=True).eval(data=values)
+    if found.type() == cel.Type.BOOL:
+        return bool(found.value())
+    assert found.type() == cel.Type.ERROR, found.type()
+    return None
+
+
+_POOL = declared(ENVIRONMENT)
+_TYPED = cel.NewEnv(
+    _POOL, variables={root: cel.Type(f"rules.{root}") for root in ENVIRONMENT.roots}
+)
+
+
+def typed_oracle(rule: str, values: Roots) -> bool | None:
+    """The same of a whole customer as the messages that the check declares, types and all."""
+    messages = {}
+    for root, fields_ in values.items():
+        kind = _POOL.FindMessageTypeByName(f"rules.{root}")
+        messages[root] = message = message_factory.GetMessageClass(kind)()
+        for name, value in fields_.items():
+            match FIELDS[name]:
+                case "numbers":
+                    getattr(message, name).update(value)
+                case "texts":
+                    getattr(message, name).extend(value)
+                case _:
+                    getattr(message, name).value = value
+                    getattr(message, name).SetInParent()  # a 0 is no less set than a 1
+    found = _TYPED.compile(rule).eval(data=messages)
     if found.type() == cel.Type.BOOL:
         return bool(found.value())
     assert found.type() == cel.Type.ERROR, found.type()

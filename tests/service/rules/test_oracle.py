@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -15,14 +16,22 @@ from tests.service.rules.expressions import (
     ENVIRONMENT,
     ROOT,
     RULES,
+    WHOLE,
     Roots,
     inputs,
     oracle,
+    typed_oracle,
     verdict,
 )
 
 MANY = settings(
-    max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
+    max_examples=400,
+    deadline=None,
+    suppress_health_check=[
+        HealthCheck.too_slow,
+        HealthCheck.filter_too_much,
+        HealthCheck.data_too_large,
+    ],
 )
 
 
@@ -44,6 +53,14 @@ def test_a_rule_answers_as_the_engine_does(rule: str, customers: list[Roots]) ->
     for values in customers:
         ours = verdict(answers(values)[0]) if answers else None
         assert ours == oracle(rule, values), (rule, values)
+
+
+@MANY
+@given(RULES, inputs(WHOLE))
+def test_of_a_whole_customer_the_typed_engine_says_the_same(rule: str, values: Roots) -> None:
+    found = checked(rule)
+    answer = verdict(fuse([found], ENVIRONMENT)(values)[0]) if found else None
+    assert answer == typed_oracle(rule, values) == oracle(rule, values)
 
 
 @MANY
@@ -78,7 +95,7 @@ def test_a_rule_with_all_constants_is_one(rule: str, values: Roots) -> None:
 @given(st.lists(RULES, min_size=2, max_size=25), st.lists(inputs(), min_size=1, max_size=4))
 def test_fused_rules_answer_as_each_alone(rules: list[str], customers: list[Roots]) -> None:
     # Repeating parts in other rules makes some of them shared.
-    more = [f"({one}) && !({other})" for one, other in zip(rules, rules[1:], strict=False)]
+    more = [f"({one}) && !({other})" for one, other in pairwise(rules)]
     texts = [rule for rule in rules * 2 + more * 2 if len(rule) < 1_500]
     kept = [one for one in map(checked, texts) if one is not None]
     together = fuse(kept, ENVIRONMENT)

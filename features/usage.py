@@ -1,0 +1,101 @@
+"""How often what was shown, and what came of it: limits and suppressions in one pass. Pure.
+
+A *key* is what something is counted for, such as "this limit, this action". One event may count for
+several keys; which, is looked up by its outcome and action.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import numba
+import numpy as np
+
+from features.kernels import Integers
+from features.record import RESERVED, Records
+from features.vocabulary import Outcome
+
+_PRESENTED: Final = int(Outcome.presented)
+OUTCOMES: Final = max(Outcome) + 1
+
+
+class Counting(NamedTuple):
+    """What to count, compiled from limits and suppressions.
+
+    Events with outcome o about action a count for ``keys[first[o * actions + a] :
+    first[o * actions + a + 1]]``.
+    """
+
+    actions: int  # codes of actions go up to here, exclusive
+    first: Integers  # [OUTCOMES * actions + 1]
+    keys: Integers
+    channel: Integers  # [keys] only what happened there; 0: anywhere
+    within: Integers  # [keys] milliseconds
+    after: Integers  # [keys] events of a suppression; 0: it is a limit
+    lasts: Integers  # [keys] milliseconds
+
+
+class Counts(NamedTuple):
+    """What the ledger says of every key."""
+
+    within: Integers  # [keys] events within the window
+    until: Integers  # [keys] when the suppression ends, in milliseconds; 0: there is none
+
+
+@numba.njit(cache=True)
+def _count(
+    records: Records,
+    now: int,
+    actions: int,
+    first: Integers,
+    keys: Integers,
+    channel: Integers,
+    within: Integers,
+    after: Integers,
+    lasts: Integers,
+    most: int,
+) -> tuple[Integers, Integers]:
+    counts = np.zeros(len(within), np.int64)
+    until = np.zeros(len(within), np.int64)
+    recent = np.zeros((len(within), most), np.int64)  # moments of the newest, as a ring
+    seen = np.zeros(len(within), np.int64)
+    for i in range(len(records)):
+        record = records[i]
+        at = record.occurred_at
+        if at > now or record.action >= actions:
+            continue
+        outcome = np.int64(record.outcome)
+        if outcome == RESERVED:
+            if at + np.int64(record.value) * 1000 <= now:
+                continue
+            outcome = np.int64(_PRESENTED)
+        if outcome >= OUTCOMES:
+            continue
+        place = outcome * actions + np.int64(record.action)
+        for j in range(first[place], first[place + 1]):
+            key = keys[j]
+            if channel[key] != 0 and channel[key] != record.channel:
+                continue
+            if after[key] == 0:
+                if now - at < within[key]:
+                    counts[key] += 1
+                continue
+            recent[key, seen[key] % after[key]] = at
+            seen[key] += 1
+            if seen[key] >= after[key]:
+                oldest = recent[key, seen[key] % after[key]]
+                if at - oldest <= within[key]:
+                    until[key] = at + lasts[key]
+    return counts, until
+
+
+def count(records: Records, now: int, counting: Counting) -> Counts:
+    """Count a ledger for every key.
+
+    Args:
+        records: The ledger, in order. An open reservation counts as presented.
+        now: Milliseconds since 1970-01-01 UTC; later events do not count.
+        counting: What to count.
+    """
+    most = int(counting.after.max(initial=1))
+    return Counts(*_count(records, now, *counting, most))

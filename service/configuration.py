@@ -1,0 +1,208 @@
+"""The configuration in charge: read again when its files change, and swapped as one reference.
+
+A configuration with a mistake changes nothing: the one before it serves on, and the mistake is told
+in the log, in GetStatus and to whoever asked for the reload.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import msgspec
+import structlog
+
+from features.vocabulary import Vocabulary
+from service import background, ceilings
+from service.business import Business, load, published
+from service.capacity import Prices
+from service.decide import Decider, World
+from service.errors import BundleRefused, ConfigurationError, NotFound, RapportError
+from service.policies import counted_outcomes
+from service.redis_store import RedisStore
+from service.registry import Registry
+from service.store import Store
+
+_POLL_SECONDS: Final = 2.0
+
+_Signature = tuple[tuple[str, int, int], ...]
+
+
+class Serving(NamedTuple):
+    """One configuration with what is compiled from it. A call takes it once and keeps it."""
+
+    business: Business
+    decider: Decider
+    counted: frozenset[int]  # outcomes that go to the ledger
+
+
+class Configuration:
+    """Keeps the configuration that serves in step with its files.
+
+    Args:
+        path: A folder or a published file; None: it never changes.
+        business: What was read from it.
+        store: Where it is kept for replays, and its vocabulary claimed.
+        registry: Models are fitted to the catalogue.
+        prices: Resources are declared in it.
+        world: What its decider needs.
+    """
+
+    def __init__(
+        self,
+        path: Path | None,
+        business: Business,
+        store: RedisStore,
+        registry: Registry,
+        prices: Prices,
+        world: World,
+    ) -> None:
+        self._path = path
+        self._store = store
+        self._registry = registry
+        self._prices = prices
+        self._world = world
+        self._reading = asyncio.Lock()
+        self._seen = _signature(path)
+        self._task: asyncio.Task[None] | None = None
+        self.current = self._compiled(business)
+        self.refused = ""
+
+    def _compiled(self, business: Business) -> Serving:
+        return Serving(business, Decider(business, self._world), counted_outcomes(business))
+
+    async def start(self) -> None:
+        """Claim the vocabulary, keep the configuration for replays, and watch the files.
+
+        Raises:
+            ConfigurationError: The vocabulary breaks the one claimed.
+        """
+        business = self.current.business
+        await claim(self._store, business.vocabulary)
+        await self._store.keep_configuration(business.digest, business.written())
+        await self._world.leases.start(ceilings.current(business, self._world.clock()))
+        if self._path is not None:
+            self._task = asyncio.create_task(self._run(), name="configuration")
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(_POLL_SECONDS)
+            signature = await asyncio.to_thread(_signature, self._path)
+            if signature == self._seen:
+                continue
+            self._seen = signature
+            try:
+                await self.reload()
+            except RapportError as error:
+                structlog.get_logger().error("configuration refused", error=str(error))
+            except Exception as error:  # noqa: BLE001  the next change may be better
+                self.refused = str(error)
+                structlog.get_logger().exception("configuration refused")
+
+    async def reload(self) -> bool:
+        """Read the configuration again; False where it has not changed.
+
+        Raises:
+            ConfigurationError: It has a mistake, its vocabulary breaks the one claimed, or the
+                models in charge do not fit it.
+            StoreUnavailable: The store does not answer.
+        """
+        if self._path is None:
+            return False
+        async with self._reading:
+            try:
+                business = await asyncio.to_thread(load, self._path)
+                if business.digest == self.current.business.digest:
+                    self.refused = ""
+                    return False
+                await claim(self._store, business.vocabulary)
+                models = await self._registry.fitted(business)
+            except (ConfigurationError, BundleRefused) as error:
+                self.refused = str(error)
+                raise ConfigurationError(str(error)) from error
+            await self._store.keep_configuration(business.digest, business.written())
+            serving = await asyncio.to_thread(self._compiled, business)
+            # From here to the end nothing waits: no call sees half of it.
+            self._store.retain(business.ledger_window_ms, business.ledger_keep)
+            self._registry.serve(business, models)
+            self._prices.declare(business.policies.resources)
+            self.current = serving
+            self.refused = ""
+        await self._world.leases.start(ceilings.current(business, self._world.clock()))
+        structlog.get_logger().info("configuration active", digest=business.digest)
+        return True
+
+    async def close(self) -> None:
+        """Stop watching the files."""
+        await background.end(self._task)
+
+
+class Catalogues:
+    """Configurations of earlier decisions, as the store keeps them."""
+
+    def __init__(self, store: Store, most: int = 8) -> None:
+        self._store = store
+        self._most = most
+        self._read: dict[str, Business] = {}
+
+    async def of(self, digest: str, current: Business) -> Business:
+        """The configuration that a decision was made with.
+
+        Raises:
+            NotFound: It is not kept.
+        """
+        if digest == current.digest:
+            return current
+        if digest not in self._read:
+            written = await self._store.configuration(digest)
+            if written is None:
+                raise NotFound(
+                    f"configuration {digest!r}, which decided, is not kept in this store"
+                )
+            while len(self._read) >= self._most:
+                del self._read[next(iter(self._read))]
+            self._read[digest] = published(written)
+        return self._read[digest]
+
+
+def _signature(path: Path | None) -> _Signature:
+    """What changes when any file of a configuration does."""
+    if path is None:
+        return ()
+    files = [path] if path.is_file() else sorted(path.rglob("*.yaml"))
+    return tuple(
+        (str(file), stat.st_mtime_ns, stat.st_size)
+        for file in files
+        if (stat := _stat(file)) is not None
+    )
+
+
+def _stat(file: Path) -> os.stat_result | None:
+    try:
+        return file.stat()
+    except FileNotFoundError:  # renamed away between listing and looking
+        return None
+
+
+async def claim(store: RedisStore, vocabulary: Vocabulary) -> None:
+    """Claim the vocabulary's codes in the store.
+
+    Raises:
+        ConfigurationError: The store holds records written with other codes.
+    """
+    ours = msgspec.json.encode(vocabulary, order="sorted")
+    for _ in range(3):
+        written = await store.claimed()
+        if written is not None:
+            known = msgspec.json.decode(written, type=Vocabulary)
+            if broken := known.breaks(vocabulary):
+                raise ConfigurationError(
+                    "vocabulary.yaml does not fit what the store holds: " + "; ".join(broken[:5])
+                )
+            if not vocabulary.breaks(known):
+                return  # the store knows all of ours, and perhaps more
+        if await store.claim(ours, written) == ours:
+            return
+    raise ConfigurationError("another server claims another vocabulary at the same time; try again")

@@ -1,0 +1,63 @@
+"""Turn what a store holds of a customer into what is known; what cannot be read is said. Pure."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from features import profile as profiles
+from features.record import NEVER, Records, decode
+from features.timeline import LIMIT
+from service.arbitration import Reason
+from service.pipeline import Known, MemberKnown
+from service.store import Snapshot
+
+
+def known(snapshot: Snapshot) -> Known:
+    """Read a snapshot; what cannot be read is as good as lost."""
+    unreadable: list[Reason] = []
+    records = ledger = profile = None
+    timeline_id = ledger_id = profile_id = NEVER
+    members: list[MemberKnown] = []
+    try:
+        timeline_id, records = decode(snapshot.timeline)
+        parts = [records]
+        for member in snapshot.members:
+            id, part = decode(member.timeline)
+            members.append(MemberKnown(member.customer_id, id))
+            parts.append(part)
+        if members:
+            records = union(parts)
+    except ValueError as error:
+        records = None
+        unreadable.append(Reason("TIMELINE_UNREADABLE", str(error)))
+    try:
+        ledger_id, ledger = decode(snapshot.ledger)
+        if snapshot.unfinished:
+            ledger = None
+            text = "The customer is being merged, and how often what was shown is not settled yet"
+            unreadable.append(Reason("LEDGER_UNREADABLE", text))
+    except ValueError as error:
+        unreadable.append(Reason("LEDGER_UNREADABLE", str(error)))
+    try:
+        profile_id, profile = profiles.decode(snapshot.profile)
+    except ValueError as error:
+        unreadable.append(Reason("PROFILE_UNREADABLE", str(error)))
+    return Known(
+        records, ledger, profile, timeline_id, ledger_id, profile_id, members, None, unreadable
+    )
+
+
+def unread(why: Reason) -> Known:
+    """What is known of a customer who could not be read in time: nothing."""
+    return Known(None, None, None, unread=why)
+
+
+def union(parts: list[Records], limit: int = LIMIT) -> Records:
+    """The timeline of customers who are one: each event once, the newest of them all."""
+    records = np.concatenate(parts)
+    _, first = np.unique(records["hash"], return_index=True)
+    records = records[first]
+    order = np.lexsort((records["hash"], records["sequence"], records["occurred_at"]))
+    records = records[order][-limit:]
+    records.flags.writeable = False
+    return records

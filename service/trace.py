@@ -1,0 +1,272 @@
+"""How every action fared: written in columns for the log, and read back action by action. Pure.
+
+The log keeps what a decision compared, not sentences for each action: a decision over hundreds of
+actions takes a few kilobytes. A trace, an explanation and an audit are all read from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from features.elementary import Floats
+from features.kernels import Integers
+from rapport.v1 import decision_pb2 as pb
+from rapport.v1 import log_pb2
+from service.arbitration import Factors, Ranked
+from service.business import Business
+from service.exploration import Fate
+from service.pipeline import Weighed
+from service.policies import Cause
+
+DO_NOTHING: Final = "do_nothing"
+"""Name of the candidate that stands for leaving the customer alone."""
+
+
+def written(weighed: Weighed, actions: int) -> log_pb2.Deliberation:
+    """Write what a decision compared.
+
+    Args:
+        weighed: The decision.
+        actions: Rows of its catalogue.
+    """
+    size = (actions + 7) // 8
+    causes = [
+        _cause(cause, size, weighing.name)
+        for weighing in weighed.weighings
+        for cause in weighing.causes
+    ]
+    return log_pb2.Deliberation(
+        causes=[*causes, *(_cause(cause, size, "") for cause in weighed.causes)],
+        placements=[
+            _placement(weighing.name, weighing.ranked, weighing.drawn.fates, weighing.slots)
+            for weighing in weighed.weighings
+        ],
+    )
+
+
+def _cause(cause: Cause, size: int, placement: str) -> log_pb2.Cause:
+    return log_pb2.Cause(
+        stage=cause.stage,
+        code=cause.code,
+        text=cause.text,
+        name=cause.name,
+        actions=cause.actions.to_bytes(size, "little"),
+        placement=placement,
+    )
+
+
+def _placement(
+    name: str, ranked: Ranked, fates: Sequence[Fate], slots: int
+) -> log_pb2.PlacementDeliberation:
+    def column(values: Floats | None) -> bytes:
+        return b"" if values is None else np.ascontiguousarray(values, "<f8").tobytes()
+
+    return log_pb2.PlacementDeliberation(
+        placement=name,
+        rows=ranked.rows.astype("<u2").tobytes(),
+        acceptance=column(ranked.acceptance),
+        model=column(ranked.model),
+        evidence=column(ranked.evidence),
+        value=column(ranked.value),
+        capacity=column(ranked.capacity),
+        context_weight=column(ranked.context_weight),
+        lever=column(ranked.lever),
+        priority=column(ranked.priority),
+        uplift=column(ranked.uplift),
+        fate=bytes(fates),
+        slots=slots,
+    )
+
+
+class Compared(NamedTuple):
+    """The candidates of one placement, read back."""
+
+    placement: str
+    ranked: Ranked
+    fates: list[Fate]
+    slots: int
+
+
+def compared(read: log_pb2.PlacementDeliberation) -> Compared:
+    """Read one placement back."""
+
+    def column(packed: bytes) -> Floats:
+        return np.frombuffer(packed, "<f8")
+
+    rows: Integers = np.frombuffer(read.rows, "<u2").astype(np.int64)
+    ranked = Ranked(
+        rows,
+        column(read.acceptance),
+        column(read.value),
+        column(read.capacity),
+        column(read.context_weight),
+        column(read.lever),
+        column(read.priority),
+        column(read.model) if read.model else None,
+        column(read.evidence) if read.evidence else None,
+        column(read.uplift).reshape(-1, 3) if read.uplift else None,
+    )
+    return Compared(read.placement, ranked, [Fate(one) for one in read.fate], read.slots)
+
+
+class Fared(NamedTuple):
+    """How one action fared in one placement."""
+
+    row: int
+    placement: str
+    causes: list[log_pb2.Cause]  # the first was decisive
+    place: int  # among the candidates; -1: it was none
+    compared: Compared
+
+
+def fared(deliberation: log_pb2.Deliberation, actions: int) -> Iterator[Fared]:
+    """Read back how every action of the catalogue fared, placement by placement."""
+    sets = [(one, int.from_bytes(one.actions, "little")) for one in deliberation.causes]
+    for read in deliberation.placements:
+        here = [(one, rows) for one, rows in sets if one.placement in ("", read.placement)]
+        columns = compared(read)
+        places = {row: place for place, row in enumerate(columns.ranked.rows.tolist())}
+        for row in range(actions):
+            causes = [one for one, rows in here if rows >> row & 1]
+            yield Fared(row, read.placement, causes, places.get(row, -1), columns)
+
+
+def candidates(
+    deliberation: log_pb2.Deliberation,
+    slates: Sequence[pb.Slate],
+    business: Business,
+    *,
+    every: bool = False,
+) -> list[pb.Candidate]:
+    """Every candidate of a decision, in the order of their ranks, then those that were dropped.
+
+    Args:
+        deliberation: What the decision compared.
+        slates: What it answered.
+        business: Whose catalogue it was.
+        every: Whether to name actions that the placement could not show at all, too.
+    """
+    chances = {
+        (slate.placement, one.instead_of or one.action): one.selection_probability
+        for slate in slates
+        for one in slate.recommendations
+    }
+    fallbacks = {
+        (slate.placement, one.action): one.instead_of
+        for slate in slates
+        for one in slate.recommendations
+        if one.instead_of
+    }
+    found: dict[str, list[tuple[int, pb.Candidate]]] = {}
+    for one in fared(deliberation, len(business.actions)):
+        first = one.causes[0] if one.causes else None
+        if first is not None and first.code == "NO_TREATMENT" and not every:
+            continue
+        candidate = pb.Candidate(action=business.actions[one.row].name, placement=one.placement)
+        if one.place >= 0:
+            _as_ranked(candidate, one, business)
+        reasons = [pb.Reason(code=cause.code, text=cause.text) for cause in one.causes]
+        lost = None if one.place < 0 else fate(one, business)
+        if lost is not None:
+            reasons.append(pb.Reason(code=lost[1], text=lost[2]))
+        at = (one.placement, candidate.action)
+        candidate.selection_probability = chances.get(at, 0.0)
+        if at in chances and any(drawn == candidate.action for drawn in fallbacks.values()):
+            text = "It was drawn and could not be reserved any more"
+            reasons = [pb.Reason(code="RESERVATION_FAILED", text=text)]
+            candidate.dropped_by = pb.STAGE_CONTACT_POLICY
+        elif at in fallbacks:
+            reasons = []  # shown after all, in the place of another
+        elif first is not None:
+            candidate.dropped_by = first.stage
+        elif lost is not None:
+            candidate.dropped_by = lost[0]
+        if reasons:
+            candidate.reason.CopyFrom(reasons[0])
+            candidate.also.extend(reasons[1:])
+        found.setdefault(one.placement, []).append((candidate.rank or 2**31, candidate))
+    told = []
+    for placement, some in found.items():
+        told += [one for _, one in sorted(some, key=lambda pair: pair[0])]
+        told.append(_nothing(placement, deliberation, business))
+    return told
+
+
+def _as_ranked(candidate: pb.Candidate, one: Fared, business: Business) -> None:
+    numbers = one.compared.ranked.factors(one.place)
+    nothing = business.placements[one.placement].nothing
+    candidate.factors.CopyFrom(factors(numbers))
+    candidate.rank = one.place + 1 + (not numbers.priority > nothing)
+
+
+def _nothing(
+    placement: str, deliberation: log_pb2.Deliberation, business: Business
+) -> pb.Candidate:
+    """Doing nothing, which competes too: what does not rank above it is not shown."""
+    worth = business.placements[placement].nothing
+    read = next(one for one in deliberation.placements if one.placement == placement)
+    above = int((np.frombuffer(read.priority, "<f8") > worth).sum())
+    text = "Leaving the customer alone: what ranks below is not shown"
+    return pb.Candidate(
+        action=DO_NOTHING,
+        placement=placement,
+        dropped_by=pb.STAGE_ARBITRATION if above else pb.STAGE_UNSPECIFIED,
+        reason=pb.Reason(code="DO_NOTHING", text=text) if above else None,
+        factors=pb.Factors(priority=worth),
+        rank=above + 1,
+    )
+
+
+def fate(one: Fared, business: Business) -> tuple[pb.Stage.ValueType, str, str] | None:
+    """Why a candidate that passed every filter is not in the answer: stage, code, text."""
+    ranked = one.place + 1
+    nothing = business.placements[one.placement].nothing
+    higher = one.place
+    match one.compared.fates[one.place]:
+        case Fate.shown:
+            return None
+        case Fate.below_nothing:
+            text = "Nothing speaks for it here: value, probability or context weight is nothing"
+            if nothing > 0:
+                text = f"Doing nothing is worth more ({nothing:.2f})"
+            return pb.STAGE_ARBITRATION, "NO_PRIORITY", text
+        case Fate.elsewhere:
+            return pb.STAGE_ARBITRATION, "SHOWN_ELSEWHERE", "Shown in another placement"
+        case Fate.group_full:
+            text = "As many of its group are shown as the placement takes"
+            return pb.STAGE_ARBITRATION, "GROUP_FULL", text
+        case Fate.bundled:
+            text = "A bundle that holds it, or a part of it, is shown"
+            return pb.STAGE_ARBITRATION, "BUNDLED", text
+        case Fate.ranked_lower:
+            text = f"{higher} other action{'s rank' if higher > 1 else ' ranks'} higher"
+            return pb.STAGE_ARBITRATION, "RANKED_LOWER", text
+        case Fate.not_drawn:
+            text = f"Chance chose another over it, though it ranks {ranked}."
+            return pb.STAGE_EXPLORATION, "NOT_DRAWN", text
+        case Fate.held_back:
+            text = "The slate was left empty by chance, to learn what happens without it"
+            return pb.STAGE_EXPLORATION, "HELD_BACK", text
+        case Fate.held_out:
+            text = "The customer belongs to a control group that gets nothing"
+            return pb.STAGE_EXPLORATION, "HELD_OUT", text
+
+
+def factors(numbers: Factors) -> pb.Factors:
+    """The numbers that ranked an action, as the API writes them."""
+    told = pb.Factors(
+        acceptance_probability=numbers.acceptance_probability,
+        value=numbers.value,
+        context_weight=numbers.context_weight,
+        lever=numbers.lever,
+        priority=numbers.priority,
+        capacity_cost=numbers.capacity,
+        model_probability=numbers.model,
+        evidence=numbers.evidence,
+    )
+    if numbers.uplift is not None:
+        told.uplift, told.uplift_low, told.uplift_high = numbers.uplift
+    return told
