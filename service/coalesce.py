@@ -7,7 +7,7 @@ replies of the others stay in step with their requests.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Generic, TypeVar
 
 Ask = TypeVar("Ask")
@@ -19,13 +19,19 @@ class Coalescer(Generic[Ask, Reply]):
 
     Args:
         fetch: Answers a list of questions in order, or raises for all of them.
+        apart: Questions of which it gives different things go in different round trips: those for
+            a server that is down must not fail, nor hold up, those for the others.
         most: Questions in one round trip at most.
     """
 
     def __init__(
-        self, fetch: Callable[[Sequence[Ask]], Awaitable[Sequence[Reply]]], most: int = 128
+        self,
+        fetch: Callable[[Sequence[Ask]], Awaitable[Sequence[Reply]]],
+        apart: Callable[[Ask], Hashable] = lambda _: None,
+        most: int = 128,
     ) -> None:
         self._fetch = fetch
+        self._apart = apart
         self._most = most
         self._waiting: list[tuple[Ask, asyncio.Future[Reply]]] = []
         self._running: set[asyncio.Task[None]] = set()
@@ -41,10 +47,14 @@ class Coalescer(Generic[Ask, Reply]):
 
     def _start(self) -> None:
         waiting, self._waiting = self._waiting, []
-        for first in range(0, len(waiting), self._most):
-            task = asyncio.create_task(self._ask(waiting[first : first + self._most]))
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
+        together: dict[Hashable, list[tuple[Ask, asyncio.Future[Reply]]]] = {}
+        for asked in waiting:
+            together.setdefault(self._apart(asked[0]), []).append(asked)
+        for group in together.values():
+            for first in range(0, len(group), self._most):
+                task = asyncio.create_task(self._ask(group[first : first + self._most]))
+                self._running.add(task)
+                task.add_done_callback(self._running.discard)
 
     async def _ask(self, asked: list[tuple[Ask, asyncio.Future[Reply]]]) -> None:
         try:

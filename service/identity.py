@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-import numpy as np
-
 from features.profile import Consent, Profile, Value
-from features.record import EMPTY, Records
-from features.timeline import LIMIT
 from features.vocabulary import Vocabulary
 from service.errors import Violation
 
@@ -43,26 +38,6 @@ def newcomer(namespace: str, value: str) -> str:
     """The customer that an identifier names while it is linked to nobody, always the same one."""
     digest = hashlib.blake2b(f"{namespace}\0{value}".encode(), digest_size=12).hexdigest()
     return f"{namespace}-{digest}"
-
-
-def union(timelines: Sequence[Records], limit: int = LIMIT) -> Records:
-    """The timeline of one person who was several customers: their newest events, each once.
-
-    Args:
-        timelines: Of the root and of the members, each in order. Where two hold the same event with
-            other bytes, the earlier one's counts.
-        limit: Events to keep.
-    """
-    filled = [one for one in timelines if len(one)]
-    if len(filled) < 2:
-        return filled[0] if filled else EMPTY
-    records = np.concatenate(filled)
-    _, first = np.unique(records["hash"], return_index=True)
-    records = records[np.sort(first)]
-    order = np.lexsort((records["hash"], records["sequence"], records["occurred_at"]))
-    records = records[order][-limit:]
-    records.flags.writeable = False
-    return records
 
 
 class News(NamedTuple):

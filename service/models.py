@@ -59,11 +59,6 @@ class Models:
                 for bag in bundles.bags(bundle.files.get(bundles.UPLIFT, b""))
                 if bag
             ]
-            calibrated = self._calibration.uplift
-            if len(self._bags) != (0 if calibrated is None else len(calibrated.effects)):
-                raise ValueError(
-                    f"{bundles.UPLIFT} holds {len(self._bags)} bags, {bundles.CALIBRATION} others"
-                )
             self.plan = Plan(definitions, self._vocabulary)
             self._intent = _booster(bundle, bundles.INTENT)
             self._acceptance = _booster(bundle, bundles.ACCEPTANCE)
@@ -71,6 +66,12 @@ class Models:
             raise BundleRefused(
                 f"bundle {self.manifest.version} cannot be loaded: {error}"
             ) from error
+        calibrated = self._calibration.uplift
+        if len(self._bags) != (0 if calibrated is None else len(calibrated.effects)):
+            raise BundleRefused(
+                f"bundle {self.manifest.version} cannot be loaded: {bundles.UPLIFT} holds "
+                f"{len(self._bags)} bags and {bundles.CALIBRATION} speaks of others; train it again"
+            )
         if self.plan.digest != self.manifest.feature_digest:
             raise BundleRefused(
                 f"bundle {self.manifest.version} was built on other definitions: its feature "
@@ -263,7 +264,7 @@ class Models:
 
 
 def presented(rows: Floats) -> Floats:
-    """Rows [actions, names of the plan] as the uplift model sees them: a column of 1 comes after."""
+    """Rows [actions, names of the plan] as the uplift model sees them: with a column of 1 more."""
     return np.column_stack([rows, np.ones(len(rows))])
 
 

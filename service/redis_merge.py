@@ -28,6 +28,7 @@ HOPS: Final = 64
 _LOCK_MS: Final = 5_000
 _PATIENCE_SECONDS: Final = 7.0  # longer than the lock of somebody who died
 _PAUSE_SECONDS: Final = 0.01
+_TRIES: Final = 64  # of several at once one gets through in every round
 
 
 class Family(NamedTuple):
@@ -80,7 +81,7 @@ class Merges(RedisClient):
 
     async def merge(self, customer_id: str, into: str, caller: str) -> bool:
         """Make a customer a member of another; see :class:`service.store.Store`."""
-        while True:
+        for _ in range(_TRIES):
             one, other = await self.root(customer_id), await self.root(into)
             try:
                 async with self._locked({one, other}) as token:
@@ -94,6 +95,7 @@ class Merges(RedisClient):
                     return True
             except _LostError:
                 continue
+        raise _busy()
 
     async def _family(self, customer_id: str) -> Family:
         """Follow a customer to their root."""
@@ -110,7 +112,7 @@ class Merges(RedisClient):
 
     async def _finish_merges(self, customer_id: str) -> None:
         """Let the root adopt whoever it has not."""
-        while True:
+        for _ in range(_TRIES):
             root = await self.root(customer_id)
             try:
                 async with self._locked({root}) as token:
@@ -120,6 +122,7 @@ class Merges(RedisClient):
                         return
             except _LostError:
                 continue
+        raise _busy()
 
     async def _finish(self, family: Family, token: str) -> bool:
         """The same with the lock on the root; say whether there was anything to do."""
@@ -223,7 +226,7 @@ class Merges(RedisClient):
                 held.append(key)
                 while not await self._lock(key, token):
                     if asyncio.get_running_loop().time() > deadline:
-                        raise Conflict("the customer is being merged or forgotten; try again")
+                        raise _busy()
                     await asyncio.sleep(_PAUSE_SECONDS * random.uniform(0.5, 1.5))  # noqa: S311
             yield token
         finally:
@@ -238,6 +241,10 @@ class Merges(RedisClient):
 def unpacked(members: bytes | None) -> list[str]:
     """Names that are stored as msgpack."""
     return msgspec.msgpack.decode(members, type=list[str]) if members else []
+
+
+def _busy() -> Conflict:
+    return Conflict("the customer is being merged or forgotten; try again")
 
 
 def circle(customer_id: str) -> Unreadable:

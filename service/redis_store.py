@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Hashable, Sequence
 from functools import partial
 from typing import Final, NamedTuple, cast
 
@@ -64,12 +64,17 @@ class RedisStore(Writes, Forgetting, Shared, LogPages):
         timeout: float = 2.0,
     ) -> None:
         super().__init__(url, tenant, timeout, ttl=ttl, horizon=horizon, keep=keep, limit=limit)
-        self._find = Coalescer(self._fetch)
-        self._find_timeline = Coalescer(self._fetch_timelines)
-        self._resolve = Coalescer(self._fetch_names)
+        self._find = Coalescer(self._fetch, self._place_of)
+        self._find_timeline = Coalescer(self._fetch_timelines, self._place_of)
+        self._resolve = Coalescer(
+            self._fetch_names, lambda name: self._place(keys.identity(self.tenant, *name))
+        )
         self._following: set[asyncio.Task[None]] = set()
 
     # Reading
+
+    def _place_of(self, customer_id: str) -> Hashable:
+        return self._place(keys.timeline(self.tenant, customer_id))
 
     def read(self, customer_id: str) -> Awaitable[Snapshot]:
         """Read everything of one customer; see :class:`service.store.Store`.

@@ -21,6 +21,7 @@ from service.callers import Caller
 from service.checks import Checks
 from service.errors import Conflict, Precondition, Unreadable, Violation, invalid
 from service.identity import News
+from service.reading import union
 from service.store import Store
 
 T = TypeVar("T")
@@ -93,7 +94,7 @@ class Customers(customer_pb2_grpc.CustomerServiceServicer):
         every = [
             _read(decode, one) for one in (stored.timeline, *(m.timeline for m in stored.members))
         ]
-        log_id, records = max(id for id, _ in every), identity.union([one for _, one in every])
+        log_id, records = max(id for id, _ in every), union([one for _, one in every])
         chosen = np.ones(len(records), bool)
         if types:
             chosen &= np.isin(records["type"], types)

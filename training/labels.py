@@ -80,12 +80,10 @@ class UpliftTarget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     event; where none came, the catalogue's.
     """
 
-    reward: Annotated[
-        dict[OutcomeName, float | Literal["value"]], msgspec.Meta(min_length=1)
-    ]
+    reward: Annotated[dict[OutcomeName, float | Literal["value"]], msgspec.Meta(min_length=1)]
     within: str = "14d"
     held_back: Annotated[int, msgspec.Meta(ge=1)] = 200  # slates that are the least to learn from
-    clip: Annotated[float, msgspec.Meta(ge=1)] = 50.0  # the most that one slot may weigh
+    clip: Annotated[float, msgspec.Meta(ge=1)] = 200.0  # the most that one slot may weigh
     bags: Annotated[int, msgspec.Meta(ge=2, le=64)] = 8
     confidence: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.9  # of the interval
     learning: Learning = Learning(rounds=60)  # to the last round: nothing is held out to stop on

@@ -217,6 +217,11 @@ class Life(Person):
 
     # Contacts
 
+    def come_back(self, now: int, need: Need | None) -> None:
+        """Contact us some days later, about the need of the moment or another one."""
+        intent = self.drawn_need() if need is None else need.intent
+        self._contact_later(now, 2 * DAY, Need(intent, contacts=1))
+
     def _contact_later(self, now: int, mean: int, need: Need) -> None:
         chance = self._rng.random()
         channel = "phone"
@@ -263,6 +268,11 @@ class Life(Person):
         )
         self._free_at = after
         again = need.contacts > 0 and not parent
+        if again:
+            self.say(
+                after + SECOND, "outcome", channel, OURS, intent=intent,
+                outcome=int(Outcome.repeat_contact), interaction=interaction,
+            )  # fmt: skip
         self.contacts.append(
             Contact(interaction, self._customer.customer_id, now, channel, intent, resolved, again)
         )

@@ -13,7 +13,7 @@ import numpy as np
 
 from features.duration import DAY, SECOND
 from features.vocabulary import Direction, Outcome
-from training.world import MEMORY, Customer, Floats, Incumbent, Mask, Situation, World
+from training.world import MEMORY, SIGNS, Customer, Floats, Incumbent, Mask, Situation, World
 
 PLACEMENTS: Final = {
     "phone": "agent_hint", "branch": "agent_hint", "chat": "chat_reply", "ivr": "ivr_menu",
@@ -27,6 +27,8 @@ _ASSURANCE: Final = {"ivr": "ani", "web": "ani", "email": "ani", "sms": "ani", "
 # Chance of refusing aloud and of waving away, of those who do not accept; the rest stay silent.
 _REFUSAL: Final = {"phone": (0.6, 0.2), "branch": (0.6, 0.2), "chat": (0.5, 0.25)}
 _SCREEN: Final = (0.08, 0.3)
+# Agents spare customers whose mood is below this, so often: drawn is not presented.
+_COLD, _SPARES = -0.25, 0.6
 
 
 class Happening(NamedTuple):
@@ -57,11 +59,16 @@ class Decision(NamedTuple):
     placement: str
     channel: str
     need: str  # true intent; empty: none
-    slate: list[int]
-    selection: list[float]
+    interaction: str
+    held_back: bool
+    hold_back: float  # the probability of that
+    slate: list[int]  # as it was drawn; empty where it was held back
+    selection: list[float]  # given that it was not held back
+    presented: list[bool]
     accepted: list[bool]
     acceptance: Floats  # [actions]
     eligible: Mask  # [actions]
+    harm: Floats  # [actions]
 
 
 @dataclasses.dataclass
@@ -94,7 +101,7 @@ class Person:
         self._interactions = 0
 
     def decide(self, now: int, channel: str, interaction: str, need: Need | None) -> None:
-        """Have the incumbent choose, show the slate, and answer to each action of it."""
+        """Have the incumbent draw, somebody present it, and answer to each action presented."""
         world, customer, rng = self._world, self._customer, self._rng
         placement = PLACEMENTS[channel]
         eligible = world.eligible(
@@ -121,18 +128,31 @@ class Person:
         )
         topic = self._topic if self._topic_at > now - DAY else -1
         slots = min(1 + int(rng.random() * 3), most)
-        slate, selection = self._incumbent.slate(eligible, topic, slots)
-        accepted = [bool(rng.random() < acceptance[action]) for action in slate]
+        held_back, hold_back = self._incumbent.holds_back(placement)
+        slate, selection = ([], []) if held_back else self._incumbent.slate(eligible, topic, slots)
+        spared = channel in ("phone", "branch") and self.mood_now(now) < _COLD
+        presented = [not (spared and rng.random() < _SPARES) for _ in slate]
+        harm = world.harm(customer)
+        # Drawn for what is bought anyway too, whether or not it is presented.
+        would = rng.random(len(acceptance)) < acceptance
+        accepted = [
+            shown and bool(would[action]) for action, shown in zip(slate, presented, strict=True)
+        ]
         decision_id = f"{customer.customer_id}-{len(self.decisions):04d}"
         self.decisions.append(
             Decision(
                 decision_id, customer.customer_id, now, placement, channel,
-                "" if need is None else world.intents[need.intent], slate, selection, accepted,
-                acceptance, eligible,
+                "" if need is None else world.intents[need.intent], interaction, held_back,
+                hold_back, slate, selection, presented, accepted, acceptance, eligible, harm,
             )
         )  # fmt: skip
         direction = OUT if channel in ("email", "sms") else IN
+        for action in np.flatnonzero(world.anyway & eligible & would).tolist():
+            if action not in [slate[slot] for slot, shown in enumerate(presented) if shown]:
+                self._buys(now + self.wait(3 * DAY), action)
         for slot, (action, yes) in enumerate(zip(slate, accepted, strict=True)):
+            if not presented[slot]:
+                continue
             shown = Happening(
                 now + slot * 4 * SECOND, "outcome", channel, direction,
                 action=world.actions[action], outcome=int(Outcome.presented),
@@ -141,8 +161,23 @@ class Person:
             self.happenings.append(shown)
             self._seen_at.append((shown.ms, action))
             self._answer(shown, action, yes)
+            if rng.random() < harm[action]:
+                self.come_back(shown.ms, need)
             if yes and need is not None and world.answers[need.intent, action]:
                 need.helped = True
+
+    def _buys(self, now: int, action: int) -> None:
+        """Buy without having been asked; no decision can claim it."""
+        self._taken[action] = True
+        if self._rng.random() < SIGNS:
+            worth = self._world.business.actions[action].value
+            self.say(
+                now, "outcome", direction=OURS, outcome=int(Outcome.converted), value=worth
+            )
+            self.say(now + SECOND, "product_opened", direction=OURS, value=worth)
+
+    def come_back(self, now: int, need: Need | None) -> None:
+        """Have to contact us again because of what was presented; a life knows when."""
 
     def _answer(self, shown: Happening, action: int, yes: bool) -> None:
         """Log what became of an action that was presented, and feel accordingly."""
@@ -159,7 +194,7 @@ class Person:
             if not spoken and shown.channel != "ivr":
                 log(after - 5 * SECOND, Outcome.clicked)
             log(after, Outcome.accepted)
-            if self._world.sells[action] and reply < 0.6:
+            if self._world.sells[action] and reply < SIGNS:
                 signed = after + self.wait(3 * DAY)
                 worth = self._world.business.actions[action].value
                 log(signed, Outcome.converted, worth)

@@ -83,7 +83,9 @@ def build(
             }
 
     if uplift is not None:
-        metrics |= {f"uplift.{n}": value for n, value in uplift.metrics.items() if math.isfinite(value)}
+        metrics |= {
+            f"uplift.{n}": value for n, value in uplift.metrics.items() if math.isfinite(value)
+        }
         if uplift.bags:
             files[bundles.UPLIFT] = bundles.joined([bag.model_to_string() for bag in uplift.bags])
 

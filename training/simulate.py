@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import math
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,7 +25,8 @@ from features.duration import DAY
 from features.partition import partition
 from features.record import LogId
 from features.vocabulary import Vocabulary
-from rapport.v1 import event_pb2, log_pb2
+from rapport.v1 import decision_pb2, event_pb2, log_pb2
+from service import VERSION, answers
 from service.business import Business
 from service.errors import ConfigurationError, Precondition
 from training import archive, life, truth
@@ -98,11 +100,12 @@ def simulate(
         customer = world.customer(index, rng)
         one = life.Life(world, customer, rng, start, until)
         one.live()
-        rows = [
+        rows: list[tuple[int, archive.Entry]] = [
             *_events(
                 business.vocabulary, customer.customer_id, one.happenings, rng, (start, until)
             ),
             *_profiles(customer, rng, one.joined_at, until),
+            *_decisions(business, one.decisions),
         ]
         partitions.setdefault(partition(customer.customer_id), []).extend(rows)
         events += len(one.happenings)
@@ -113,14 +116,19 @@ def simulate(
             progress(index + 1, customers)
     with ThreadPoolExecutor(2) as pool:  # most of a write is duckdb starting up
         written = [
-            pool.submit(archive.write, out, number, numbered(rows))
+            pool.submit(archive.write, out, number, with_reads(numbered(rows)))
             for number, rows in sorted(partitions.items())
         ]
         for file in written:
             file.result()
     folder = out / "truth"
     truth.write(folder, world, decisions, contacts, people)
-    shown = [accepted for decision in decisions for accepted in decision.accepted]
+    shown = [
+        accepted
+        for decision in decisions
+        for accepted, presented in zip(decision.accepted, decision.presented, strict=True)
+        if presented
+    ]
     return Simulated(
         customers, events, len(decisions), len(contacts), sum(shown) / max(1, len(shown)), folder
     )
@@ -204,6 +212,86 @@ def _events(
                 entry.SerializeToString(deterministic=True),
             ),
         )  # fmt: skip
+
+
+def _decisions(
+    business: Business, decisions: Iterable[Decision]
+) -> Iterable[tuple[int, archive.Entry]]:
+    """Log what was drawn, as a server would that has no models."""
+    versions = decision_pb2.Versions(
+        code=VERSION, catalogue=business.digest, vocabulary=business.vocabulary.digest
+    )
+    for one in decisions:
+        chance = one.hold_back if one.held_back else math.prod([1 - one.hold_back, *one.selection])
+        slate = decision_pb2.Slate(
+            placement=one.placement,
+            recommendations=[
+                decision_pb2.Recommendation(
+                    action=business.actions[action].name,
+                    title=business.actions[action].title,
+                    rank=rank,
+                    selection_probability=selection,
+                )
+                for rank, (action, selection) in enumerate(
+                    zip(one.slate, one.selection, strict=True), 1
+                )
+            ],
+            held_back=one.held_back,
+            selection_probability=chance,
+        )
+        outbound = one.channel in ("email", "sms")
+        logged = log_pb2.DecisionLogged(
+            request=decision_pb2.DecideRequest(
+                customer=event_pb2.CustomerKey(customer_id=one.customer_id),
+                channel=one.channel,
+                direction=event_pb2.DIRECTION_OUTBOUND if outbound else event_pb2.DIRECTION_INBOUND,
+                placements=[one.placement],
+                interaction_id=one.interaction,
+            ),
+            response=decision_pb2.DecideResponse(
+                decision_id=one.decision_id,
+                decided_at=_timestamp(one.ms),
+                rung=decision_pb2.RUNG_WITHOUT_MODELS,
+                slates=[slate],
+                versions=versions,
+            ),
+            caller=_SOURCE[one.channel],
+        )
+        entry = log_pb2.LogEntry(customer_id=one.customer_id, decision=logged)
+        yield (
+            one.ms,
+            archive.Entry(
+                record.NEVER, one.customer_id, "decision", None,
+                entry.SerializeToString(deterministic=True),
+            ),
+        )  # fmt: skip
+
+
+def with_reads(entries: list[archive.Entry]) -> list[archive.Entry]:
+    """Say in each decision what it had read: the newest entries of its customer before it.
+
+    Appending a message to a serialised one merges the two.
+    """
+    timelines: dict[str, LogId] = {}
+    profiles: dict[str, LogId] = {}
+    told = []
+    for entry in entries:
+        written = entry.entry
+        match entry.kind:
+            case "event":
+                timelines[entry.customer_id] = entry.id
+            case "profile":
+                profiles[entry.customer_id] = entry.id
+            case "decision":
+                seen = decision_pb2.ReadIds(
+                    timeline=answers.log_id(timelines.get(entry.customer_id, record.NEVER)),
+                    profile=answers.log_id(profiles.get(entry.customer_id, record.NEVER)),
+                )
+                answer = decision_pb2.DecideResponse(read=seen)
+                more = log_pb2.LogEntry(decision=log_pb2.DecisionLogged(response=answer))
+                written += more.SerializeToString()
+        told.append(entry._replace(entry=written))
+    return told
 
 
 def _reading(one: Happening) -> event_pb2.Sentiment:

@@ -1,4 +1,4 @@
-"""Slates to learn uplift from: what was known of the customer, what was drawn, what it was worth."""
+"""Slates to learn uplift from: what was known, what was drawn, and what it was worth."""
 
 from __future__ import annotations
 

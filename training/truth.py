@@ -4,6 +4,9 @@
 decisions.parquet     one row a decision: slate, selection and true acceptance probabilities
 acceptance.npz        ``probability`` float32 and ``eligible`` bool [decisions x actions], in the
                       order of ``decision_id``, with ``action`` [actions]: the value of any policy
+uplift.npz            what presenting adds at once, in the same order: ``converted`` float32
+                      [decisions x actions] sales, ``repeat_contact`` float32 [decisions x actions]
+                      customers sent back to us
 contacts.parquet      the true intent of every contact
 customers.parquet     latent traits
 ====================  ============================================================================
@@ -52,12 +55,19 @@ def write(
         decision_id=np.array([one.decision_id for one in decisions]),
         action=np.array(world.actions),
     )
+    np.savez(
+        folder / "uplift.npz",
+        converted=np.array([one.acceptance * world.worth for one in decisions], np.float32),
+        repeat_contact=np.array([one.harm for one in decisions], np.float32),
+        decision_id=np.array([one.decision_id for one in decisions]),
+        action=np.array(world.actions),
+    )
     slots = [
         (one.decision_id, slot, world.actions[action], one.selection[slot],
-         float(one.acceptance[action]), one.accepted[slot])
+         float(one.acceptance[action]), one.presented[slot], one.accepted[slot])
         for one in decisions for slot, action in enumerate(one.slate)
     ]  # fmt: skip
-    heads = [(*one[:5], one.need) for one in decisions]
+    heads = [(*one[:6], one.held_back) for one in decisions]
     drop = {"taste", "needs", "segment", "temper"}
     fields = [field.name for field in dataclasses.fields(Customer) if field.name not in drop]
     latents = [
@@ -66,18 +76,27 @@ def write(
         for one in people
     ]  # fmt: skip
     with duckdb.connect() as db:
-        _register(db, "heads", "decision_id customer_id ms placement channel intent", heads)
-        _register(db, "slots", "decision_id slot action selection acceptance accepted", slots)
+        _register(
+            db, "heads", "decision_id customer_id ms placement channel intent held_back", heads
+        )
+        _register(
+            db, "slots", "decision_id slot action selection acceptance presented accepted", slots
+        )
         _register(
             db, "contacts", "interaction_id customer_id ms channel intent resolved again", contacts
         )
         _register(db, "customers", " ".join([*fields, "segment temper main_need"]), latents)
         _copy(
             db,
-            "SELECT heads.*, slate.* EXCLUDE (decision_id) FROM heads JOIN (SELECT decision_id, "
+            "SELECT heads.*, coalesce(actions, []) AS actions, "
+            "coalesce(selection_probabilities, []) AS selection_probabilities, "
+            "coalesce(acceptance_probabilities, []) AS acceptance_probabilities, "
+            "coalesce(presented, []) AS presented, coalesce(accepted, []) AS accepted "
+            "FROM heads LEFT JOIN (SELECT decision_id, "
             "list(action ORDER BY slot) AS actions, "
             "list(selection ORDER BY slot) AS selection_probabilities, "
             "list(acceptance ORDER BY slot) AS acceptance_probabilities, "
+            "list(presented ORDER BY slot) AS presented, "
             "list(accepted ORDER BY slot) AS accepted FROM slots GROUP BY decision_id) AS slate "
             "USING (decision_id) ORDER BY decision_id",
             folder / "decisions.parquet",

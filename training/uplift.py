@@ -224,7 +224,7 @@ class _Learner:
         seen = (rng.permutation(self._customers) < self._customers // 2)[self._customer]
         rows = np.flatnonzero(seen[self._slates])
         booster = lightgbm.train(
-            self._parameters, self._set.subset(rows), self._target.learning.rounds
+            self._parameters, self._set.subset(rows.tolist()), self._target.learning.rounds
         )
         base = np.asarray(booster.predict(self._nothing))
         slots = np.asarray(booster.predict(self._rows[: len(data.slate)]))

@@ -2,7 +2,9 @@
 
 Everything that a model could hope to learn is here: tastes that go with the profile, needs that
 make some actions fit, moods that make others unwelcome, and weariness of what was shown too often.
-Weights are drawn from the seed, so a truth cannot be guessed by reading this file.
+Weights are drawn from the seed, so a truth cannot be guessed by reading this file. What is accepted
+is not always what helps: one sale is bought anyway by those who would accept it, and one kind offer
+sends customers who are at a loss with screens back to us.
 """
 
 from __future__ import annotations
@@ -42,6 +44,9 @@ _FITS: Final = {"grow": 1.8, "retain": 1.6, "service": 0.9, "recover": 1.2, "nur
 _MISSES: Final = {"grow": -0.5, "retain": -1.2, "service": -2.6, "recover": -1.8, "nurture": -0.3}
 _CHANNEL: Final = {"phone": 0.2, "branch": 0.4, "ivr": -0.3, "app": -0.5, "web": -0.9}
 _MESSAGE: Final = -1.1
+SIGNS: Final = 0.6
+"""Share of accepted sales that are signed in the end."""
+_LOSS, _HARM = 0.5, 0.6  # skill below which the harmful action harms, and how often it does
 _SEEN, _REFUSED, _TAKEN = -0.45, -1.3, -2.0  # a time presented, a recent refusal, a sale made
 
 _COMMON: Final = {
@@ -115,6 +120,16 @@ class World:
             for weights in (_MOOD, _FAILED, _FITS, _MISSES)
         )
         self._misses = self._misses * self._aimed
+        self.anyway: Mask = np.zeros(len(actions), bool)
+        """[actions] sales that are made whether or not they are presented: uplift 0."""
+        self._harmful = np.zeros(len(actions), bool)
+        for mark, issue in ((self.anyway, "grow"), (self._harmful, "nurture")):
+            chances = [action.prior * (action.issue == issue) for action in actions]
+            mark[int(np.argmax(chances))] = max(chances) > 0
+        self.worth: Floats = (
+            SIGNS * self.sells * ~self.anyway * np.array([action.value for action in actions])
+        )
+        """[actions] what an acceptance adds to sales."""
         self._segment_taste = rng.normal(0, 0.6, (len(SEGMENTS), len(groups)))
         self._trait_taste = rng.normal(0, 0.35, (5, len(groups)))
         self._action_taste = rng.normal(0, 0.3, len(actions))
@@ -192,6 +207,10 @@ class World:
                 mask = mask & (self._purpose != purpose)
         return mask
 
+    def harm(self, customer: Customer) -> Floats:
+        """P(presenting the action sends the customer back to us) [actions]."""
+        return np.where(self._harmful & (customer.skill < _LOSS), _HARM, 0.0)
+
     def acceptance(self, customer: Customer, situation: Situation) -> Floats:
         """True acceptance probability [actions], of each on its own, wherever in a slate it is."""
         one = situation
@@ -215,14 +234,22 @@ class Incumbent:
 
     It knows priors and the last topic it saw, likes to sell, and looks at nothing else. It draws
     slot by slot from (1 - floor) softmax + floor uniform over what remains, without contact limits.
+    A small share of slates is held back, larger where the placement declares so.
     """
 
     floor: Final = 0.2
     noise: Final = 0.5
+    hold_back: Final = 0.05
 
     def __init__(self, world: World, rng: np.random.Generator) -> None:
         self._world = world
         self._rng = rng
+
+    def holds_back(self, placement: str) -> tuple[bool, float]:
+        """Draw whether a slate is held back; give the probability of that as well."""
+        declared = self._world.business.placements[placement].exploration.hold_back
+        chance = max(self.hold_back, declared)
+        return bool(self._rng.random() < chance), chance
 
     def slate(self, eligible: Mask, topic: int, slots: int) -> tuple[list[int], list[float]]:
         """Draw a slate.

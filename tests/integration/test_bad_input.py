@@ -431,12 +431,6 @@ OTHERS: dict[str, tuple[str, Any, str, str]] = {
         "decision_id",
         "send that of a DecideResponse",
     ),
-    "an explanation of an unknown action": (
-        "Explain",
-        decision_pb2.ExplainRequest(decision_id="0" * 25, action="callbac"),
-        "action",
-        "did you mean 'callback'?",
-    ),
     "contributions to no action": (
         "Explain",
         decision_pb2.ExplainRequest(decision_id="0" * 25, include_contributions=True),
@@ -564,6 +558,13 @@ async def test_every_other_call_names_field_and_remedy_of(client: Client, wrong:
     found = await refused(stub(request))
     assert list(found) == [field]
     assert remedy in found[field]
+
+
+async def test_an_explanation_names_an_action_that_its_catalogue_has_not(client: Client) -> None:
+    decision_id = (await client.decide(somebody())).decision_id
+    request = decision_pb2.ExplainRequest(decision_id=decision_id, action="callbac")
+    found = await refused(client.decisions.Explain(request))
+    assert "did you mean 'callback'?" in found["action"]
 
 
 @pytest.mark.parametrize("letter", ["x", "\u20ac", "\U0001f600", "\n"])

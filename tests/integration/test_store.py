@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +48,6 @@ HORIZON = 30 * DAY
 NOW = time.time_ns() // 1_000_000
 on_a_store = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 customers = (f"customer-{number}" for number in itertools.count())
-
-
-@pytest.fixture
-async def redis(store_url: str) -> AsyncIterator[Redis]:
-    """The bare server, to look behind the store."""
-    async with Redis.from_url(store_url) as client:
-        yield client
 
 
 def entry(customer: str, **fields: Any) -> bytes:

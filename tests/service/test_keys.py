@@ -39,14 +39,20 @@ def test_everything_of_a_customer_is_in_one_slot_whatever_the_id(customer: str) 
         keys.log_of(TENANT, customer),
         keys.decision(TENANT, decision),
         keys.decision_log(TENANT, decision),
+        keys.moved(TENANT, customer),
+        keys.members(TENANT, customer),
+        keys.lock(TENANT, customer),
+        keys.index(TENANT, customer),
+        keys.orphan(TENANT, decision, b"12345678"),
     ]
     assert len({slot(key) for key in of_customer}) == 1
-    assert len(set(of_customer)) == 6, "and only the log has two names"
+    assert len(set(of_customer)) == 11, "and only the log has two names"
 
 
 @given(st.text(), st.text())
 def test_two_customers_have_no_key_in_common(one: str, other: str) -> None:
-    for key in (keys.timeline, keys.ledger, keys.profile, keys.tombstone):
+    for key in (keys.timeline, keys.ledger, keys.profile, keys.tombstone, keys.moved,
+                keys.members, keys.lock):  # fmt: skip
         assert (key(TENANT, one) == key(TENANT, other)) == (one == other)
         assert key(TENANT, one) != key("other", one)
 
@@ -59,8 +65,9 @@ def test_every_partition_has_a_log_and_every_customer_one_of_them() -> None:
 
 def test_the_models_of_a_tenant_and_its_vocabulary_are_apart_from_customers() -> None:
     names = {keys.models(TENANT), keys.manifests(TENANT), keys.bundle(TENANT, "v1"),
-             keys.vocabulary(TENANT), keys.exported(TENANT)}  # fmt: skip
-    assert len(names) == 5
+             keys.vocabulary(TENANT), keys.exported(TENANT), keys.prices(TENANT),
+             keys.configuration(TENANT, "d"), keys.ceiling(TENANT, "a", "b")}  # fmt: skip
+    assert len(names) == 8
     assert len({slot(keys.models(TENANT)), slot(keys.bundle(TENANT, "v1"))}) == 1
 
 

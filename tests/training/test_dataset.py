@@ -201,7 +201,9 @@ def test_rows_of_acceptance_are_what_the_service_computes_before_the_presentatio
     row_of = {VOCABULARY.actions[one.name]: row for row, one in enumerate(BUSINESS.actions)}
     moments = [
         at
-        for at in labels.Acceptances(ACCEPTANCE, VOCABULARY)(one.records).at.tolist()
+        for at in labels.Acceptances(ACCEPTANCE, VOCABULARY, labels.responses(BUSINESS))(
+            one.records
+        ).at.tolist()
         if int(one.records["action"][at]) in row_of
     ]
     assert moments

@@ -5,10 +5,23 @@ from typing import Any
 import msgspec
 import pytest
 
+from features.definitions import Count, Definitions
 from features.duration import DAY, HOUR, MINUTE
 from features.vocabulary import Outcome
+from service.business import Business
+from service.catalogue import Action, Treatment
+from service.declared import Policies
 from tests.chain import NOW, VOCABULARY, Event, chained, unique
-from training.labels import Acceptances, AcceptanceTarget, Intents, IntentTarget, Labelled
+from training.labels import (
+    Acceptances,
+    AcceptanceTarget,
+    Intents,
+    IntentTarget,
+    Labelled,
+    Responses,
+    UpliftTarget,
+    responses,
+)
 
 BILLING, MOVING, LEAVING = 1, 2, 5
 PRESENTED, ACCEPTED, REJECTED = Outcome.presented, Outcome.accepted, Outcome.rejected
@@ -114,7 +127,10 @@ def said(at: int, outcome: Outcome, action: str | int = "discount") -> Event:
 
 
 def acceptances(
-    events: list[Event], end: int | None = None, **changes: Any
+    events: list[Event],
+    end: int | None = None,
+    declared: Responses = Responses(9 * HOUR),
+    **changes: Any,
 ) -> list[tuple[int, int]]:
     target = msgspec.convert(
         {
@@ -127,7 +143,7 @@ def acceptances(
         | changes,
         AcceptanceTarget,
     )
-    return told(events, Acceptances(target, VOCABULARY, end)(chained(unique(events))))
+    return told(events, Acceptances(target, VOCABULARY, declared, end)(chained(unique(events))))
 
 
 @pytest.mark.parametrize("silence", ["drop", "negative"])
@@ -198,6 +214,11 @@ def test_a_presentation_of_no_action_is_no_moment() -> None:
             AcceptanceTarget,
             {"at": {}, "wanted": [], "unwanted": [], "within": "1", "silence": "drop"},
         ),
+        (UpliftTarget, {"reward": {}}),
+        (UpliftTarget, {"reward": {"liked": 1.0}}),
+        (UpliftTarget, {"reward": {"converted": "worth"}}),
+        (UpliftTarget, {"reward": {"converted": 1.0}, "within": "1"}),
+        (UpliftTarget, {"reward": {"converted": 1.0}, "bags": 1}),
     ],
 )
 def test_a_target_that_cannot_be_is_refused(kind: type, written: dict[str, Any]) -> None:
@@ -217,3 +238,48 @@ def test_where_silence_is_no_a_window_still_open_at_the_end_gives_no_label() -> 
     assert acceptances(events, end=early, silence="negative") == []
     assert acceptances(events, end=late, silence="negative") == [(0, 1)]
     assert acceptances(events, end=early, silence="drop") == [(0, 1)]
+
+
+def test_each_action_waits_as_long_as_it_declares() -> None:
+    declared = Responses(2 * HOUR, {VOCABULARY.actions["tablet"]: 3 * HOUR})
+    late = 2 * HOUR + 1
+    events = [shown(0), shown(0, "tablet"), said(late, ACCEPTED), said(late, ACCEPTED, "tablet")]
+    own = {"within": None, "silence": "negative"}
+    assert sorted(acceptances(events, declared=declared, **own)) == [(0, 0), (0, 1)]
+    assert acceptances(events, declared=declared, **(own | {"within": "3h"})) == [(0, 1), (0, 1)]
+    # The window of the tablet is still open when that of the discount has ended.
+    assert acceptances(events, NOW + 2 * HOUR, declared, **own) == [(0, 0)]
+    assert len(acceptances(events, NOW + 3 * HOUR, declared, **own)) == 2
+
+
+@pytest.mark.parametrize(
+    ("declared", "silence", "expected"),
+    [
+        ("no_response", None, [(0, 0)]),
+        ("rejected", None, [(0, 0)]),
+        ("accepted", None, [(0, 1)]),
+        ("accepted", "negative", [(0, 0)]),
+        ("no_response", "drop", []),
+    ],
+)
+def test_silence_counts_as_the_policies_say_unless_training_says_otherwise(
+    declared: Any, silence: str | None, expected: list[tuple[int, int]]
+) -> None:
+    found = acceptances([shown(0)], declared=Responses(HOUR, {}, declared), silence=silence)
+    assert found == expected
+
+
+def test_what_a_configuration_declares_of_responses_is_read() -> None:
+    business = Business(
+        VOCABULARY,
+        Definitions([Count("events")]),
+        [
+            Action(name, name, "grow", "sales", 1.0, [Treatment("t", ["here"])], responds_within=own)
+            for name, own in (("tablet", "3h"), ("discount", None))
+        ],
+        {},
+        Policies(responds_within="5h", silence="dismissed"),
+    )
+    assert responses(business) == Responses(
+        5 * HOUR, {VOCABULARY.actions["tablet"]: 3 * HOUR}, "dismissed"
+    )

@@ -6,8 +6,9 @@ import pytest
 
 from features.definitions import Last
 from features.plan import Plan
-from service import catalogue, config
+from service import config
 from service.business import load
+from service.declared import OUTCOME_TYPE
 from service.errors import ConfigurationError
 from training.mapper import Mapped, Mapper
 from training.mapping import Mapping
@@ -58,7 +59,7 @@ def test_the_example_of_a_bank_maps_the_log_and_its_split_alike() -> None:
     header = ("case_id", "amount_req", "activity", "lifecycle", "timestamp", "resource")
     moment = "2011-10-01T00:38:44.546+02:00"
     log, split = (Mapper(mapping, BANK.vocabulary, header) for _ in range(2))
-    names = [name for name in BANK.vocabulary.types if name != catalogue.OUTCOME_TYPE]
+    names = [name for name in BANK.vocabulary.types if name != OUTCOME_TYPE]
     assert len(names) == 36
     for name in names:
         activity, lifecycle = name.split("+")
@@ -69,7 +70,7 @@ def test_the_example_of_a_bank_maps_the_log_and_its_split_alike() -> None:
 
 
 def test_the_example_of_a_bank_looks_at_whole_chains() -> None:
-    types = [name for name in BANK.vocabulary.types if name != catalogue.OUTCOME_TYPE]
+    types = [name for name in BANK.vocabulary.types if name != OUTCOME_TYPE]
     where = {
         feature.name: feature.where.type
         for feature in BANK.definitions.features

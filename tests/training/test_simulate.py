@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 
 from features import record
+from features.duration import DAY
 from features.partition import partition
 from features.vocabulary import Outcome
 from rapport.v1 import event_pb2, log_pb2
 from service.business import Business, load
+from service.catalogue import Exploration
 from service.errors import ConfigurationError, Precondition
 from training import archive
 from training.simulate import Simulated, numbered, simulate
@@ -36,14 +38,20 @@ class Bank(NamedTuple):
         for entry in self.entries("event"):
             yield entry, log_pb2.LogEntry.FromString(entry.entry).event.event
 
-    def slots(self) -> list[tuple[str, str, float, float, bool]]:
+    def decisions(self) -> Iterable[tuple[archive.Entry, log_pb2.DecisionLogged]]:
+        for entry in self.entries("decision"):
+            yield entry, log_pb2.LogEntry.FromString(entry.entry).decision
+
+    def slots(self, presented: bool = True) -> list[tuple[str, str, float, float, bool]]:
         """Decision, action, selection probability, acceptance probability, accepted."""
         rows: list[tuple[str, str, float, float, bool]]
         with duckdb.connect() as db:
             rows = db.execute(
-                "SELECT decision_id, unnest(actions), unnest(selection_probabilities), "
-                "unnest(acceptance_probabilities), unnest(accepted) FROM read_parquet($path)",
-                {"path": str(self.told.truth / "decisions.parquet")},
+                "SELECT * EXCLUDE (shown) FROM (SELECT decision_id, unnest(actions), "
+                "unnest(selection_probabilities), unnest(acceptance_probabilities), "
+                "unnest(accepted), unnest(presented) AS shown FROM read_parquet($path)) "
+                "WHERE shown OR NOT $presented",
+                {"path": str(self.told.truth / "decisions.parquet"), "presented": presented},
             ).fetchall()
         return rows
 
@@ -263,3 +271,110 @@ def test_sales_are_shown_only_with_consent(bank: Bank) -> None:
     assert refusers
     for _, action, *_ in (slot for slot in bank.slots() if slot[0].split("-")[0] in refusers):
         assert BUSINESS.by_name[action].purpose != "marketing"
+
+
+def test_the_log_says_what_was_drawn_and_how_likely_it_was(bank: Bank) -> None:
+    truly: dict[str, list[tuple[str, float]]] = {}
+    for decision, action, selection, *_ in bank.slots(presented=False):
+        truly.setdefault(decision, []).append((action, selection))
+    held_back = 0
+    for _, logged in bank.decisions():
+        (slate,) = logged.response.slates
+        said = [(one.action, one.selection_probability) for one in slate.recommendations]
+        assert said == truly.get(logged.response.decision_id, [])
+        assert slate.held_back == (not said)
+        conditional = float(np.prod([selection for _, selection in said]))
+        chance = Incumbent.hold_back if slate.held_back else 1 - Incumbent.hold_back
+        assert slate.selection_probability == pytest.approx(chance * conditional)
+        held_back += slate.held_back
+    spread = np.sqrt(bank.told.decisions * Incumbent.hold_back)
+    assert abs(held_back - bank.told.decisions * Incumbent.hold_back) < 3 * spread
+
+
+def test_a_decision_names_the_newest_entries_of_its_customer_before_it(bank: Bank) -> None:
+    known = bank.entries()
+    for entry, logged in bank.decisions():
+        moment = logged.response.decided_at.ToMilliseconds()
+        assert entry.id.ms == moment
+        for kind, named in (
+            ("event", logged.response.read.timeline), ("profile", logged.response.read.profile)
+        ):  # fmt: skip
+            before = [
+                one.id for one in known
+                if one.customer_id == entry.customer_id and one.kind == kind and one.id < entry.id
+            ]  # fmt: skip
+            assert named == (str(max(before)) if before else "")
+
+
+def test_what_was_held_back_or_spared_was_not_presented(bank: Bank) -> None:
+    shown = {(one.decision_id, one.action) for _, one in bank.events()
+             if one.outcome == int(Outcome.presented)}  # fmt: skip
+    drawn = {slot[:2] for slot in bank.slots(presented=False)}
+    presented = {slot[:2] for slot in bank.slots()}
+    assert shown <= presented
+    assert presented < drawn
+    assert 0.01 < 1 - len(presented) / len(drawn) < 0.2
+
+
+def test_a_business_that_holds_back_more_is_obeyed(tmp_path: Path) -> None:
+    placements = {
+        name: msgspec.structs.replace(one, exploration=Exploration(hold_back=0.5))
+        for name, one in BUSINESS.placements.items()
+    }
+    business = msgspec.structs.replace(BUSINESS, placements=placements)
+    half = run(tmp_path, customers=20, days=120, business=business)
+    held_back = [logged.response.slates[0].held_back for _, logged in half.decisions()]
+    assert 0.4 < np.mean(held_back) < 0.6
+
+
+def test_the_truth_knows_a_sale_that_adds_nothing_and_an_offer_that_harms(bank: Bank) -> None:
+    truth = np.load(bank.told.truth / "uplift.npz")
+    chances = np.load(bank.told.truth / "acceptance.npz")
+    assert truth["decision_id"].tolist() == chances["decision_id"].tolist()
+    actions = [BUSINESS.by_name[name] for name in truth["action"]]
+    useless = [i for i, one in enumerate(actions)
+               if one.issue == "grow" and not truth["converted"][:, i].any()]  # fmt: skip
+    assert [actions[i].name for i in useless] == ["savings_round_up"]
+    assert chances["probability"][:, useless].mean() > 0.1
+    harmful = np.flatnonzero(truth["repeat_contact"].any(axis=0))
+    assert [actions[i].name for i in harmful] == ["face_login"]
+    harmed = truth["repeat_contact"][:, harmful] > 0
+    assert 0.05 < harmed.mean() < 0.8  # some customers, and not all
+
+
+def test_the_sale_that_adds_nothing_is_made_without_being_presented(bank: Bank) -> None:
+    without = [one for _, one in bank.events()
+               if one.outcome == int(Outcome.converted) and not one.decision_id]  # fmt: skip
+    assert len(without) > 5
+    for one in without:
+        assert one.value == BUSINESS.by_name["savings_round_up"].value
+        assert not one.action
+
+
+def test_who_is_sent_back_to_us_comes_back(tmp_path: Path) -> None:
+    """Of customers at a loss with screens, those who were shown the harmful offer."""
+    few = [one for one in BUSINESS.actions if one.issue == "nurture" or not one.intents]
+    business = msgspec.structs.replace(BUSINESS, actions=few)
+    bank = run(tmp_path, customers=150, days=180, business=business)
+    truth = np.load(bank.told.truth / "uplift.npz")
+    column = truth["action"].tolist().index("face_login")
+    at_risk = set(truth["decision_id"][truth["repeat_contact"][:, column] > 0].tolist())
+    shown = {slot[0] for slot in bank.slots() if slot[1] == "face_login"}
+    again: dict[str, list[int]] = {}
+    for _, event in bank.events():
+        if event.outcome == int(Outcome.repeat_contact):
+            customer = event.event_id.split("-")[0]
+            again.setdefault(customer, []).append(event.occurred_at.ToMilliseconds())
+
+    def comes_back(chosen: set[str]) -> float:
+        moments = [
+            (entry.customer_id, logged.response.decided_at.ToMilliseconds())
+            for entry, logged in bank.decisions() if logged.response.decision_id in chosen
+        ]  # fmt: skip
+        assert len(moments) > 20
+        return float(np.mean([
+            any(0 < at - moment < 7 * DAY for at in again.get(customer, []))
+            for customer, moment in moments
+        ]))  # fmt: skip
+
+    assert comes_back(at_risk & shown) > comes_back(at_risk - shown) + 0.2

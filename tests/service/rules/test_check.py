@@ -176,8 +176,12 @@ def test_a_long_rule_is_shown_in_part() -> None:
 
 
 def test_the_fields_that_matter_are_listed() -> None:
-    rule = "has(intent.all) && intent.all['a'] > customer.age || (true ? false : customer.vip)"
-    assert check([Source(rule, WHERE)], ENVIRONMENT)[0].reads == ["customer.age", "intent.all"]
+    rule = "has(intent.name) && intent.all['a'] > customer.age || (true ? false : customer.vip)"
+    assert check([Source(rule, WHERE)], ENVIRONMENT)[0].reads == [
+        "customer.age",
+        "intent.all",
+        "intent.name",
+    ]
 
 
 def test_every_operation_can_be_written_and_every_overload_runs() -> None:
