@@ -96,6 +96,7 @@ def take(
     if made is None:
         return checks.violations[0]
     releases = _released(event)
+    counts = event.outcome in counted and bool(event.action)
     entry = log_pb2.LogEntry(
         customer_id=who.customer_id or "",
         event=log_pb2.EventLogged(
@@ -104,9 +105,9 @@ def take(
             caller=caller.name,
             releases=releases,
             sentiment_dropped=made.sentiment_dropped,
+            counted=counts,
         ),
     )
-    counts = event.outcome in counted and bool(event.action)
     write = Write(made.record, counts, entry.SerializeToString(), releases)
     return Taken(who, write, bool(made.sentiment_dropped))
 

@@ -326,6 +326,8 @@ class Customers(customer_pb2_grpc.CustomerServiceServicer):
                 break
             copied = stored.profile
             await self._fold(_read(profiles.decode, copied)[1], into)
+        else:
+            raise Conflict(f"the profile changed {_TRIES} times meanwhile; try again")
         await self._store.merge(customer, into, callers.current.get().name)
         return await self._store.root(into)
 

@@ -68,6 +68,26 @@ def write(archive: Path, partition: int, entries: Sequence[Entry]) -> Path:
     return path
 
 
+def configuration(archive: Path, digest: str) -> Path:
+    """Where a configuration is that decisions in the archive were made with."""
+    return archive / "configurations" / f"{digest}.json"
+
+
+def bundle(archive: Path, version: str) -> Path:
+    """Where a bundle is that decisions in the archive were made with."""
+    return archive / "bundles" / f"{version}.tar.gz"
+
+
+def keep(path: Path, written: bytes | None) -> None:
+    """Write a file as a whole, unless there is nothing to write."""
+    if written is None:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    half = path.with_suffix(".half")
+    half.write_bytes(written)
+    os.replace(half, path)
+
+
 def _copy(entries: Sequence[Entry], path: Path) -> None:
     columns = {
         "ms": np.array([entry.id.ms for entry in entries], np.int64),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import re
 import shutil
 import signal
 import sys
@@ -26,7 +27,9 @@ from service.redis_store import RedisStore
 from training import demo, importer, parity, publish, simulate, workflow
 from training import export as exporter
 from training.export import Exported
+from training.past import Sources
 from training.progress import Bars
+from training.reproduce import Reproduced
 
 app = typer.Typer()
 
@@ -98,6 +101,40 @@ def export_(
 ) -> None:
     """Copy the store's log to Parquet: what is new since the last time."""
     uvloop.run(_export(_needed(store), tenant, archive, follow, milliseconds(every) / 1000))
+
+
+@app.command("replay")
+def replay_(
+    decision_id: Annotated[str, typer.Argument(help="Of the answer.")],
+    archive: Archive = Path("build/archive"),
+    store: StoreUrl = None,
+    tenant: Tenant = "main",
+) -> None:
+    """Compute a logged decision again; says whether every byte came out the same."""
+    if not re.fullmatch("[0-9a-f]{25}", decision_id):
+        raise ConfigurationError(
+            f"{decision_id!r} is no decision id; copy that of an answer, 25 letters and digits"
+        )
+    folder = archive if archive.exists() else None
+    done = uvloop.run(_replay(decision_id, folder, store, tenant))
+    if done.same:
+        Console().print(f"[green]{decision_id}: every byte is the same[/]")
+        return
+    Console().print(f"[red]{decision_id}: came out differently[/]")
+    for difference in done.differences:
+        Console().print(f"  {difference}", markup=False)
+    raise typer.Exit(1)
+
+
+async def _replay(
+    decision_id: str, folder: Path | None, url: str | None, tenant: str
+) -> Reproduced:
+    store = None if url is None else RedisStore(url, tenant=tenant, timeout=30)
+    try:
+        return await Sources(folder, store).replay(decision_id)
+    finally:
+        if store is not None:
+            await store.close()
 
 
 async def _export(url: str, tenant: str, archive: Path, follow: bool, every: float) -> None:

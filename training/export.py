@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 
 from features.partition import PARTITIONS
 from features.record import NEVER, LogId
+from rapport.v1 import log_pb2
 from service.redis_store import RedisStore
 from training import archive
 from training.archive import Entry
@@ -49,6 +50,7 @@ async def export(
             forgotten = {entry.customer_id: entry.id for entry in read if entry.kind == "erased"}
             for customer, id in forgotten.items():
                 erased += archive.erase(folder, number, customer, id)
+            await _keep_versions(store, folder, read)
             archive.write(folder, number, _without(read, forgotten))
             after = page[-1][0]
             entries += len(page)
@@ -57,6 +59,20 @@ async def export(
         if progress is not None:
             progress(number + 1, PARTITIONS)
     return Exported(entries, files, erased)
+
+
+async def _keep_versions(store: RedisStore, folder: Path, entries: list[Entry]) -> None:
+    """Keep the configurations and bundles that decisions were made with: a replay needs them."""
+    for entry in entries:
+        if entry.kind != "decision":
+            continue
+        made_with = log_pb2.LogEntry.FromString(entry.entry).decision.response.versions
+        configuration = archive.configuration(folder, made_with.catalogue)
+        if not configuration.exists():
+            archive.keep(configuration, await store.configuration(made_with.catalogue))
+        bundle = archive.bundle(folder, made_with.bundle)
+        if made_with.bundle and not bundle.exists():
+            archive.keep(bundle, await store.bundle(made_with.bundle))
 
 
 def _without(entries: list[Entry], forgotten: Mapping[str, LogId]) -> list[Entry]:

@@ -171,9 +171,7 @@ class Person:
         self._taken[action] = True
         if self._rng.random() < SIGNS:
             worth = self._world.business.actions[action].value
-            self.say(
-                now, "outcome", direction=OURS, outcome=int(Outcome.converted), value=worth
-            )
+            self.say(now, "outcome", direction=OURS, outcome=int(Outcome.converted), value=worth)
             self.say(now + SECOND, "product_opened", direction=OURS, value=worth)
 
     def come_back(self, now: int, need: Need | None) -> None:

@@ -135,34 +135,43 @@ local function listed(actions, code)
   end
 end
 
--- Codes of one cap are mostly those of the one before: what was shown of them is looked up once.
-local of_cap = {}
-local function shown_of(actions)
-  local found = of_cap[actions]
-  if not found then
-    found = {}
-    for code, of_action in pairs(shown) do
-      if listed(actions, code) then found[#found + 1] = of_action end
-    end
-    of_cap[actions] = found
-  end
-  return found
-end
-
-local function room(first, caps)
-  for i = first, first + 4 * (caps - 1), 4 do
-    local at_most, since, channel = tonumber(ARGV[i]), now - tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
-    local count = 1
-    for _, of_action in ipairs(shown_of(ARGV[i + 3])) do
+-- How much of a cap is used up. Holds of one call share most of their caps: each is counted once, and
+-- what is granted is added.
+local counted = {}
+local function used(within, channel, actions)
+  local key = within .. ' ' .. channel .. ' ' .. actions
+  local cap = counted[key]
+  if cap then return cap.count end
+  local since, count = now - tonumber(within), 0
+  channel = tonumber(channel)
+  for code, of_action in pairs(shown) do
+    if listed(actions, code) then
       for j = 1, #of_action, 2 do
         if of_action[j] > since and (channel == 0 or of_action[j + 1] == channel) then
           count = count + 1
         end
       end
     end
-    if count > at_most then return false end
+  end
+  counted[key] = {count = count, channel = channel, actions = actions}
+  return count
+end
+
+local function room(first, caps)
+  for i = first, first + 4 * (caps - 1), 4 do
+    if used(ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]) + 1 > tonumber(ARGV[i]) then return false end
   end
   return true
+end
+
+-- Count a reservation that is open in what was counted already, and in what will be.
+local function hold(code, channel)
+  count_in(code, math.huge, channel)
+  for _, cap in pairs(counted) do
+    if (cap.channel == 0 or cap.channel == channel) and listed(cap.actions, code) then
+      cap.count = cap.count + 1
+    end
+  end
 end
 
 local function insert(record)
@@ -186,10 +195,7 @@ while i <= #ARGV do
       if room(i + 3, caps) then
         allowed = 1
         insert(record)
-        if now < held_until(record, 1) then
-          count_in(sub(record, 33, 34), math.huge, byte(record, 37))
-          of_cap = {}
-        end
+        if now < held_until(record, 1) then hold(sub(record, 33, 34), byte(record, 37)) end
         last = redis.call('XADD', KEYS[2], '*', 'e', ARGV[i + 1])
       end
     end

@@ -253,14 +253,19 @@ async def serving(
     of: Business | None = None,
     **settings: Any,
 ) -> AsyncIterator[Client]:
-    """Serve on a free port of loopback; each server has a tenant of its own unless it is named."""
+    """Serve on a free port of loopback; each server has a tenant of its own unless it is named.
+
+    Nothing is left to chance unless ``greedy=False`` is passed.
+    """
     tenant = tenant or uuid.uuid4().hex
     known = of or business()
-    store = RedisStore(url, tenant=tenant, horizon=known.ledger_window_ms)
+    store = RedisStore(
+        url, tenant=tenant, horizon=known.ledger_window_ms, keep=known.ledger_keep
+    )
     server = Server(
         known,
         store,
-        Settings(**{"listen": "127.0.0.1:0", "tenant": tenant, "grace": 2.0, **settings}),
+        Settings(**{"listen": "127.0.0.1:0", "tenant": tenant, "grace": 2.0, "greedy": True, **settings}),
     )
     await server.start()
     client = Client(server, store, url, f"127.0.0.1:{server.port}")

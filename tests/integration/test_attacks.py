@@ -91,14 +91,18 @@ async def test_what_is_told_by_an_identifier_ties_it_to_its_customer(client: Cli
         customer=named("phone", phone),
         consents=[customer_pb2.Consent(purpose="marketing", granted=False)],
     )
+    customer = somebody()
+    await client.consent(customer)
     await client.customers.UpdateProfile(withdrawn)
     linked = await client.customers.LinkIdentity(
         customer_pb2.LinkIdentityRequest(
-            identifier=event_pb2.Identifier(namespace="phone", value=phone),
-            customer_id=somebody(),
+            identifier=event_pb2.Identifier(namespace="phone", value=phone), customer_id=customer
         )
     )
-    assert linked.status == customer_pb2.LinkIdentityResponse.STATUS_AMBIGUOUS
+    assert linked.status == customer_pb2.LinkIdentityResponse.STATUS_MERGED
+    asked = customer_pb2.GetProfileRequest(customer=key(customer))
+    found = (await client.customers.GetProfile(asked)).profile
+    assert [one.granted for one in found.consents] == [False]
 
 
 async def test_decisions_taken_while_a_customer_is_forgotten_are_not_kept(

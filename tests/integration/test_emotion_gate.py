@@ -39,11 +39,12 @@ async def holding(client: Client, text: bytes) -> list[bytes]:
     async with Redis.from_url(client.url) as redis:
         async for name in redis.scan_iter(match=f"*{client.store.tenant}*", count=10_000):
             kind = await redis.type(name)
+            held: Any = b""
             if kind == b"stream":
                 entries: Any = await redis.xrange(name)
                 held = b"".join(fields[b"e"] for _, fields in entries)
-            else:
-                held = await redis.get(name) if kind == b"string" else b""
+            elif kind == b"string":
+                held = await redis.get(name)
             if text in held:
                 found.append(name)
     return found

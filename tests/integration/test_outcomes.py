@@ -26,6 +26,7 @@ from tests.integration.serving import (
     flushed,
     moment,
     now,
+    serving,
     shown,
     somebody,
     stamp,
@@ -203,6 +204,23 @@ async def test_an_outcome_may_overtake_its_decision_on_the_way_from_another_serv
     monkeypatch.setattr(client.store, "decided", late)
     done = await client.outcome(answer.decision_id, action, event_pb2.OUTCOME_PRESENTED)
     assert (done, asked) == (Status.STATUS_STORED, 3)
+    assert (await client.timeline(customer)).total == 1
+
+
+async def test_an_outcome_at_another_server_waits_for_the_journal_of_the_first(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = client.store.journal
+
+    async def slow(decisions: list[tuple[str, str, bytes, bytes]]) -> None:
+        await asyncio.sleep(0.06)
+        await write(decisions)
+
+    async with serving(client.url, tenant=client.store.tenant) as other:
+        monkeypatch.setattr(client.store, "journal", slow)
+        customer, answer, action = await offered(client)
+        done = await other.outcome(answer.decision_id, action, event_pb2.OUTCOME_PRESENTED)
+    assert done == Status.STATUS_STORED
     assert (await client.timeline(customer)).total == 1
 
 

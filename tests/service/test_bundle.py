@@ -198,3 +198,25 @@ def test_the_manifest_is_written_to_be_read_by_people() -> None:
     written = GOOD.files[MANIFEST].decode()
     assert '\n  "version": "2026-11-21.1"' in written
     assert msgspec.json.decode(written, type=bundles.Manifest) == GOOD.manifest
+
+
+@given(st.lists(st.text(st.characters(exclude_characters="\f", codec="utf-8")), min_size=1))
+def test_bags_in_one_file_are_read_apart(written: list[str]) -> None:
+    assert bundles.bags(bundles.joined(written)) == written
+
+
+def test_a_manifest_without_notes_is_read() -> None:
+    plain = msgspec.json.decode(GOOD.files[MANIFEST])
+    del plain["notes"]
+    assert msgspec.json.decode(msgspec.json.encode(plain), type=bundles.Manifest).notes == []
+
+
+def test_notes_are_part_of_the_checksum() -> None:
+    manifest = GOOD.manifest
+    told = bundles.seal(
+        FILES, version=manifest.version, built_at=manifest.built_at, code=manifest.code,
+        feature_digest=manifest.feature_digest, vocabulary_digest=manifest.vocabulary_digest,
+        metrics=manifest.metrics, lineage=manifest.lineage, notes=["not enough data"],
+    )  # fmt: skip
+    assert told.manifest.notes == ["not enough data"]
+    assert told.checksum != GOOD.checksum

@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import datetime
+import functools
+import tempfile
+from pathlib import Path
+
 import lightgbm
 import msgspec
 import numpy as np
@@ -10,11 +15,14 @@ from features.plan import Context
 from features.profile import EMPTY
 from features.record import Records, decode
 from service import bundle as bundles
-from service.bundle import Calibration, Golden
+from service.bundle import Bundle, Calibration, Golden
+from service.catalogue import Exploration
 from service.errors import BundleRefused
-from service.models import Models, goldens
-from tests.integration.serving import business, sealed
+from service.models import Models, goldens, nothing, presented
+from tests.integration.serving import CONFIG, business, sealed
 from tests.integration.test_bundles_live import resealed
+from training import simulate, workflow
+from training.labels import Learning, Targets
 
 
 @pytest.fixture(scope="module")
@@ -146,3 +154,135 @@ def test_calibration_changed_behind_the_golden_answers_is_refused() -> None:
     spoilt = {bundles.CALIBRATION: msgspec.json.encode(calibration)}
     with pytest.raises(BundleRefused, match="does not give its own answers here"):
         Models(resealed(sealed(), "bad", **spoilt), business())
+
+
+def test_evidence_is_told_by_action_and_zero_for_one_never_seen(models: Models) -> None:
+    calibration = msgspec.json.decode(sealed().files[bundles.CALIBRATION], type=Calibration)
+    assert calibration.acceptance is not None
+    known = calibration.acceptance.evidence
+    assert known is not None
+    assert models.evidence is not None
+    assert models.evidence.tolist() == [known.get(one.name, 0.0) for one in business().actions]
+    assert 0.0 in models.evidence
+    assert sum(known.values()) == sealed().manifest.metrics["acceptance.train_rows"]
+
+
+def test_an_older_bundle_tells_no_evidence() -> None:
+    calibration = msgspec.json.decode(sealed().files[bundles.CALIBRATION])
+    del calibration["acceptance"]["evidence"]
+    older = resealed(sealed(), "old", **{bundles.CALIBRATION: msgspec.json.encode(calibration)})
+    assert Models(older, business()).evidence is None
+
+
+def test_golden_cases_of_older_bundles_are_read(cases: list[Golden]) -> None:
+    older = [list(msgspec.structs.astuple(case))[:9] for case in cases]
+    bundle = resealed(sealed(), "old", **{bundles.GOLDEN: msgspec.msgpack.encode(older)})
+    assert Models(bundle, business()).scores_acceptance
+
+
+@functools.cache
+def lifted() -> Bundle:
+    """A bundle with an uplift model of few trees, for a bank that holds back every second slate."""
+    bank = business()
+    placements = {
+        name: msgspec.structs.replace(one, exploration=Exploration(hold_back=0.5))
+        for name, one in bank.placements.items()
+    }
+    bank = msgspec.structs.replace(bank, placements=placements)
+    targets = workflow.targets(CONFIG)
+    assert targets.uplift is not None
+    few = msgspec.structs.replace(
+        targets.uplift, within="2d", held_back=20, bags=3, learning=Learning(8)
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        simulate.simulate(
+            bank, Path(folder), customers=60, days=60, seed=1,
+            end=datetime.datetime(2026, 11, 20, tzinfo=datetime.UTC),
+            progress=lambda done, of: None,
+        )  # fmt: skip
+        return workflow.fit(Path(folder), bank, Targets(uplift=few), lambda name, done, of: None)
+
+
+def test_uplift_is_the_mean_over_the_bags_with_its_interval(cases: list[Golden]) -> None:
+    models = Models(bundles.unpack(bundles.pack(lifted())), business())
+    assert models.scores_uplift
+    calibration = msgspec.json.decode(lifted().files[bundles.CALIBRATION], type=Calibration).uplift
+    assert calibration is not None
+    records, context = seen(cases[-1])
+    vector = models.customer(records, EMPTY, context, cases[-1].now)
+    rows = models.rows(vector, records, cases[-1].now).copy()
+    columns = np.append(models.plan.columns("acceptance"), len(models.plan.names))
+    lifts = []
+    for number, bag in enumerate(bundles.bags(lifted().files[bundles.UPLIFT])):
+        booster = lightgbm.Booster(model_str=bag)
+        shown = np.asarray(booster.predict(presented(rows)[:, columns]))
+        without = np.asarray(booster.predict(nothing(vector[None], rows.shape[1])[:, columns]))
+        effects = calibration.effects[number]
+        lifts.append(shown - without + [effects[one.name] for one in business().actions])
+    assert len(lifts) == 3
+    found = models.uplift(rows)
+    assert found is not None
+    assert found.shape == (len(business().actions), 3)
+    mean, deviation = np.mean(lifts, axis=0), np.std(lifts, axis=0, ddof=1)
+    wanted = [mean, mean - calibration.spread * deviation, mean + calibration.spread * deviation]
+    assert np.allclose(found, np.column_stack(wanted), 1e-12, 1e-9)
+    assert (found[:, 1] < found[:, 0]).all()
+    assert (found[:, 0] < found[:, 2]).all()
+    assert len(np.unique(found[:, 0])) > 50
+
+
+def test_an_action_that_is_new_in_the_catalogue_has_the_uplift_of_the_others() -> None:
+    known = business()
+    new = msgspec.structs.replace(known.actions[0], name="brand_new")
+    codes = {**known.vocabulary.actions, "brand_new": max(known.vocabulary.actions.values()) + 1}
+    vocabulary = msgspec.structs.replace(known.vocabulary, actions=codes)
+    grown = msgspec.structs.replace(known, actions=[*known.actions, new], vocabulary=vocabulary)
+    models = Models(lifted(), grown)
+    calibration = msgspec.json.decode(lifted().files[bundles.CALIBRATION], type=Calibration).uplift
+    assert calibration is not None
+    assert models._effects[:, -1].tolist() == calibration.others
+    assert models._effects[:, 0].tolist() != calibration.others
+
+
+def test_a_bundle_without_an_uplift_model_says_so(models: Models, cases: list[Golden]) -> None:
+    records, _ = seen(cases[0])
+    rows = models.rows(np.frombuffer(cases[0].vector), records, cases[0].now)
+    assert not models.scores_uplift
+    assert models.uplift(rows) is None
+
+
+def test_nothing_has_no_feature_of_an_action_and_is_marked() -> None:
+    assert presented(np.array([[1.0, 2.0, 3.0]])).tolist() == [[1.0, 2.0, 3.0, 1.0]]
+    row = nothing(np.array([[1.0, 2.0]]), 4)[0]
+    assert row[:2].tolist() == [1.0, 2.0]
+    assert np.isnan(row[2:4]).all()
+    assert row[4] == 0.0
+
+
+@pytest.mark.parametrize("spoil", ["spread", "others", "bags", "golden"])
+def test_an_uplift_that_was_altered_is_refused(spoil: str) -> None:
+    files = lifted().files
+    calibration = msgspec.json.decode(files[bundles.CALIBRATION])
+    bags = bundles.bags(files[bundles.UPLIFT])
+    golden = msgspec.msgpack.decode(files[bundles.GOLDEN], type=list[Golden])
+    action = golden[0].action
+    if spoil == "spread":
+        calibration["uplift"]["spread"] += 1e-3
+    elif spoil == "others":
+        calibration["uplift"]["effects"][1][action] += 1e-6
+    elif spoil == "bags":
+        bags = bags[:-1]
+    else:
+        worth = np.frombuffer(golden[0].uplift) + 1e-6
+        golden[0] = msgspec.structs.replace(golden[0], uplift=worth.tobytes())
+    bad = resealed(
+        lifted(), "bad",
+        **{
+            bundles.CALIBRATION: msgspec.json.encode(calibration),
+            bundles.UPLIFT: bundles.joined(bags),
+            bundles.GOLDEN: msgspec.msgpack.encode(golden),
+        },
+    )  # fmt: skip
+    told = "2 bags" if spoil == "bags" else "uplift of golden case"
+    with pytest.raises(BundleRefused, match=told):
+        Models(bad, business())

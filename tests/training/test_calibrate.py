@@ -124,3 +124,13 @@ def test_scores_all_alike_give_the_base_rate() -> None:
     labels = np.repeat([0, 0, 0, 1], 500)
     slope, offset = calibrate.platt(np.full(2_000, -3.0), labels)
     assert sigmoid(np.array([-3 * slope + offset]))[0] == pytest.approx(0.25, abs=0.002)
+
+
+@pytest.mark.parametrize(
+    ("probability", "freedom", "quantile"),
+    [(0.95, 7, 1.8946), (0.975, 7, 2.3646), (0.95, 15, 1.7531), (0.75, 9, 0.7027), (0.5, 5, 0.0)],
+)
+def test_quantiles_of_student_are_those_of_the_tables(
+    probability: float, freedom: int, quantile: float
+) -> None:
+    assert calibrate.student(probability, freedom) == pytest.approx(quantile, abs=1e-3)

@@ -127,3 +127,39 @@ def test_the_bigram_says_what_followed_most_often(
         right += (usual(after) if after else overall) == label
     a, b = (np.array(one).T for one in (learnt, asked))
     assert evaluate.conditional_mode(a[0], a[1], b[0], b[1]) == pytest.approx(right / len(asked))
+
+
+def trial(effects: Floats, seed: int = 1) -> tuple[Floats, npt.NDArray[np.bool_], Floats]:
+    """Rewards, arm and weights of a trial that treats nine in ten, with these effects."""
+    rng = np.random.default_rng(seed)
+    treated = rng.random(len(effects)) < 0.9
+    rewards = rng.normal(size=len(effects)) + effects * treated
+    return rewards, treated, np.where(treated, 1 / 0.9, 1 / 0.1)
+
+
+def test_qini_of_a_score_that_knows_is_that_of_the_truth() -> None:
+    effects = np.random.default_rng(2).random(40_000) * 4
+    # Acting on the best first gains 4 p - 2 p^2 of the most that is at hand, 2, by share p.
+    assert evaluate.qini(effects, *trial(effects)) == pytest.approx(4 / 2 - 2 / 3 - 2 / 2, abs=0.05)
+
+
+def test_qini_is_negative_for_a_score_that_has_it_backwards_and_nought_for_chance() -> None:
+    effects = np.random.default_rng(2).random(40_000) * 4
+    told = trial(effects)
+    assert evaluate.qini(-effects, *told) == pytest.approx(-1 / 3, abs=0.05)
+    assert evaluate.qini(np.random.default_rng(3).random(40_000), *told) == pytest.approx(0, abs=0.05)
+
+
+def test_qini_needs_both_arms() -> None:
+    one = np.ones(5)
+    for arm in (True, False):
+        assert math.isnan(evaluate.qini(one, one, np.full(5, arm), one))
+
+
+@given(st.integers(0, 1000), st.floats(-50, 50))
+def test_a_reward_that_everybody_gets_changes_no_qini(seed: int, more: float) -> None:
+    rng = np.random.default_rng(seed)
+    rewards, treated, weights = trial(rng.normal(size=200), seed)
+    scores = rng.normal(size=200)
+    plain = evaluate.qini(scores, rewards, treated, weights)
+    assert evaluate.qini(scores, rewards + more, treated, weights) == pytest.approx(plain, abs=1e-9)

@@ -28,7 +28,7 @@ from rapport.v1 import decision_pb2 as rapport_dot_v1_dot_decision__pb2
 from rapport.v1 import event_pb2 as rapport_dot_v1_dot_event__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14rapport/v1/log.proto\x12\nrapport.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19rapport/v1/decision.proto\x1a\x16rapport/v1/event.proto\"\xca\x03\n\x08LogEntry\x12\x13\n\x0b\x63ustomer_id\x18\x01 \x01(\t\x12(\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x17.rapport.v1.EventLoggedH\x00\x12.\n\x08\x64\x65\x63ision\x18\x03 \x01(\x0b\x32\x1a.rapport.v1.DecisionLoggedH\x00\x12-\n\x07profile\x18\x04 \x01(\x0b\x32\x1a.rapport.v1.ProfileChangedH\x00\x12.\n\x08identity\x18\x05 \x01(\x0b\x32\x1a.rapport.v1.IdentityLinkedH\x00\x12,\n\x06\x65rased\x18\x06 \x01(\x0b\x32\x1a.rapport.v1.CustomerErasedH\x00\x12.\n\x08reserved\x18\x07 \x01(\x0b\x32\x1a.rapport.v1.ActionReservedH\x00\x12,\n\x06merged\x18\x08 \x01(\x0b\x32\x1a.rapport.v1.CustomerMergedH\x00\x12,\n\x07\x61\x64opted\x18\t \x01(\x0b\x32\x19.rapport.v1.MemberAdoptedH\x00\x12-\n\x06orphan\x18\n \x01(\x0b\x32\x1b.rapport.v1.OutcomeOrphanedH\x00\x42\x07\n\x05\x65ntry\"|\n\x0b\x45ventLogged\x12\x0e\n\x06record\x18\x01 \x01(\x0c\x12 \n\x05\x65vent\x18\x02 \x01(\x0b\x32\x11.rapport.v1.Event\x12\x0e\n\x06\x63\x61ller\x18\x03 \x01(\t\x12\x10\n\x08releases\x18\x04 \x01(\x0c\x12\x19\n\x11sentiment_dropped\x18\x05 \x01(\t\"\xb0\x02\n\x0e\x44\x65\x63isionLogged\x12*\n\x07request\x18\x01 \x01(\x0b\x32\x19.rapport.v1.DecideRequest\x12,\n\x08response\x18\x02 \x01(\x0b\x32\x1a.rapport.v1.DecideResponse\x12\x0e\n\x06vector\x18\x03 \x01(\x0c\x12\x16\n\x0e\x66\x65\x61ture_digest\x18\x04 \x01(\t\x12\x0e\n\x06\x63\x61ller\x18\x05 \x01(\t\x12\x30\n\x0e\x61\x63tion_vectors\x18\x06 \x03(\x0b\x32\x18.rapport.v1.ActionVector\x12*\n\x06inputs\x18\x07 \x01(\x0b\x32\x1a.rapport.v1.DecisionInputs\x12.\n\x0c\x64\x65liberation\x18\x08 \x01(\x0b\x32\x18.rapport.v1.Deliberation\"\xa3\x02\n\x0e\x44\x65\x63isionInputs\x12\x0c\n\x04seed\x18\x01 \x01(\x04\x12\r\n\x05\x63lock\x18\x02 \x01(\x03\x12\"\n\x06unread\x18\x03 \x01(\x0b\x32\x12.rapport.v1.Reason\x12$\n\x08unscored\x18\x04 \x01(\x0b\x32\x12.rapport.v1.Reason\x12\'\n\x06prices\x18\x05 \x03(\x0b\x32\x17.rapport.v1.NamedNumber\x12\x15\n\rfull_ceilings\x18\x06 \x03(\t\x12\x32\n\x0creservations\x18\x07 \x03(\x0b\x32\x1c.rapport.v1.ReservationReply\x12&\n\nunreadable\x18\x08 \x03(\x0b\x32\x12.rapport.v1.Reason\x12\x0e\n\x06greedy\x18\t \x01(\x08\"*\n\x0bNamedNumber\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\"X\n\x10ReservationReply\x12\x11\n\tplacement\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\x12\x10\n\x08reserved\x18\x03 \x01(\x08\x12\x0f\n\x07refused\x18\x04 \x01(\t\"h\n\x0c\x44\x65liberation\x12!\n\x06\x63\x61uses\x18\x01 \x03(\x0b\x32\x11.rapport.v1.Cause\x12\x35\n\nplacements\x18\x02 \x03(\x0b\x32!.rapport.v1.PlacementDeliberation\"w\n\x05\x43\x61use\x12 \n\x05stage\x18\x01 \x01(\x0e\x32\x11.rapport.v1.Stage\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\x0f\n\x07\x61\x63tions\x18\x05 \x01(\x0c\x12\x11\n\tplacement\x18\x06 \x01(\t\"\xf4\x01\n\x15PlacementDeliberation\x12\x11\n\tplacement\x18\x01 \x01(\t\x12\x0c\n\x04rows\x18\x02 \x01(\x0c\x12\x12\n\nacceptance\x18\x03 \x01(\x0c\x12\r\n\x05model\x18\x04 \x01(\x0c\x12\x10\n\x08\x65vidence\x18\x05 \x01(\x0c\x12\r\n\x05value\x18\x06 \x01(\x0c\x12\x10\n\x08\x63\x61pacity\x18\x07 \x01(\x0c\x12\x16\n\x0e\x63ontext_weight\x18\x08 \x01(\x0c\x12\r\n\x05lever\x18\t \x01(\x0c\x12\x10\n\x08priority\x18\n \x01(\x0c\x12\x0e\n\x06uplift\x18\x0b \x01(\x0c\x12\x0c\n\x04\x66\x61te\x18\x0c \x01(\x0c\x12\r\n\x05slots\x18\r \x01(\r\".\n\x0c\x41\x63tionVector\x12\x0e\n\x06\x61\x63tion\x18\x01 \x01(\t\x12\x0e\n\x06vector\x18\x02 \x01(\x0c\"\x89\x02\n\x0eProfileChanged\x12>\n\nattributes\x18\x01 \x03(\x0b\x32*.rapport.v1.ProfileChanged.AttributesEntry\x12,\n\x08\x63onsents\x18\x02 \x03(\x0b\x32\x1a.rapport.v1.ConsentChanged\x12.\n\nupdated_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x63\x61ller\x18\x04 \x01(\t\x1aI\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.google.protobuf.Value:\x02\x38\x01\"C\n\x0e\x43onsentChanged\x12\x0f\n\x07purpose\x18\x01 \x01(\t\x12\x0f\n\x07\x63hannel\x18\x02 \x01(\t\x12\x0f\n\x07granted\x18\x03 \x01(\x08\"L\n\x0eIdentityLinked\x12*\n\nidentifier\x18\x01 \x01(\x0b\x32\x16.rapport.v1.Identifier\x12\x0e\n\x06\x63\x61ller\x18\x02 \x01(\t\"5\n\x0e\x41\x63tionReserved\x12\x0e\n\x06record\x18\x01 \x01(\x0c\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x02 \x01(\t\".\n\x0e\x43ustomerMerged\x12\x0c\n\x04into\x18\x01 \x01(\t\x12\x0e\n\x06\x63\x61ller\x18\x02 \x01(\t\"E\n\rMemberAdopted\x12\x13\n\x0b\x63ustomer_id\x18\x01 \x01(\t\x12\x0e\n\x06ledger\x18\x02 \x01(\x0c\x12\x0f\n\x07members\x18\x03 \x03(\t\"X\n\x0fOutcomeOrphaned\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12 \n\x05\x65vent\x18\x02 \x01(\x0b\x32\x11.rapport.v1.Event\x12\x0e\n\x06\x63\x61ller\x18\x03 \x01(\t\"O\n\x0e\x43ustomerErased\x12-\n\terased_at\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x63\x61ller\x18\x02 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14rapport/v1/log.proto\x12\nrapport.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19rapport/v1/decision.proto\x1a\x16rapport/v1/event.proto\"\xca\x03\n\x08LogEntry\x12\x13\n\x0b\x63ustomer_id\x18\x01 \x01(\t\x12(\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x17.rapport.v1.EventLoggedH\x00\x12.\n\x08\x64\x65\x63ision\x18\x03 \x01(\x0b\x32\x1a.rapport.v1.DecisionLoggedH\x00\x12-\n\x07profile\x18\x04 \x01(\x0b\x32\x1a.rapport.v1.ProfileChangedH\x00\x12.\n\x08identity\x18\x05 \x01(\x0b\x32\x1a.rapport.v1.IdentityLinkedH\x00\x12,\n\x06\x65rased\x18\x06 \x01(\x0b\x32\x1a.rapport.v1.CustomerErasedH\x00\x12.\n\x08reserved\x18\x07 \x01(\x0b\x32\x1a.rapport.v1.ActionReservedH\x00\x12,\n\x06merged\x18\x08 \x01(\x0b\x32\x1a.rapport.v1.CustomerMergedH\x00\x12,\n\x07\x61\x64opted\x18\t \x01(\x0b\x32\x19.rapport.v1.MemberAdoptedH\x00\x12-\n\x06orphan\x18\n \x01(\x0b\x32\x1b.rapport.v1.OutcomeOrphanedH\x00\x42\x07\n\x05\x65ntry\"\x8d\x01\n\x0b\x45ventLogged\x12\x0e\n\x06record\x18\x01 \x01(\x0c\x12 \n\x05\x65vent\x18\x02 \x01(\x0b\x32\x11.rapport.v1.Event\x12\x0e\n\x06\x63\x61ller\x18\x03 \x01(\t\x12\x10\n\x08releases\x18\x04 \x01(\x0c\x12\x19\n\x11sentiment_dropped\x18\x05 \x01(\t\x12\x0f\n\x07\x63ounted\x18\x06 \x01(\x08\"\xb0\x02\n\x0e\x44\x65\x63isionLogged\x12*\n\x07request\x18\x01 \x01(\x0b\x32\x19.rapport.v1.DecideRequest\x12,\n\x08response\x18\x02 \x01(\x0b\x32\x1a.rapport.v1.DecideResponse\x12\x0e\n\x06vector\x18\x03 \x01(\x0c\x12\x16\n\x0e\x66\x65\x61ture_digest\x18\x04 \x01(\t\x12\x0e\n\x06\x63\x61ller\x18\x05 \x01(\t\x12\x30\n\x0e\x61\x63tion_vectors\x18\x06 \x03(\x0b\x32\x18.rapport.v1.ActionVector\x12*\n\x06inputs\x18\x07 \x01(\x0b\x32\x1a.rapport.v1.DecisionInputs\x12.\n\x0c\x64\x65liberation\x18\x08 \x01(\x0b\x32\x18.rapport.v1.Deliberation\"\xa3\x02\n\x0e\x44\x65\x63isionInputs\x12\x0c\n\x04seed\x18\x01 \x01(\x04\x12\r\n\x05\x63lock\x18\x02 \x01(\x03\x12\"\n\x06unread\x18\x03 \x01(\x0b\x32\x12.rapport.v1.Reason\x12$\n\x08unscored\x18\x04 \x01(\x0b\x32\x12.rapport.v1.Reason\x12\'\n\x06prices\x18\x05 \x03(\x0b\x32\x17.rapport.v1.NamedNumber\x12\x15\n\rfull_ceilings\x18\x06 \x03(\t\x12\x32\n\x0creservations\x18\x07 \x03(\x0b\x32\x1c.rapport.v1.ReservationReply\x12&\n\nunreadable\x18\x08 \x03(\x0b\x32\x12.rapport.v1.Reason\x12\x0e\n\x06greedy\x18\t \x01(\x08\"*\n\x0bNamedNumber\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\"X\n\x10ReservationReply\x12\x11\n\tplacement\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\x12\x10\n\x08reserved\x18\x03 \x01(\x08\x12\x0f\n\x07refused\x18\x04 \x01(\t\"h\n\x0c\x44\x65liberation\x12!\n\x06\x63\x61uses\x18\x01 \x03(\x0b\x32\x11.rapport.v1.Cause\x12\x35\n\nplacements\x18\x02 \x03(\x0b\x32!.rapport.v1.PlacementDeliberation\"w\n\x05\x43\x61use\x12 \n\x05stage\x18\x01 \x01(\x0e\x32\x11.rapport.v1.Stage\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\x0f\n\x07\x61\x63tions\x18\x05 \x01(\x0c\x12\x11\n\tplacement\x18\x06 \x01(\t\"\xf4\x01\n\x15PlacementDeliberation\x12\x11\n\tplacement\x18\x01 \x01(\t\x12\x0c\n\x04rows\x18\x02 \x01(\x0c\x12\x12\n\nacceptance\x18\x03 \x01(\x0c\x12\r\n\x05model\x18\x04 \x01(\x0c\x12\x10\n\x08\x65vidence\x18\x05 \x01(\x0c\x12\r\n\x05value\x18\x06 \x01(\x0c\x12\x10\n\x08\x63\x61pacity\x18\x07 \x01(\x0c\x12\x16\n\x0e\x63ontext_weight\x18\x08 \x01(\x0c\x12\r\n\x05lever\x18\t \x01(\x0c\x12\x10\n\x08priority\x18\n \x01(\x0c\x12\x0e\n\x06uplift\x18\x0b \x01(\x0c\x12\x0c\n\x04\x66\x61te\x18\x0c \x01(\x0c\x12\r\n\x05slots\x18\r \x01(\r\".\n\x0c\x41\x63tionVector\x12\x0e\n\x06\x61\x63tion\x18\x01 \x01(\t\x12\x0e\n\x06vector\x18\x02 \x01(\x0c\"\x89\x02\n\x0eProfileChanged\x12>\n\nattributes\x18\x01 \x03(\x0b\x32*.rapport.v1.ProfileChanged.AttributesEntry\x12,\n\x08\x63onsents\x18\x02 \x03(\x0b\x32\x1a.rapport.v1.ConsentChanged\x12.\n\nupdated_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x63\x61ller\x18\x04 \x01(\t\x1aI\n\x0f\x41ttributesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.google.protobuf.Value:\x02\x38\x01\"C\n\x0e\x43onsentChanged\x12\x0f\n\x07purpose\x18\x01 \x01(\t\x12\x0f\n\x07\x63hannel\x18\x02 \x01(\t\x12\x0f\n\x07granted\x18\x03 \x01(\x08\"L\n\x0eIdentityLinked\x12*\n\nidentifier\x18\x01 \x01(\x0b\x32\x16.rapport.v1.Identifier\x12\x0e\n\x06\x63\x61ller\x18\x02 \x01(\t\"5\n\x0e\x41\x63tionReserved\x12\x0e\n\x06record\x18\x01 \x01(\x0c\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x02 \x01(\t\".\n\x0e\x43ustomerMerged\x12\x0c\n\x04into\x18\x01 \x01(\t\x12\x0e\n\x06\x63\x61ller\x18\x02 \x01(\t\"E\n\rMemberAdopted\x12\x13\n\x0b\x63ustomer_id\x18\x01 \x01(\t\x12\x0e\n\x06ledger\x18\x02 \x01(\x0c\x12\x0f\n\x07members\x18\x03 \x03(\t\"X\n\x0fOutcomeOrphaned\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12 \n\x05\x65vent\x18\x02 \x01(\x0b\x32\x11.rapport.v1.Event\x12\x0e\n\x06\x63\x61ller\x18\x03 \x01(\t\"O\n\x0e\x43ustomerErased\x12-\n\terased_at\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x63\x61ller\x18\x02 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,40 +39,40 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PROFILECHANGED_ATTRIBUTESENTRY']._serialized_options = b'8\001'
   _globals['_LOGENTRY']._serialized_start=151
   _globals['_LOGENTRY']._serialized_end=609
-  _globals['_EVENTLOGGED']._serialized_start=611
-  _globals['_EVENTLOGGED']._serialized_end=735
-  _globals['_DECISIONLOGGED']._serialized_start=738
-  _globals['_DECISIONLOGGED']._serialized_end=1042
-  _globals['_DECISIONINPUTS']._serialized_start=1045
-  _globals['_DECISIONINPUTS']._serialized_end=1336
-  _globals['_NAMEDNUMBER']._serialized_start=1338
-  _globals['_NAMEDNUMBER']._serialized_end=1380
-  _globals['_RESERVATIONREPLY']._serialized_start=1382
-  _globals['_RESERVATIONREPLY']._serialized_end=1470
-  _globals['_DELIBERATION']._serialized_start=1472
-  _globals['_DELIBERATION']._serialized_end=1576
-  _globals['_CAUSE']._serialized_start=1578
-  _globals['_CAUSE']._serialized_end=1697
-  _globals['_PLACEMENTDELIBERATION']._serialized_start=1700
-  _globals['_PLACEMENTDELIBERATION']._serialized_end=1944
-  _globals['_ACTIONVECTOR']._serialized_start=1946
-  _globals['_ACTIONVECTOR']._serialized_end=1992
-  _globals['_PROFILECHANGED']._serialized_start=1995
-  _globals['_PROFILECHANGED']._serialized_end=2260
-  _globals['_PROFILECHANGED_ATTRIBUTESENTRY']._serialized_start=2187
-  _globals['_PROFILECHANGED_ATTRIBUTESENTRY']._serialized_end=2260
-  _globals['_CONSENTCHANGED']._serialized_start=2262
-  _globals['_CONSENTCHANGED']._serialized_end=2329
-  _globals['_IDENTITYLINKED']._serialized_start=2331
-  _globals['_IDENTITYLINKED']._serialized_end=2407
-  _globals['_ACTIONRESERVED']._serialized_start=2409
-  _globals['_ACTIONRESERVED']._serialized_end=2462
-  _globals['_CUSTOMERMERGED']._serialized_start=2464
-  _globals['_CUSTOMERMERGED']._serialized_end=2510
-  _globals['_MEMBERADOPTED']._serialized_start=2512
-  _globals['_MEMBERADOPTED']._serialized_end=2581
-  _globals['_OUTCOMEORPHANED']._serialized_start=2583
-  _globals['_OUTCOMEORPHANED']._serialized_end=2671
-  _globals['_CUSTOMERERASED']._serialized_start=2673
-  _globals['_CUSTOMERERASED']._serialized_end=2752
+  _globals['_EVENTLOGGED']._serialized_start=612
+  _globals['_EVENTLOGGED']._serialized_end=753
+  _globals['_DECISIONLOGGED']._serialized_start=756
+  _globals['_DECISIONLOGGED']._serialized_end=1060
+  _globals['_DECISIONINPUTS']._serialized_start=1063
+  _globals['_DECISIONINPUTS']._serialized_end=1354
+  _globals['_NAMEDNUMBER']._serialized_start=1356
+  _globals['_NAMEDNUMBER']._serialized_end=1398
+  _globals['_RESERVATIONREPLY']._serialized_start=1400
+  _globals['_RESERVATIONREPLY']._serialized_end=1488
+  _globals['_DELIBERATION']._serialized_start=1490
+  _globals['_DELIBERATION']._serialized_end=1594
+  _globals['_CAUSE']._serialized_start=1596
+  _globals['_CAUSE']._serialized_end=1715
+  _globals['_PLACEMENTDELIBERATION']._serialized_start=1718
+  _globals['_PLACEMENTDELIBERATION']._serialized_end=1962
+  _globals['_ACTIONVECTOR']._serialized_start=1964
+  _globals['_ACTIONVECTOR']._serialized_end=2010
+  _globals['_PROFILECHANGED']._serialized_start=2013
+  _globals['_PROFILECHANGED']._serialized_end=2278
+  _globals['_PROFILECHANGED_ATTRIBUTESENTRY']._serialized_start=2205
+  _globals['_PROFILECHANGED_ATTRIBUTESENTRY']._serialized_end=2278
+  _globals['_CONSENTCHANGED']._serialized_start=2280
+  _globals['_CONSENTCHANGED']._serialized_end=2347
+  _globals['_IDENTITYLINKED']._serialized_start=2349
+  _globals['_IDENTITYLINKED']._serialized_end=2425
+  _globals['_ACTIONRESERVED']._serialized_start=2427
+  _globals['_ACTIONRESERVED']._serialized_end=2480
+  _globals['_CUSTOMERMERGED']._serialized_start=2482
+  _globals['_CUSTOMERMERGED']._serialized_end=2528
+  _globals['_MEMBERADOPTED']._serialized_start=2530
+  _globals['_MEMBERADOPTED']._serialized_end=2599
+  _globals['_OUTCOMEORPHANED']._serialized_start=2601
+  _globals['_OUTCOMEORPHANED']._serialized_end=2689
+  _globals['_CUSTOMERERASED']._serialized_start=2691
+  _globals['_CUSTOMERERASED']._serialized_end=2770
 # @@protoc_insertion_point(module_scope)

@@ -111,6 +111,7 @@ class EventLogged(_message.Message):
     CALLER_FIELD_NUMBER: _builtins.int
     RELEASES_FIELD_NUMBER: _builtins.int
     SENTIMENT_DROPPED_FIELD_NUMBER: _builtins.int
+    COUNTED_FIELD_NUMBER: _builtins.int
     record: _builtins.bytes
     """The 40 bytes of the timeline's record."""
     caller: _builtins.str
@@ -119,6 +120,8 @@ class EventLogged(_message.Message):
     """Hash of the reservation that it ends, 8 bytes. Absent: none."""
     sentiment_dropped: _builtins.str
     """Why a reading of sentiment was dropped. Absent: none was."""
+    counted: _builtins.bool
+    """True: limits counted it, as the configuration had it then."""
     @_builtins.property
     def event(self) -> _event_pb2.Event:
         """As the caller sent it, customer aside."""
@@ -131,10 +134,11 @@ class EventLogged(_message.Message):
         caller: _builtins.str = ...,
         releases: _builtins.bytes = ...,
         sentiment_dropped: _builtins.str = ...,
+        counted: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "event", b"event", "record", b"record", "releases", b"releases", "sentiment_dropped", b"sentiment_dropped"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "counted", b"counted", "event", b"event", "record", b"record", "releases", b"releases", "sentiment_dropped", b"sentiment_dropped"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
