@@ -65,8 +65,9 @@ def _count(
         if at > now or record.action >= actions:
             continue
         outcome = np.int64(record.outcome)
-        if outcome == RESERVED:
-            if at + np.int64(record.value) * 1000 <= now:
+        held = outcome == RESERVED
+        if held:
+            if not now < at + np.float64(record.value) * 1000:
                 continue
             outcome = np.int64(_PRESENTED)
         if outcome >= OUTCOMES:
@@ -77,7 +78,7 @@ def _count(
             if channel[key] != 0 and channel[key] != record.channel:
                 continue
             if after[key] == 0:
-                if now - at < within[key]:
+                if held or now - at < within[key]:
                     counts[key] += 1
                 continue
             recent[key, seen[key] % after[key]] = at
@@ -93,7 +94,8 @@ def count(records: Records, now: int, counting: Counting) -> Counts:
     """Count a ledger for every key.
 
     Args:
-        records: The ledger, in order. An open reservation counts as presented.
+        records: The ledger, in order. An open reservation counts as presented, and in every window:
+            it may be presented any time from now on.
         now: Milliseconds since 1970-01-01 UTC; later events do not count.
         counting: What to count.
     """

@@ -176,11 +176,13 @@ def logged(
     if weighed.vector is not None and weighed.models is not None:
         decision.vector = weighed.vector.tobytes()
         decision.feature_digest = weighed.models.plan.digest
-    shown = {one.row for slate in answer.slates for one in slate.shown}
     decision.action_vectors.extend(
-        log_pb2.ActionVector(action=business.actions[row].name, vector=seen.tobytes())
-        for row, seen in weighed.seen.items()
-        if row in shown
+        log_pb2.ActionVector(
+            action=business.actions[one.row].name, vector=weighed.seen[one.row].tobytes()
+        )
+        for slate in answer.slates
+        for one in slate.shown
+        if one.row in weighed.seen
     )
     return log_pb2.LogEntry(customer_id=weighed.inputs.question.customer_id, decision=decision)
 

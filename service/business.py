@@ -60,7 +60,7 @@ class Business(msgspec.Struct, frozen=True, dict=True):
         """16 hexadecimal digits that change with anything a decision depends on."""
         parts = (
             self.actions, self.placements, self.policies, self.vocabulary, self.definitions,
-            self.release,
+            self.release, list(self.policies.goals),
         )  # fmt: skip
         written = msgspec.json.encode(parts, order="sorted")
         return hashlib.blake2b(written, digest_size=8).hexdigest()
@@ -90,8 +90,11 @@ class Business(msgspec.Struct, frozen=True, dict=True):
         return max(needed, default=1)
 
     def written(self) -> bytes:
-        """The published file: all of it, conditions checked, in one JSON document."""
-        return msgspec.json.encode(self, order="sorted")
+        """The published file: all of it, conditions checked, in one JSON document.
+
+        Names stay in the order in which they were written: the first goal is the actions' own.
+        """
+        return msgspec.json.encode(self)
 
 
 def published(written: bytes) -> Business:

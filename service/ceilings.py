@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -16,12 +17,12 @@ _PERIODS: Final = {"hour": "%Y-%m-%dT%H", "day": "%Y-%m-%d", "month": "%Y-%m"}
 
 def limit(ceiling: Ceiling) -> int:
     """Units that all customers together may get in a period: presentations, or cents."""
-    return ceiling.volume if ceiling.volume is not None else _cents(ceiling.budget or 0.0)
+    return ceiling.volume if ceiling.volume is not None else math.floor(_cents(ceiling.budget))
 
 
 def amount(ceiling: Ceiling, action: Action) -> int:
-    """Units that presenting an action uses up."""
-    return 1 if ceiling.volume is not None else _cents(action.cost)
+    """Units that presenting an action uses up; parts of a cent count as a whole one."""
+    return 1 if ceiling.volume is not None else math.ceil(_cents(action.cost))
 
 
 def period(ceiling: Ceiling, now: int, zone: ZoneInfo) -> str:
@@ -41,5 +42,5 @@ def current(business: Business, now: int) -> list[tuple[str, str, int]]:
     return [(one.name, period(one, now, zone), limit(one)) for one in business.policies.ceilings]
 
 
-def _cents(money: float) -> int:
-    return round(money * _CENTS)
+def _cents(money: float | None) -> float:
+    return round((money or 0.0) * _CENTS, 6)  # 0.07 x 100 is 7, not a little more

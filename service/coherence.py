@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 from zoneinfo import available_timezones
 
-from service import declared
+from service import declared, variables
 from service.catalogue import ASSURANCE, Action, Placement, Rule, Validity, treatment
 
 if TYPE_CHECKING:
@@ -29,6 +29,12 @@ def problems(business: Business, written: Written) -> Iterator[str]:
             f"{written.vocabulary.at('types')}: types: {declared.OUTCOME_TYPE!r} is not declared; "
             "RecordOutcome stores events of that type"
         )
+    for name in business.vocabulary.context:
+        if name in variables.CONTACT:
+            yield (
+                f"{written.vocabulary.at('context', name)}: context.{name}: every contact has it "
+                "already; rename it"
+            )
     yield from _of_actions(business, written)
     yield from _of_placements(business, written)
     yield from _of_policies(business, written)
@@ -173,28 +179,37 @@ def _of_policies(business: Business, written: Written) -> Iterator[str]:
 def _bought(business: Business, where: str, weight: declared.ContextWeight) -> Iterator[str]:
     """Name what a feeling would buy: a price or a place in a queue. It may suppress a sale."""
     for action in business.actions:
-        if weight.target.covers(action) and (
-            _gives(action) or (action.prices and weight.weight > 1)
-        ):
+        if not weight.target.covers(action):
+            continue
+        given = _gives(business, action)
+        priced = any(one.prices for one in _with_parts(business, action))
+        if given or (priced and weight.weight > 1):
             yield (
-                f"{where}: weighs {action.name!r}, which gives {_gives(action) or 'a price'}, by "
+                f"{where}: weighs {action.name!r}, which gives {given or 'a price'}, by "
                 "how the customer feels; leave it out of the target"
             )
 
 
-def _gives(action: Action) -> str:
-    """What an action gives that feelings may not decide over; empty for nothing."""
-    if action.queue_priority:
+def _with_parts(business: Business, action: Action) -> list[Action]:
+    return [action, *(business.by_name[one] for one in action.parts if one in business.by_name)]
+
+
+def _gives(business: Business, action: Action) -> str:
+    """What an action or a part of it gives that feelings may not decide over; empty for nothing."""
+    shown = _with_parts(business, action)
+    if any(one.queue_priority for one in shown):
         return "a place in the queue"
-    return "a discount" if any(price.amount < 0 for price in action.prices) else ""
+    return "a discount" if any(price.amount < 0 for one in shown for price in one.prices) else ""
 
 
 def _of_attributes(business: Business, written: Written) -> Iterator[str]:
     policies, places = business.policies, written.policies
     attributes = business.vocabulary.attributes
     for field in ("segment_by", "time_zone_by", "value_tier_by"):
-        where = f"{places.at(field)}: {field}"
-        yield from _unknown(where, [getattr(policies, field)], attributes)
+        where, name = f"{places.at(field)}: {field}", getattr(policies, field)
+        yield from _unknown(where, [name], attributes)
+        if name in attributes and not attributes[name].values:
+            yield f"{where}: {name!r} is a {attributes[name].kind}; name a category"
     for field in ("public_attributes", "protected_attributes"):
         yield from _unknown(f"{places.at(field)}: {field}", getattr(policies, field), attributes)
     segments = attributes[policies.segment_by].values if policies.segment_by in attributes else {}
@@ -221,7 +236,8 @@ def of_conditions(business: Business, written: Written) -> Iterator[str]:
                         f"{where}: {price.when}: a price may not depend on {read!r}; use "
                         f"public attributes: {', '.join(sorted(public)) or 'none is declared'}"
                     )
-        if not _gives(action):
+        given = _gives(business, action)
+        if not given:
             continue
         for stage, rule in _rules_about(business, action):
             feelings = [one for one in business.checked[rule.when].reads if one in _EMOTIONAL]
@@ -229,7 +245,7 @@ def of_conditions(business: Business, written: Written) -> Iterator[str]:
                 yield (
                     f"{file.at('actions', i)}: actions.{action.name}: {stage} rule {rule.name!r} "
                     f"reads {feelings[0]!r}: how the customer feels may not decide over "
-                    f"{_gives(action)}; leave the action out of its target"
+                    f"{given}; leave the action out of its target"
                 )
 
 

@@ -17,6 +17,7 @@ from service.errors import ConfigurationError
 
 T = TypeVar("T")
 
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 _Marks = dict[tuple[str | int, ...], yaml.Mark]
 
 
@@ -129,6 +130,8 @@ def _build(node: yaml.Node, at: tuple[str | int, ...], marks: _Marks, path: Path
 
 
 def _scalar(node: yaml.Node, path: Path) -> Any:
+    if node.tag in _NUMBERS and ":" in node.value:
+        return node.value  # 22:00:00 is a time here, and no number to the base of sixty
     try:
         return yaml.SafeLoader("").construct_object(node)
     except ValueError as error:  # such as the 31st of February

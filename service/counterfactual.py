@@ -9,7 +9,7 @@ import numpy as np
 
 from rapport.v1 import decision_pb2 as pb
 from service import exploration
-from service.arbitration import Factors
+from service.arbitration import NOBODY, PROBABILITY_ONLY, Factors
 from service.business import Business
 from service.exploration import Candidates, Fate, Shape
 from service.policies import Rows, rows_of
@@ -38,13 +38,14 @@ def of_reasons(reasons: Sequence[pb.Reason]) -> pb.Change:
     return pb.Change(factors=names, text=f"It would pass the filters without: {told}")
 
 
-def of_rank(one: Fared, business: Business, taken: Rows) -> pb.Change:
+def of_rank(one: Fared, business: Business, taken: Rows, group: str = NOBODY) -> pb.Change:
     """The least change of one factor that brings a candidate into the greedy answer.
 
     Args:
         one: A candidate that passed the filters and is not in the answer.
         business: Whose catalogue it was.
         taken: Rows that other placements showed before this one was filled.
+        group: Control group of the customer.
     """
     fate = one.compared.fates[one.place]
     if fate is Fate.elsewhere:
@@ -56,14 +57,17 @@ def of_rank(one: Fared, business: Business, taken: Rows) -> pb.Change:
     needed = _needed(one, business, taken)
     if needed is None:
         return pb.Change(text="No priority is enough: what stands beside it leaves no room")
-    return _of_factors(one.compared.ranked.factors(one.place), needed, one, business)
+    now = one.compared.ranked.factors(one.place)
+    if group == PROBABILITY_ONLY:
+        return _of_probability(now, needed)
+    return _of_factors(now, needed, one, business)
 
 
 def _needed(one: Fared, business: Business, taken: Rows) -> float | None:
     """The lowest priority with which it would be in the greedy answer; None: there is none."""
     own = float(one.compared.ranked.priority[one.place])
     nothing = business.placements[one.placement].nothing
-    others = {float(p) for p in one.compared.ranked.priority if p > max(own, nothing)}
+    others = {float(p) for p in one.compared.ranked.priority if p >= max(own, nothing)}
     steps = [p + _MARGIN * max(1.0, abs(p)) for p in sorted({nothing, *others}) if p >= own]
     low, high = 0, len(steps)  # the first step that is enough; it only gets easier upwards
     while low < high:
@@ -132,6 +136,16 @@ def _of_factors(now: Factors, needed: float, one: Fared, business: Business) -> 
     _, name, enough = best
     text = f"It would be shown if {_SAID[name]} were {enough:.4g} instead of {values[name]:.4g}"
     return pb.Change(factors=[name], **{"from": values[name]}, to=enough, text=text)
+
+
+def _of_probability(now: Factors, needed: float) -> pb.Change:
+    """Of a customer whose actions are ranked by their acceptance probability alone."""
+    enough = needed * (1 + _MARGIN)
+    if now.priority <= 0 or enough > _HIGHEST["acceptance_probability"]:
+        return pb.Change(text="No one factor is enough: more than one of them stands at nothing")
+    name, value = "acceptance_probability", now.acceptance_probability
+    text = f"It would be shown if {_SAID[name]} were {enough:.4g} instead of {value:.4g}"
+    return pb.Change(factors=[name], **{"from": value}, to=enough, text=text)
 
 
 def _of_uplift(now: Factors, needed: float, cost: float) -> pb.Change:

@@ -140,6 +140,12 @@ class QuietHours(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename
     group: str | None = None
     issue: Issue | None = None
 
+    def __post_init__(self) -> None:
+        if self.start.tzinfo or self.until.tzinfo:
+            raise ValueError("goes by the customer's own clock; leave out the time zone")
+        if self.start == self.until:
+            raise ValueError(f"ends at {self.until}, as it starts; name another hour")
+
     @property
     def target(self) -> Target:
         """Which actions it is about."""

@@ -9,8 +9,9 @@ from rapport.v1 import log_pb2
 from service import counterfactual, trace
 from service.business import Business
 from service.errors import Precondition
+from service.exploration import Fate
 from service.models import Models
-from service.policies import Rows
+from service.policies import Rows, rows_of
 from service.trace import Fared
 from service.voices import voices
 
@@ -38,7 +39,7 @@ def explain(
         (one.placement, business.actions[one.row].name): one
         for one in trace.fared(decision.deliberation, size)
     }
-    taken = _taken(answer, business)
+    taken = _taken(decision.deliberation)
     candidates = []
     for one in trace.candidates(decision.deliberation, answer.slates, business, every=True):
         if one.action == trace.DO_NOTHING or request.action not in ("", one.action):
@@ -46,7 +47,9 @@ def explain(
         one.voices.CopyFrom(voices(one))
         if one.reason.code:
             how = fared[one.placement, one.action]
-            one.change.CopyFrom(_change(one, how, business, taken[one.placement]))
+            one.change.CopyFrom(
+                _change(one, how, business, taken[one.placement], answer.control_group)
+            )
         candidates.append(one)
     explained = pb.ExplainResponse(
         decision_id=answer.decision_id,
@@ -60,21 +63,24 @@ def explain(
     return explained
 
 
-def _change(one: pb.Candidate, how: Fared, business: Business, taken: Rows) -> pb.Change:
+def _change(
+    one: pb.Candidate, how: Fared, business: Business, taken: Rows, group: str
+) -> pb.Change:
     """What would bring an action into the answer."""
     if one.reason.code == "RESERVATION_FAILED" or how.causes:
         return counterfactual.of_reasons([one.reason, *one.also])
-    return counterfactual.of_rank(how, business, taken)
+    return counterfactual.of_rank(how, business, taken, group)
 
 
-def _taken(answer: pb.DecideResponse, business: Business) -> dict[str, Rows]:
+def _taken(deliberation: log_pb2.Deliberation) -> dict[str, Rows]:
     """For each placement, the rows that were drawn before it was filled."""
     before: dict[str, Rows] = {}
     taken = 0
-    for slate in answer.slates:
-        before[slate.placement] = taken
-        for one in slate.recommendations:
-            taken |= 1 << business.rows[one.instead_of or one.action]
+    for placement in deliberation.placements:
+        before[placement.placement] = taken
+        rows = np.frombuffer(placement.rows, "<u2")
+        drawn = np.frombuffer(placement.fate, np.uint8) == Fate.shown
+        taken |= rows_of(rows[drawn].tolist())
     return before
 
 

@@ -9,6 +9,7 @@ and replies, so nothing here may look at a clock, a queue or chance by itself.
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -421,24 +422,34 @@ class Pipeline:
             if reply.refused
         }
         advisories = [*weighed.advisories]
-        shown = {
-            int(weighing.ranked.rows[slot.place])
+        drawn_of = {
+            weighing.name: [int(weighing.ranked.rows[slot.place]) for slot in weighing.drawn.slots]
             for weighing in weighed.weighings
-            for slot in weighing.drawn.slots
         }
+        shown = {row for rows in drawn_of.values() for row in rows}
+        standing = rows_of(
+            row for name, rows in drawn_of.items() for row in rows if (name, row) not in refused
+        )
         slates = []
         for weighing in weighed.weighings:
             taken: list[Shown] = []
+            groups = Counter(
+                self._groups[row]
+                for row in drawn_of[weighing.name]
+                if (weighing.name, row) not in refused
+            )
             for slot in weighing.drawn.slots:
                 row = int(weighing.ranked.rows[slot.place])
                 if (weighing.name, row) not in refused:
                     taken.append(self._shown(weighed, weighing, row, slot.probability))
                     continue
-                fallback = self._fallback(weighed, weighing, shown)
+                fallback = self._fallback(weighed, weighing, shown, standing, groups)
                 text = f"{self.business.actions[row].name} could not be reserved any more"
                 advisories.append(Reason("RESERVATION_FAILED", text))
                 if fallback is not None:
                     shown.add(fallback)
+                    standing |= 1 << fallback
+                    groups[self._groups[fallback]] += 1
                     taken.append(
                         self._shown(weighed, weighing, fallback, slot.probability, instead_of=row)
                     )
@@ -480,12 +491,33 @@ class Pipeline:
         price = self.policies.price(row, weighed.results)
         return Shown(row, treatment, factors, reasons, probability, price, instead_of)
 
-    def _fallback(self, weighed: Weighed, weighing: Weighing, shown: set[int]) -> int | None:
-        """The first default of the placement that is not in the answer and that nothing forbids."""
+    def _fallback(
+        self,
+        weighed: Weighed,
+        weighing: Weighing,
+        shown: set[int],
+        standing: Rows,
+        groups: Mapping[str, int],
+    ) -> int | None:
+        """The first default of the placement that may stand beside what is in the answer.
+
+        Args:
+            weighed: The decision.
+            weighing: Whose default it is.
+            shown: Rows that were drawn, or are fallbacks already.
+            standing: Rows that the answer shows.
+            groups: How many of each group the placement shows.
+        """
         dropped = _union(weighed.causes) | _union(weighing.causes)
-        for name in self.business.placements[weighing.name].defaults:
+        placement = self.business.placements[weighing.name]
+        for name in placement.defaults:
             row = self.business.rows[name]
-            if row not in shown and not dropped >> row & 1:
+            if (
+                row not in shown
+                and not dropped >> row & 1
+                and not self._excludes[row] & standing
+                and groups.get(self._groups[row], 0) < placement.per_group
+            ):
                 return row
         return None
 

@@ -120,6 +120,10 @@ class Policies:
             for row in range(len(business.actions))
             if any(k.actions >> row & 1 for k in self._keys)
         )
+        self._shown = [  # by row: an action with its parts
+            rows_of([row, *(business.rows[part] for part in action.parts)])
+            for row, action in enumerate(business.actions)
+        ]
         self._caps_of = list(self._find_caps())
         self._quiet = [
             (quiet, self._where(quiet.target.covers)) for quiet in business.policies.quiet_hours
@@ -238,7 +242,8 @@ class Policies:
         ]
         dropped = 0
         for cause in causes:
-            dropped |= cause.actions
+            if cause.code != "NOT_ALLOWED":  # who asks for a bundle asks for its parts
+                dropped |= cause.actions
         parted = rows_of(row for row, parts in self.bundles if parts & dropped)
         if parted:
             text = "A part of the bundle may not be offered"
@@ -299,13 +304,14 @@ class Policies:
         if not over.any():
             return
         channel = self._business.vocabulary.channels[at.channel]
-        found: dict[str, tuple[Limit | Suppression, Rows]] = {}
+        found: dict[int, tuple[Limit | Suppression, Rows]] = {}
         for number in np.flatnonzero(over).tolist():
             key = self._keys[number]
             if key.holds_on in (0, channel):
-                _, actions = found.get(key.declared.name, (key.declared, 0))
-                found[key.declared.name] = key.declared, actions | key.actions
-        for name, (one, actions) in found.items():
+                _, actions = found.get(id(key.declared), (key.declared, 0))
+                found[id(key.declared)] = key.declared, actions | key.actions
+        for one, actions in found.values():
+            name = one.name
             if isinstance(one, Limit):
                 more = one.at_most if one.outcome == "presented" else one.at_most + 1
                 often = "once" if more == 1 else f"{more} times"
@@ -365,13 +371,12 @@ class Policies:
             for key, codes in zip(self._keys, counted, strict=True)
             if isinstance(key.declared, Limit) and key.declared.outcome == "presented"
         ]
-        for row, action in enumerate(self._business.actions):
-            shown = rows_of([row, *(self._business.rows[part] for part in action.parts)])
+        for shown in self._shown:
             yield [(holds_on, cap) for actions, holds_on, cap in caps if actions & shown]
 
     def ceilings(self, row: int) -> list[str]:
-        """Names of the ceilings that showing an action uses up."""
-        return [one.name for one, actions in self._ceilings if actions >> row & 1]
+        """Names of the ceilings that showing an action, and so its parts, uses up."""
+        return [one.name for one, actions in self._ceilings if actions & self._shown[row]]
 
     def price(self, row: int, results: Results) -> Price | None:
         """What a customer pays who meets a public condition; None where there is no price."""

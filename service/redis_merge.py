@@ -95,7 +95,7 @@ class Merges(RedisClient):
                     return True
             except _LostError:
                 continue
-        raise _busy()
+        raise busy()
 
     async def _family(self, customer_id: str) -> Family:
         """Follow a customer to their root."""
@@ -122,7 +122,7 @@ class Merges(RedisClient):
                         return
             except _LostError:
                 continue
-        raise _busy()
+        raise busy()
 
     async def _finish(self, family: Family, token: str) -> bool:
         """The same with the lock on the root; say whether there was anything to do."""
@@ -226,7 +226,7 @@ class Merges(RedisClient):
                 held.append(key)
                 while not await self._lock(key, token):
                     if asyncio.get_running_loop().time() > deadline:
-                        raise _busy()
+                        raise busy()
                     await asyncio.sleep(_PAUSE_SECONDS * random.uniform(0.5, 1.5))  # noqa: S311
             yield token
         finally:
@@ -243,7 +243,8 @@ def unpacked(members: bytes | None) -> list[str]:
     return msgspec.msgpack.decode(members, type=list[str]) if members else []
 
 
-def _busy() -> Conflict:
+def busy() -> Conflict:
+    """The error of a customer who is held by somebody else for too long."""
     return Conflict("the customer is being merged or forgotten; try again")
 
 

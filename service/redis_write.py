@@ -9,7 +9,7 @@ from features import ledger
 from features.record import SIZE
 from service import keys
 from service.errors import RapportError
-from service.redis_merge import Merges
+from service.redis_merge import HOPS, Merges, busy
 from service.store import BATCH, CONFLICT, DUPLICATE, STORED, TOO_OLD, UNAVAILABLE, Hold, Write
 
 _PIPELINE: Final = 64  # script calls in one round trip
@@ -99,7 +99,7 @@ class Writes(Merges):
             into: Whom the customer was merged into when they were asked.
         """
         ours = set[int]()
-        while True:
+        for _ in range(HOPS):
             fate = [UNAVAILABLE] * len(batch.events)
             try:
                 known = await self._count_at_root(batch, expected)
@@ -130,6 +130,7 @@ class Writes(Merges):
             for i, status in zip(kept, found, strict=True):
                 fate[i] = status
             return fate
+        return [UNAVAILABLE] * len(batch.events)
 
     async def _count_at_root(self, batch: _Batch, expected: Sequence[int]) -> list[int]:
         """Do what a ledger has to, at the root of a customer who was merged.
@@ -156,7 +157,9 @@ class Writes(Merges):
         records.sort(key=lambda one: ledger.order(one[0]))
         packed = b"".join(record for record, _ in records)
         root = (await self._family(batch.customer_id)).root
-        while root != batch.customer_id:
+        for _ in range(HOPS):
+            if root == batch.customer_id:
+                return fate  # forgotten meanwhile: they are on their own
             state, *said = await self._take_over(batch.customer_id, root, packed)
             if state == b"done":
                 for (_, index), status in zip(records, said[0], strict=True):
@@ -170,7 +173,7 @@ class Writes(Merges):
             if state == b"stranger":
                 await self._finish_merges(batch.customer_id)
             root = (await self._family(batch.customer_id)).root
-        return fate  # forgotten meanwhile: they are on their own
+        raise busy()
 
     async def reserve(self, customer_id: str, now: int, holds: Sequence[Hold]) -> list[bool]:
         """Reserve what no cap forbids; see :class:`service.store.Store`."""

@@ -160,6 +160,7 @@ def candidates(
         for one in slate.recommendations
         if one.instead_of
     }
+    shown = {(slate.placement, one.action) for slate in slates for one in slate.recommendations}
     found: dict[str, list[tuple[int, pb.Candidate]]] = {}
     for one in fared(deliberation, len(business.actions)):
         first = one.causes[0] if one.causes else None
@@ -174,7 +175,7 @@ def candidates(
             reasons.append(pb.Reason(code=lost[1], text=lost[2]))
         at = (one.placement, candidate.action)
         candidate.selection_probability = chances.get(at, 0.0)
-        if at in chances and any(drawn == candidate.action for drawn in fallbacks.values()):
+        if one.place >= 0 and one.compared.fates[one.place] is Fate.shown and at not in shown:
             text = "It was drawn and could not be reserved any more"
             reasons = [pb.Reason(code="RESERVATION_FAILED", text=text)]
             candidate.dropped_by = pb.STAGE_CONTACT_POLICY
@@ -224,7 +225,12 @@ def fate(one: Fared, business: Business) -> tuple[pb.Stage.ValueType, str, str] 
     """Why a candidate that passed every filter is not in the answer: stage, code, text."""
     ranked = one.place + 1
     nothing = business.placements[one.placement].nothing
-    higher = one.place
+    rows, fates = one.compared.ranked.rows, one.compared.fates
+    higher = sum(
+        place < one.place
+        or (fates[place] is Fate.shown and business.actions[int(rows[place])].mandatory)
+        for place in range(len(fates))
+    )
     match one.compared.fates[one.place]:
         case Fate.shown:
             return None
@@ -245,7 +251,7 @@ def fate(one: Fared, business: Business) -> tuple[pb.Stage.ValueType, str, str] 
             text = f"{higher} other action{'s rank' if higher > 1 else ' ranks'} higher"
             return pb.STAGE_ARBITRATION, "RANKED_LOWER", text
         case Fate.not_drawn:
-            text = f"Chance chose another over it, though it ranks {ranked}."
+            text = f"Chance chose another over it, though it ranks {ranked}"
             return pb.STAGE_EXPLORATION, "NOT_DRAWN", text
         case Fate.held_back:
             text = "The slate was left empty by chance, to learn what happens without it"

@@ -24,7 +24,7 @@ from service.rules import Value as RuleValue
 Values = Mapping[str, Mapping[str, RuleValue]]
 
 _KINDS: Final[dict[str, Kind]] = {"number": "number", "flag": "flag", "category": "text"}
-_CONTACT: Final[dict[str, Kind]] = {
+CONTACT: Final[dict[str, Kind]] = {
     "channel": "text",
     "direction": "text",
     "assurance": "text",
@@ -35,6 +35,7 @@ _CONTACT: Final[dict[str, Kind]] = {
     "hour_of_day": "count",
     "day_of_week": "count",
 }
+"""Fields of ``context`` that every business has."""
 _JOURNEY: Final[dict[str, Kind]] = {
     "failed_self_service": "count",
     "repeat_contact": "count",
@@ -66,7 +67,7 @@ def environment(vocabulary: Vocabulary) -> Environment:
     return Environment(
         {
             "customer": _declared(vocabulary.attributes),
-            "context": {**_declared(vocabulary.context), **_CONTACT},
+            "context": {**_declared(vocabulary.context), **CONTACT},
             "journey": _JOURNEY,
             "intent": _INTENT,
             "action": _ACTION,

@@ -52,7 +52,7 @@ def voices(candidate: pb.Candidate) -> pb.Voices:
 
 def _agent(candidate: pb.Candidate) -> str:
     if candidate.reason.code:
-        return f"Not now: {candidate.reason.text}."
+        return f"Not now: {candidate.reason.text.rstrip('.')}."
     chance = candidate.factors.acceptance_probability
     return f"Shown: accepted by {chance:.0%} of customers like this one, by the model's estimate."
 

@@ -24,11 +24,19 @@ REDIS = {"service.redis_client", "service.redis_cluster"}
 
 TRAINING_MAY_USE = {
     "service": "the version that a bundle is stamped with",
-    "service.answers": "moments as the API writes them",
     "service.bundle": "what training writes and the service reads",
-    "service.catalogue": "actions, placements and limits",
+    "service.arbitration": "reasons and scores, which are part of a decision's inputs",
+    "service.business": "reads and checks a configuration",
+    "service.callers": "who may ask what, for reading a logged request again",
+    "service.catalogue": "actions, treatments and placements",
+    "service.declared": "what is declared about many actions",
     "service.config": "reads YAML the same way",
     "service.errors": "one tree of errors",
+    "service.answers": "writes a decision as the log has it",
+    "service.pipeline": "decides again what was decided",
+    "service.questions": "reads a logged request again",
+    "service.reading": "the timeline of customers who are one",
+    "service.trace": "reads how every action fared",
     "service.models": "scores golden cases as the service will",
     "service.policies": "what the catalogue says of actions, as numbers",
     "service.redis_store": "the exporter reads the log",
@@ -70,7 +78,7 @@ def roots(module: str) -> set[str]:
 def test_there_is_something_to_look_at() -> None:
     assert "features.kernels" in modules("features")
     assert "features.record" in set(imported("service.redis_store"))
-    assert "rapport.v1" in set(imported("service.redis_store"))
+    assert "rapport.v1" in set(imported("service.answers"))
     assert "service.bundle" in set(imported("service.models")), "also through `from service import`"
 
 

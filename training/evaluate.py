@@ -46,8 +46,9 @@ def qini(scores: Floats, rewards: Floats, treated: Mask, weights: Floats) -> flo
     arms = [np.where(arm, weights, 0.0)[order] for arm in (treated, ~treated)]
     seen, seen_not = (np.cumsum(arm) for arm in arms)
     gain, gain_not = (np.cumsum(arm * rewards[order]) for arm in arms)
-    share = np.divide(seen, seen_not, out=np.zeros(len(seen)), where=seen_not > 0)
-    curve = np.append(0.0, (gain - gain_not * share) / seen[-1])
+    known = seen_not > 0  # before the first of the others there is nothing to compare with
+    share = np.divide(seen, seen_not, out=np.zeros(len(seen)), where=known)
+    curve = np.append(0.0, np.where(known, gain - gain_not * share, 0.0) / seen[-1])
     along = np.append(0.0, np.cumsum(weights[order]) / weights.sum())
     above = curve - along * curve[-1]
     return float(np.sum((above[1:] + above[:-1]) / 2 * np.diff(along)))

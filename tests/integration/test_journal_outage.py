@@ -61,7 +61,11 @@ async def test_an_entry_holds_what_an_exact_replay_needs(client: Client) -> None
     assert entry.response.decision_id == answer.decision_id
     assert entry.response.read == answer.read
     assert entry.response.versions == answer.versions
-    assert entry.response.trace
+    assert entry.deliberation.causes
+    assert [one.placement for one in entry.deliberation.placements] == ["agent_hint"]
+    assert entry.inputs.seed
+    assert entry.inputs.greedy
+    assert not entry.response.trace
     assert not entry.response.HasField("features")
     assert entry.feature_digest == answer.features.digest
     assert len(entry.vector) == 8 * len(answer.features.values)

@@ -143,6 +143,13 @@ async def test_a_cap_of_a_channel_counts_what_was_shown_there(store: RedisStore)
     assert await store.reserve("ann", NOW, [hold("ann", NOW, 3, [there], channel=1)]) == [False]
 
 
+async def test_a_window_ends_where_it_says(store: RedisStore) -> None:
+    await store.record([event("ann", NOW, "shown", PRESENTED)])
+    end = NOW + DAY
+    assert await store.reserve("ann", end - 1, [hold("ann", end - 1, 1, [ONCE])]) == [False]
+    assert await store.reserve("ann", end, [hold("ann", end, 2, [ONCE])]) == [True]
+
+
 async def test_codes_are_compared_whole(store: RedisStore) -> None:
     await store.reserve("ann", NOW, [hold("ann", NOW, 1, [], action=0x0201)])
     across = Cap(1, DAY, 0, bytes([3, 1, 2, 3]))  # 0x0103 and 0x0302, and 0x0201 between them

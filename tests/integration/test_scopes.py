@@ -69,6 +69,8 @@ CALLS: dict[str, tuple[str, Any]] = {
     "ForgetCustomer": ("profile", customer_pb2.ForgetCustomerRequest(customer_id="b")),
     "ListModels": ("admin", admin_pb2.ListModelsRequest()),
     "ActivateModel": ("admin", admin_pb2.ActivateModelRequest(version="none")),
+    "SetShadowPrices": ("admin", admin_pb2.SetShadowPricesRequest()),
+    "ReloadConfiguration": ("admin", admin_pb2.ReloadConfigurationRequest()),
     "GetStatus": ("admin", admin_pb2.GetStatusRequest()),
 }
 

@@ -1,194 +1,17 @@
 from __future__ import annotations
 
 import datetime
-from pathlib import Path
+import itertools
 from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from features import journey
 from features.duration import DAY
-from features.plan import Plan
-from features.record import EMPTY
-from service import config, facts
-from service.business import load
 from service.catalogue import Action, Treatment, Validity, treatment
-from service.declared import Limit, Target
-from service.errors import ConfigurationError
-from tests.business import action, business
-from tests.chain import VOCABULARY
-
-ROOT = Path(__file__).parents[2]
-
-FILES: dict[str, Any] = {
-    "vocabulary.yaml": {
-        "channels": {"phone": 1, "web": 2},
-        "types": {"outcome": {"code": 1}},
-        "intents": {"billing": {"code": 1, "title": "The bill"}},
-        "actions": {"callback": 1, "offer": 2},
-        "groups": {"care": 1, "sales": 2},
-        "purposes": ["marketing"],
-    },
-    "features.yaml": {"features": [{"op": "count", "name": "events"}]},
-    "placements.yaml": {"placements": {"hint": {"channels": ["phone"], "defaults": ["callback"]}}},
-    "policies.yaml": {},
-    "catalogue/care.yaml": {
-        "actions": [
-            {"name": "callback", "title": "Call back", "issue": "service", "group": "care",
-             "value": 1, "treatments": [{"name": "say", "placements": ["hint"]}]},
-        ]
-    },
-    "catalogue/sales.yaml": {
-        "actions": [
-            {"name": "offer", "title": "Offer", "issue": "grow", "group": "sales", "value": 9,
-             "purpose": "marketing", "treatments": [{"name": "say", "placements": ["hint"]}]},
-        ]
-    },
-}  # fmt: skip
-LIMIT = {"name": "l", "at_most": 1, "within": "1d"}
-OFFER = ("catalogue/sales.yaml", "actions", 0)
-CALLBACK = ("catalogue/care.yaml", "actions", 0)
-
-
-def written(folder: Path, *changes: tuple[tuple[str | int, ...], Any]) -> Path:
-    """A configuration folder with some values changed."""
-    files = msgspec.json.decode(msgspec.json.encode(FILES))
-    for path, value in changes:
-        at = files
-        for step in path[:-1]:
-            at = at[step]
-        at[path[-1]] = value
-    for name, content in files.items():
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_bytes(msgspec.yaml.encode(content))
-    return folder
-
-
-def test_the_configuration_of_these_tests_loads(tmp_path: Path) -> None:
-    loaded = load(written(tmp_path))
-    assert list(loaded.by_name) == ["callback", "offer"]
-    assert loaded.ledger_window_ms == DAY
-
-
-@pytest.mark.parametrize("folder", ["config", "config/examples/bpi2012"])
-def test_the_configurations_that_we_ship_load_and_compile(folder: str) -> None:
-    loaded = load(ROOT / folder)
-    assert Plan(loaded.definitions, loaded.vocabulary).names
-    assert loaded.placements
-
-
-@pytest.mark.parametrize(
-    ("path", "value", "told"),
-    [
-        ((*OFFER, "name"), "offr",
-         "catalogue/sales.yaml: actions.offr: name: 'offr' is not declared; did you mean 'offer'?"),
-        ((*OFFER, "group"), "sale", "actions.offer.group: 'sale' is not declared; did you mean 's"),
-        ((*OFFER, "group"), "qqq", "actions.offer.group: 'qqq' is not declared; declare it first"),
-        ((*OFFER, "purpose"), "marketin", "actions.offer.purpose: 'marketin' is not declared"),
-        ((*OFFER, "intents"), ["biling"], "actions.offer.intents: 'biling' is not declared; did"),
-        ((*OFFER, "treatments", 0, "placements"), ["hnt"],
-         "actions.offer.treatments.say.placements: 'hnt' is not declared; did you mean 'hint'?"),
-        ((*OFFER, "treatments", 0, "channels"), ["fone"],
-         "actions.offer.treatments.say.channels: 'fone' is not declared; did you mean 'phone'?"),
-        (("placements.yaml", "placements", "hint", "channels"), ["phones"],
-         "placements.yaml: hint.channels: 'phones' is not declared; did you mean 'phone'?"),
-        (("placements.yaml", "placements", "hint", "defaults"), ["calback"],
-         "placements.yaml: hint.defaults: 'calback' is not declared; did you mean 'callback'?"),
-        (("policies.yaml", "limits"), [LIMIT | {"action": "ofer"}],
-         "policies.yaml: l.action: 'ofer' is not declared; did you mean 'offer'?"),
-        (("policies.yaml", "limits"), [LIMIT | {"group": "sal", "issue": "grow"}],
-         "policies.yaml: l.group: 'sal' is not declared; did you mean 'sales'?"),
-        (("policies.yaml", "limits"), [LIMIT | {"issue": "grow", "channel": "wbe"}],
-         "policies.yaml: l.channel: 'wbe' is not declared; did you mean 'web'?"),
-        (("policies.yaml", "context_weights"),
-         [{"name": "w", "when": {"intent": "billng"}, "target": {}, "weight": 1, "reason": "r"}],
-         "policies.yaml: w.when.intent: 'billng' is not declared; did you mean 'billing'?"),
-        (("policies.yaml", "context_weights"),
-         [{"name": "w", "when": {"fact": "channel_hop"}, "target": {}, "weight": 1, "reason": "r"}],
-         "policies.yaml: w.when.fact: 'channel_hop' is not declared; did you mean 'channel_hops'?"),
-        (("policies.yaml", "context_weights"),
-         [{"name": "w", "when": {"channel": "x"}, "target": {}, "weight": 1, "reason": "r"}],
-         "policies.yaml: w.when.channel: 'x' is not declared"),
-        (("policies.yaml", "levers"), [{"name": "v", "target": {"action": "oferr"}, "factor": 2}],
-         "policies.yaml: v.action: 'oferr' is not declared; did you mean 'offer'?"),
-        (("vocabulary.yaml", "types"), {"x": {"code": 1}},
-         "vocabulary.yaml: types: 'outcome' is not declared"),
-    ],
-)  # fmt: skip
-def test_an_unknown_name_is_told_with_its_place_and_the_nearest_name(
-    tmp_path: Path, path: tuple[str | int, ...], value: Any, told: str
-) -> None:
-    with pytest.raises(ConfigurationError) as refused:
-        load(written(tmp_path, (path, value)))
-    assert told in str(refused.value)
-
-
-@pytest.mark.parametrize(
-    ("changes", "told"),
-    [
-        ([((*CALLBACK, "purpose"), "marketing")], "'callback' needs consent for 'marketing'"),
-        ([((*CALLBACK, "assurance"), "ani")], "'callback' needs a caller who is ani"),
-        ([((*CALLBACK, "prior"), 0.0)], "'callback' has no priority"),
-        ([((*CALLBACK, "valid"), {"until": "2030-01-01"})], "'callback' is not valid for ever"),
-        ([(("policies.yaml", "limits"), [{"name": "l", "at_most": 1, "within": "1d"}])],
-         "'callback' has a contact limit"),
-        ([(("placements.yaml", "placements", "hint", "channels"), ["phone", "web"]),
-          ((*CALLBACK, "treatments", 0, "channels"), ["phone"])],
-         "'callback' has no treatment on 'web'"),
-    ],
-)  # fmt: skip
-def test_a_default_that_not_everybody_could_be_shown_is_refused(
-    tmp_path: Path, changes: list[Any], told: str
-) -> None:
-    with pytest.raises(ConfigurationError) as refused:
-        load(written(tmp_path, *changes))
-    assert f"placements.yaml: hint.defaults: {told}" in str(refused.value)
-
-
-def test_a_default_may_need_what_its_placement_needs(tmp_path: Path) -> None:
-    placement = ("placements.yaml", "placements", "hint", "assurance")
-    loaded = load(written(tmp_path, ((*CALLBACK, "assurance"), "ani"), (placement, "verified")))
-    assert loaded.by_name["callback"].assurance == "ani"
-    assert "callback" in loaded.placements["hint"].defaults
-
-
-def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
-    changes = [((*OFFER, "group"), "x"), ((*CALLBACK, "group"), "y")]
-    with pytest.raises(ConfigurationError) as refused:
-        load(written(tmp_path, *changes))
-    assert len(str(refused.value).splitlines()) == 2
-
-
-def test_an_action_in_two_files_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"actions.callback: is declared in .*care.yaml"):
-        load(written(tmp_path, ((*OFFER, "name"), "callback")))
-
-
-def test_a_folder_without_actions_is_told(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"no \*.yaml there"):
-        load(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("path", "value"),
-    [
-        ((*OFFER, "value"), -1),
-        ((*OFFER, "prior"), 1.5),
-        ((*OFFER, "treatments"), []),
-        ((*OFFER, "issue"), "sell"),
-        ((*OFFER, "valid"), {"from": "2026-02-01", "until": "2026-01-01"}),
-        (("placements.yaml", "placements", "hint", "max_actions"), 0),
-        (("policies.yaml", "limits"), [{"name": "l", "at_most": -1, "within": "1d"}]),
-        (("policies.yaml", "limits"), [{"name": "l", "at_most": 1, "within": "often"}]),
-        (("policies.yaml", "levers"), [{"name": "l", "target": {}, "factor": 0}]),
-    ],
-)
-def test_a_number_or_word_out_of_range_is_refused_with_its_line(
-    tmp_path: Path, path: tuple[str | int, ...], value: Any
-) -> None:
-    with pytest.raises(ConfigurationError, match=rf"{path[0]}:\d+:\d+: "):
-        load(written(tmp_path, (path, value)))
+from tests.business import action
 
 
 def test_validity_holds_its_first_and_last_day_in_whole() -> None:
@@ -196,31 +19,43 @@ def test_validity_holds_its_first_and_last_day_in_whole() -> None:
     assert first == 1_767_225_600_000
     assert last == first + DAY - 1
     assert Validity().milliseconds == (0, 2**62)
+    assert Validity(until=datetime.date(2026, 1, 1)).milliseconds == (0, last)
 
 
-def test_the_digest_changes_with_anything_that_a_decision_depends_on() -> None:
-    base = business()
-    others = [
-        business([action("discount")]),
-        business([*base.actions[:-1], action("insurance", value=21.0)]),
-        business(base.actions[::-1]),
-        business(limits=[Limit("l", 1, "1d")]),
-        msgspec.structs.replace(base, placements={}),
-        msgspec.structs.replace(
-            base, definitions=msgspec.structs.replace(base.definitions, time_zone="Asia/Tokyo")
-        ),
-        msgspec.structs.replace(
-            base, vocabulary=msgspec.structs.replace(base.vocabulary, purposes=[])
-        ),
-    ]
-    assert len({base.digest, *(one.digest for one in others)}) == 1 + len(others)
-    assert business().digest == base.digest
+def test_validity_that_ends_before_it_starts_is_refused() -> None:
+    with pytest.raises(ValueError, match="ends 2026-01-01, before it starts 2026-02-01; swap them"):
+        Validity(datetime.date(2026, 2, 1), datetime.date(2026, 1, 1))
 
 
-def test_the_ledger_keeps_what_the_longest_limit_counts() -> None:
-    limits = [Limit("a", 1, "7d"), Limit("b", 1, "90d"), Limit("c", 1, "1h")]
-    assert business(limits=limits).ledger_window_ms == 90 * DAY
-    assert business(limits=limits[2:]).ledger_window_ms == DAY
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("name", ""),
+        ("name", "x" * 65),
+        ("value", -1),
+        ("value", float("nan")),
+        ("value", float("inf")),
+        ("cost", -0.1),
+        ("uses", {"agents": -1}),
+        ("goals", {"churn": 2e9}),
+        ("prior", 1.5),
+        ("evidence", -1),
+        ("treatments", []),
+        ("issue", "sell"),
+        ("assurance", "sure"),
+        ("responds_within", "soon"),
+        ("prices", [{"amount": 2e9}]),
+        ("prices", [{"amount": 1, "when": ""}]),
+        ("eligibility", [{"name": "r", "when": "x" * 2_001, "reason": "r"}]),
+        ("valid", {"from": "2026-02-01", "until": "2026-01-01"}),
+        ("colour", "red"),
+    ],
+)
+def test_what_an_action_cannot_have_is_refused(field: str, value: Any) -> None:
+    fields = msgspec.to_builtins(action())
+    assert msgspec.convert(fields, Action) == action()
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert({**fields, field: value}, Action)
 
 
 def test_the_treatment_of_the_language_is_chosen_where_there_is_one() -> None:
@@ -244,41 +79,55 @@ def test_the_treatment_of_the_language_is_chosen_where_there_is_one() -> None:
     assert name("else", "web") is None
 
 
-@pytest.mark.parametrize(
-    ("target", "covers"),
-    [
-        (Target(), True),
-        (Target(action="discount"), True),
-        (Target(action="tablet"), False),
-        (Target(issue="grow", group="sales"), True),
-        (Target(issue="grow", group="care"), False),
-        (Target(issue="retain"), False),
-    ],
-)
-def test_a_target_covers_what_matches_all_that_it_says(target: Target, covers: bool) -> None:
-    discount = action("discount", issue="grow", group="sales")
-    assert target.covers(discount) is covers
-    limit = Limit("l", 1, "1d", action=target.action, group=target.group, issue=target.issue)
-    assert covered(limit, discount) is covers
-
-
-def test_the_facts_that_weights_may_name_are_those_that_are_computed() -> None:
-    lens = journey.Lens.of(VOCABULARY, business().definitions.journey)
-    assert set(facts.magnitudes(journey.read(EMPTY, 0, lens))) == set(FACTS)
-
-
-def test_a_catalogue_file_may_hold_several_actions_in_any_order(tmp_path: Path) -> None:
-    actions = [
-        FILES["catalogue/sales.yaml"]["actions"][0],
-        *FILES["catalogue/care.yaml"]["actions"],
-    ]
-    loaded = load(
-        written(
-            tmp_path,
-            (("catalogue/care.yaml", "actions"), []),
-            (("catalogue/sales.yaml", "actions"), actions),
-        )
+def test_a_tone_is_kept_for_those_it_is_meant_for_and_language_goes_first() -> None:
+    spoken = action(
+        treatments=[
+            Treatment("plain", ["hint"]),
+            Treatment("warm", ["hint"], relationships=["friend"]),
+            Treatment("sorry", ["hint"], relationships=["enemy", "love_hate"]),
+            Treatment("dutch", ["hint"], locale="nl-NL"),
+        ]
     )
-    assert [one.name for one in loaded.actions] == ["offer", "callback"]
-    assert config.load(tmp_path / "placements.yaml", dict)
-    assert isinstance(loaded.actions[0], Action)
+
+    def name(relationship: str, locale: str = "") -> str | None:
+        found = treatment(spoken, "hint", "phone", locale, relationship)
+        return None if found is None else found.name
+
+    assert [name(one) for one in ("unknown", "neutral", "friend", "enemy", "love_hate")] == [
+        "plain", "plain", "warm", "sorry", "sorry",
+    ]  # fmt: skip
+    assert name("friend", "nl-NL") == "dutch"
+    only = action(treatments=[Treatment("warm", ["hint"], relationships=["friend"])])
+    assert treatment(only, "hint", "phone") is None
+
+
+treatments = st.lists(
+    st.builds(
+        Treatment,
+        st.just(""),
+        st.lists(st.sampled_from(["hint", "banner"]), max_size=2),
+        st.lists(st.sampled_from(["phone", "web"]), max_size=2),
+        locale=st.sampled_from(["", "nl", "fr"]),
+        relationships=st.lists(st.sampled_from(["friend", "enemy"]), max_size=2),
+    ),
+    min_size=1,
+    max_size=6,
+).map(lambda some: [msgspec.structs.replace(one, name=str(n)) for n, one in enumerate(some)])
+
+
+@given(treatments)
+def test_the_first_of_the_best_fitting_treatments_counts(some: list[Treatment]) -> None:
+    for placement, channel, locale, tone in itertools.product(
+        ["hint", "banner"], ["phone", "web"], ["", "nl"], ["friend", "unknown"]
+    ):
+        fits = [
+            one
+            for one in some
+            if placement in one.placements
+            and channel in (one.channels or [channel])
+            and tone in (one.relationships or [tone])
+        ]
+        spoken = [one for one in fits if locale and one.locale == locale] or fits
+        toned = [one for one in spoken if one.relationships] or spoken
+        found = treatment(action(treatments=some), placement, channel, locale, tone)
+        assert found == (toned[0] if toned else None)

@@ -241,7 +241,7 @@ def test_an_action_that_is_new_in_the_catalogue_has_the_uplift_of_the_others() -
     calibration = msgspec.json.decode(lifted().files[bundles.CALIBRATION], type=Calibration).uplift
     assert calibration is not None
     assert models._effects[:, -1].tolist() == calibration.others
-    assert models._effects[:, 0].tolist() != calibration.others
+    assert len(np.unique(models._effects[0])) > 20
 
 
 def test_a_bundle_without_an_uplift_model_says_so(models: Models, cases: list[Golden]) -> None:

@@ -70,7 +70,9 @@ def test_what_was_drawn_is_read_with_its_probability(tmp_path: Path) -> None:
 def test_the_probability_of_a_slot_is_its_own_times_that_of_showing_anything(
     chances: list[float], shown: float
 ) -> None:
-    slots, probability = decisions.treatment(slate(*(("tablet", one) for one in chances), shown=shown))
+    slots, probability = decisions.treatment(
+        slate(*(("tablet", one) for one in chances), shown=shown)
+    )
     assert probability == pytest.approx(shown)
     assert [slot.probability for slot in slots] == pytest.approx([shown * one for one in chances])
 

@@ -4,6 +4,7 @@ import math
 from collections import Counter
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -147,7 +148,9 @@ def test_qini_is_negative_for_a_score_that_has_it_backwards_and_nought_for_chanc
     effects = np.random.default_rng(2).random(40_000) * 4
     told = trial(effects)
     assert evaluate.qini(-effects, *told) == pytest.approx(-1 / 3, abs=0.05)
-    assert evaluate.qini(np.random.default_rng(3).random(40_000), *told) == pytest.approx(0, abs=0.05)
+    assert evaluate.qini(np.random.default_rng(3).random(40_000), *told) == pytest.approx(
+        0, abs=0.05
+    )
 
 
 def test_qini_needs_both_arms() -> None:

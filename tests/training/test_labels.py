@@ -274,7 +274,9 @@ def test_what_a_configuration_declares_of_responses_is_read() -> None:
         VOCABULARY,
         Definitions([Count("events")]),
         [
-            Action(name, name, "grow", "sales", 1.0, [Treatment("t", ["here"])], responds_within=own)
+            Action(
+                name, name, "grow", "sales", 1.0, [Treatment("t", ["here"])], responds_within=own
+            )
             for name, own in (("tablet", "3h"), ("discount", None))
         ],
         {},

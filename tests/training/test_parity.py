@@ -26,8 +26,9 @@ from service.answers import timestamp
 from service.budget import Budget
 from service.business import load
 from service.callers import Caller
-from service.decide import Decider
+from service.decide import Decider, World
 from service.errors import StoreUnavailable
+from service.leases import Leases
 from service.models import Models
 from service.redis_store import RedisStore
 from service.store import Snapshot, Write
@@ -77,7 +78,9 @@ class Bank:
     def __init__(self, store: RedisStore) -> None:
         self.store = store
         self.models: Models | None = MODELS
-        self.decider = Decider(BUSINESS, store, lambda: self.models, clock)
+        leases = Leases(store, time.monotonic)
+        world = World(store, lambda: self.models, dict, leases, clock, "0000", greedy=True)
+        self.decider = Decider(BUSINESS, world)
         self.decisions: list[str] = []
         self._events = 0
 
@@ -130,14 +133,15 @@ class Bank:
         if rng.random() < 0.5:
             request.context["wait_seconds"].number_value = rng.uniform(0, 600)
         _, question = questions.read(request, BUSINESS, CALLER, clock())
-        answer = await self.decider.decide(
+        decision = await self.decider.decide(
             question._replace(customer_id=customer), Budget(seconds, time.monotonic)
         )
         # The store reads the moment in an id; this replica's clock is a second fast.
-        now = answer.now + 1_000
+        now = decision.answer.weighed.now + 1_000
         decision_id = f"{partition(customer):02x}{now:011x}{len(self.decisions):012x}"
         self.decisions.append(decision_id)
-        return answers.logged(answer, decision_id, customer, request, BUSINESS, "test")
+        logged = answers.logged(decision.answer, decision_id, request, BUSINESS, "test")
+        return logged.SerializeToString()
 
     async def keep(self, customer: str, entry: bytes) -> str:
         """Journal a decision; give its id."""

@@ -63,7 +63,9 @@ def test_presenting_can_have_a_price() -> None:
 
 
 @given(events(25), st.lists(st.integers(-(10**8), 10**8), max_size=5))
-def test_rewards_are_those_that_are_found_one_by_one(story: list[Event], moments: list[int]) -> None:
+def test_rewards_are_those_that_are_found_one_by_one(
+    story: list[Event], moments: list[int]
+) -> None:
     records = chained(unique(story))
     amounts = {int(Outcome.resolved): 5.0, int(Outcome.repeat_contact): -6.0}
     expected = []

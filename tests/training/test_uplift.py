@@ -19,9 +19,7 @@ from training.uplift import Learnt
 
 CUSTOMER = [Count(f"x{n}", window=f"{n + 1}d") for n in range(6)]
 OF_ACTION = [Action("code", field="code"), Action("price", field="value")]
-PLAN = Plan(
-    Definitions([*CUSTOMER, *OF_ACTION, Count("shown", per_action=True)]), VOCABULARY
-)
+PLAN = Plan(Definitions([*CUSTOMER, *OF_ACTION, Count("shown", per_action=True)]), VOCABULARY)
 NAMES = ["helps", "useless", "harms"]
 CODES = [1, 2, 3]
 DESCRIBED = np.array([[1.0, 10.0], [2.0, 30.0], [3.0, 5.0]])
@@ -133,9 +131,7 @@ def test_an_action_that_is_drawn_for_those_who_do_well_anyway_gets_no_credit(
     world: Planted, found: Learnt
 ) -> None:
     data = world.slates
-    seemed = [
-        float(data.rewards[data.slate[data.action == action]].mean()) for action in range(3)
-    ]
+    seemed = [float(data.rewards[data.slate[data.action == action]].mean()) for action in range(3)]
     assert seemed[1] > data.rewards[data.held_back].mean() + 1.5  # a plain mean is fooled
     assert abs(told(found, data.customers[:600]).mean(axis=(0, 1))[1]) < 1.0
 
@@ -256,9 +252,7 @@ def test_every_bag_is_progress(world: Planted) -> None:
 
     def run(slates: Slates) -> Sequence[tuple[int, int]]:
         steps.clear()
-        uplift.learn(
-            slates, PLAN, DESCRIBED, NAMES, CODES, target, lambda *one: steps.append(one)
-        )
+        uplift.learn(slates, PLAN, DESCRIBED, NAMES, CODES, target, lambda *one: steps.append(one))
         return list(steps)
 
     assert run(world.slates) == [(1, 3), (2, 3), (3, 3)]
