@@ -459,8 +459,9 @@ class Pipeline:
                 text = f"Chance left {weighing.name} empty, to learn what happens without it"
                 advisories.append(Reason("HELD_BACK", text))
             elif weighed.group == HOLD_OUT:
-                text = "The customer belongs to a control group that gets nothing"
-                advisories.append(Reason("HELD_OUT", text))
+                if weighing is weighed.weighings[0]:
+                    text = "The customer belongs to a control group that gets nothing"
+                    advisories.append(Reason("HELD_OUT", text))
             elif not taken:
                 text = f"No action qualified for {weighing.name}; include_trace says why"
                 advisories.append(Reason("NOTHING_QUALIFIED", text))

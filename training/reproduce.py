@@ -7,7 +7,7 @@ was written at the same time or since; the pipeline is pure; so the same entry m
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -49,7 +49,7 @@ class Past(NamedTuple):
     models: Models | None
 
 
-def reproduce(logged: bytes, entries: dict[str, Sequence[Entry]], past: Past) -> Reproduced:
+def reproduce(logged: bytes, entries: Mapping[str, Sequence[Entry]], past: Past) -> Reproduced:
     """Compute a decision again and compare.
 
     Args:
@@ -67,9 +67,9 @@ def reproduce(logged: bytes, entries: dict[str, Sequence[Entry]], past: Past) ->
     if made_with != VERSION:
         raise Precondition(f"Rapport {made_with} decided, and this is {VERSION}; use that version")
     business = past.pipeline.business
-    inputs = _inputs(decision, entry.customer_id, entries, business)
+    given = inputs(decision, entry.customer_id, entries, business)
     models = past.models if decision.response.versions.bundle else None
-    weighed = past.pipeline.weigh(inputs, models)
+    weighed = past.pipeline.weigh(given, models)
     replies = [Reply(one.refused) for one in decision.inputs.reservations]
     if len(replies) != len(weighed.wants):
         differences = [
@@ -89,12 +89,21 @@ def reproduce(logged: bytes, entries: dict[str, Sequence[Entry]], past: Past) ->
     )
 
 
-def _inputs(
+def inputs(
     decision: log_pb2.DecisionLogged,
     customer_id: str,
-    entries: dict[str, Sequence[Entry]],
+    entries: Mapping[str, Sequence[Entry]],
     business: Business,
 ) -> Inputs:
+    """Rebuild what a logged decision depended on, configuration and models aside.
+
+    Args:
+        decision: As it was logged, with its ``inputs``.
+        customer_id: Whom it is about.
+        entries: Of the customer, and of each who had been merged into them, by customer and in the
+            order of their ids.
+        business: The configuration that decided.
+    """
     given = decision.inputs
     _, question = questions.read(decision.request, business, EVERYBODY, given.clock)
     return Inputs(
@@ -112,7 +121,7 @@ def _inputs(
 def _known(
     decision: log_pb2.DecisionLogged,
     customer_id: str,
-    entries: dict[str, Sequence[Entry]],
+    entries: Mapping[str, Sequence[Entry]],
 ) -> Known:
     """The customer as the decision saw them."""
     given, read = decision.inputs, decision.response.read

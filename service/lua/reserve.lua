@@ -98,7 +98,10 @@ local now, ttl, horizon, keep = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]), t
 local stored = redis.call('GET', KEYS[1]) or ''
 local records = sub(stored, HEADER + 1)
 local before = #records / SIZE
+-- As in journal.lua: a decision taken so shortly after may have read what was there before.
+local ON_ITS_WAY = 10000 -- ms
 local erased = tonumber(redis.call('GET', KEYS[3]) or '-1')
+if erased >= 0 then erased = erased + ON_ITS_WAY end
 local moved = redis.call('EXISTS', KEYS[4]) == 1
 
 -- What counts, by action: moments and channels. A reservation that is open may be presented any time

@@ -42,7 +42,7 @@ async def test_what_no_field_declares_is_not_kept(client: Client) -> None:
     assert swollen.ByteSize() > 10_000
     await client.decisions.Decide(swollen, timeout=5)
     await flushed(client)
-    (entry,) = await client.log(customer)
+    entry = (await client.log(customer))[-1]
     assert entry.decision.request.ByteSize() < 100
 
 

@@ -166,10 +166,10 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
     [
         ("customer.agee > 18.0", "customer.agee is not known; did you mean 'customer.age'?"),
         ("wait > 1.0", "wait is not known; did you mean 'context.wait'?"),
-        ("customer.age > 'x'", "no matching overload|cannot|number"),
-        ("customer.age > 18", "number|count|double"),
-        ("customer.age", "bool|flag|true or false"),
-        ("customer.age >", "Syntax|syntax|end"),
+        ("customer.age > 'x'", "does not take number and text; write a number without quotes"),
+        ("customer.age > 18", "does not take number and count; write a number with its point"),
+        ("customer.age", "is a number; a rule must be true or false"),
+        ("customer.age >", "cannot be read"),
     ],
 )
 @pytest.mark.parametrize("place", ["eligibility", "applicability", "suitability", "prices", ""])
@@ -191,7 +191,7 @@ def test_a_condition_that_does_not_type_check_is_told_with_its_place(
         load(written(tmp_path, change))
     message = str(refused.value).removeprefix(f"{tmp_path}/")
     assert re.match(where + re.escape(when), message), message
-    assert re.search(told, message), message
+    assert told in message
 
 
 def test_every_condition_is_found_in_the_order_of_actions_then_policies() -> None:
@@ -266,7 +266,7 @@ RICH = business(
         action(
             "discount", issue="grow", group="sales", purpose="marketing", goals={"a": 7.0},
             eligibility=[rule("customer.age >= 18.0", "adult")],
-            prices=[Price(5, when="customer.member"), Price(9, "Others", per="month")],
+            prices=[Price(5.0, when="customer.member"), Price(9.0, "Others", per="month")],
         ),
         *ACTIONS[1:],
     ],
@@ -324,10 +324,16 @@ def test_what_is_published_decides_as_what_was_read(
     assert decided(again, age, events, now) == decided(RICH, age, events, now)
 
 
-def test_what_is_published_is_read_where_it_lies(tmp_path: Path) -> None:
+@pytest.mark.parametrize("folder", ["config", "config/examples/bpi2012"])
+def test_what_we_ship_is_published_and_read_where_it_lies(tmp_path: Path, folder: str) -> None:
+    shipped = load(ROOT / folder)
     file = tmp_path / "published.json"
-    file.write_bytes(RICH.written())
-    assert load(file) == RICH
+    file.write_bytes(shipped.written())
+    again = load(file)
+    assert again == shipped
+    assert again.digest == shipped.digest
+    assert again.written() == shipped.written()
+    assert list(again.policies.goals) == list(shipped.policies.goals)
 
 
 @pytest.mark.parametrize("bad", [b"", b"{}", b"[1]", b"\xff\xfe", b'{"vocabulary": 1}'])

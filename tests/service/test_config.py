@@ -51,7 +51,7 @@ deep:
 
 
 def test_what_fits_is_read() -> None:
-    read = config.parse(GOOD, Outer, FILE)
+    read, _ = config.parse(GOOD, Outer, FILE)
     assert read.inner == Inner(1, datetime.date(2026, 2, 28))
     assert [one.number for one in read.listed] == [2, 3]
     assert read.named == {"one": Inner(4)}
@@ -59,7 +59,7 @@ def test_what_fits_is_read() -> None:
 
 
 def test_an_empty_file_is_an_empty_mapping() -> None:
-    assert config.parse("# nothing yet\n", dict, FILE) == {}
+    assert config.parse("# nothing yet\n", dict, FILE)[0] == {}
 
 
 @pytest.mark.parametrize(
@@ -120,6 +120,44 @@ def test_what_a_struct_says_of_itself_is_told_at_its_place() -> None:
     assert "swap them" in complaint("from: 2026-02-01\nuntil: 2026-01-01\n", Validity)
 
 
+@pytest.mark.parametrize(
+    ("steps", "place"),
+    [
+        ((), "1:1"),
+        (("inner",), "1:1"),
+        (("inner", "day"), "1:20"),
+        (("inner", "share"), "1:1"),  # not written: where it is missing from
+        (("listed",), "2:1"),
+        (("listed", 0), "3:5"),
+        (("listed", 1, "share"), "4:17"),
+        (("listed", 7), "2:1"),
+        (("deep", "a", "b"), "8:7"),
+        (("nothing", "of", "it"), "1:1"),
+    ],
+)
+def test_a_part_is_found_where_it_was_written(steps: tuple[str | int, ...], place: str) -> None:
+    _, places = config.parse(GOOD, Outer, FILE)
+    assert places.at(*steps) == f"some/file.yaml:{place}"
+    assert places.path == FILE
+
+
+def test_a_file_says_where_its_parts_are(tmp_path: Path) -> None:
+    path = tmp_path / "file.yaml"
+    path.write_text(GOOD)
+    read, places = config.read(path, Outer)
+    assert read == config.load(path, Outer)
+    assert places.at("named", "one") == f"{path}:6:3"
+    path.write_text("")
+    assert config.read(path, dict)[1].at("anything") == str(path)
+
+
+def test_a_time_of_day_is_no_number_to_the_base_of_sixty() -> None:
+    text = "{a: 22:00:00, b: 07:30:00, c: 1:30.5, d: 10, e: 1.5, f: 0x1f, g: '12'}"
+    assert config.parse(text, dict, FILE)[0] == {
+        "a": "22:00:00", "b": "07:30:00", "c": "1:30.5", "d": 10, "e": 1.5, "f": 31, "g": "12",
+    }  # fmt: skip
+
+
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"none.yaml: No such file.*create it"):
         config.load(tmp_path / "none.yaml", Outer)
@@ -135,7 +173,7 @@ def test_a_file_that_is_no_text_is_told_with_its_line(tmp_path: Path) -> None:
 def test_a_file_is_read_with_its_path_in_complaints(tmp_path: Path) -> None:
     path = tmp_path / "file.yaml"
     path.write_text(GOOD)
-    assert config.load(path, Outer) == config.parse(GOOD, Outer, path)
+    assert config.load(path, Outer) == config.parse(GOOD, Outer, path)[0]
     path.write_text("inner: 1\n")
     with pytest.raises(ConfigurationError) as refused:
         config.load(path, Outer)

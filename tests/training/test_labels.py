@@ -126,10 +126,13 @@ def said(at: int, outcome: Outcome, action: str | int = "discount") -> Event:
     return Event(NOW + at, "outcome", action=action, outcome=outcome)
 
 
+FAR = Responses(9 * HOUR)
+
+
 def acceptances(
     events: list[Event],
     end: int | None = None,
-    declared: Responses = Responses(9 * HOUR),
+    declared: Responses = FAR,
     **changes: Any,
 ) -> list[tuple[int, int]]:
     target = msgspec.convert(
@@ -244,7 +247,7 @@ def test_each_action_waits_as_long_as_it_declares() -> None:
     declared = Responses(2 * HOUR, {VOCABULARY.actions["tablet"]: 3 * HOUR})
     late = 2 * HOUR + 1
     events = [shown(0), shown(0, "tablet"), said(late, ACCEPTED), said(late, ACCEPTED, "tablet")]
-    own = {"within": None, "silence": "negative"}
+    own: dict[str, Any] = {"within": None, "silence": "negative"}
     assert sorted(acceptances(events, declared=declared, **own)) == [(0, 0), (0, 1)]
     assert acceptances(events, declared=declared, **(own | {"within": "3h"})) == [(0, 1), (0, 1)]
     # The window of the tablet is still open when that of the discount has ended.

@@ -85,12 +85,12 @@ def told(found: Learnt, customers: Floats) -> Floats:
     columns = np.append(PLAN.columns("acceptance"), len(PLAN.names))
     bags = []
     for bag, effects in zip(found.bags, found.calibration.effects, strict=True):
-        without = bag.predict(nothing(customers, len(PLAN.names))[:, columns])
+        without = np.asarray(bag.predict(nothing(customers, len(PLAN.names))[:, columns]))
         lifts = []
         for row, name in zip(DESCRIBED, NAMES, strict=True):
             rest = np.tile(np.append(row, 0.0), (len(customers), 1))
             shown = presented(np.hstack([customers, rest]))[:, columns]
-            lifts.append(bag.predict(shown) - without + effects[name])
+            lifts.append(np.asarray(bag.predict(shown)) - without + effects[name])
         bags.append(np.column_stack(lifts))
     return np.array(bags)
 
