@@ -242,7 +242,7 @@ def publish(
             raise ConfigurationError(
                 f"{config / 'release.yaml'}: {field}: nobody is named; who {_DOES[field]} it?"
             )
-    if _person(author) == _person(approver):
+    if author.casefold().split() == approver.casefold().split():
         raise ConfigurationError(
             f"{config / 'release.yaml'}: approver: {approver!r} wrote it; have somebody else "
             "approve it"
@@ -257,13 +257,9 @@ def publish(
 _DOES = {"author": "wrote", "approver": "approved"}
 
 
-def _person(named: str) -> str:
-    """Who is meant, without their role, which may follow a comma."""
-    return " ".join(named.partition(",")[0].casefold().split())
-
-
 def _replace(path: Path, content: bytes) -> None:
     """Write a file in one step: whoever reads it sees the old one or the new one, whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-", delete=False) as new:
         try:
             new.write(content)

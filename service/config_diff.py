@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 from collections import Counter
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Annotated, Any, Final, NamedTuple, TypeVar, get_args, get_origin
 
@@ -109,7 +109,13 @@ class _Comparison:
             yield from self.several(part, field, old, new, top=True)
 
     def fields(
-        self, subject: str, old: Any, new: Any, *, prefix: str = "", top: bool = False
+        self,
+        subject: str,
+        old: msgspec.Struct,
+        new: msgspec.Struct,
+        *,
+        prefix: str = "",
+        top: bool = False,
     ) -> Iterator[str]:
         """Changes between two structs of the same type."""
         for field in _fields(type(old)):
@@ -294,8 +300,8 @@ def _holds_structs(value: Any) -> bool:
 
 
 @cache
-def _fields(kind: Hashable) -> tuple[FieldInfo, ...]:
-    return msgspec.structs.fields(kind)  # type: ignore[arg-type]
+def _fields(kind: type[msgspec.Struct]) -> tuple[FieldInfo, ...]:
+    return msgspec.structs.fields(kind)
 
 
 def _default(field: FieldInfo) -> Any:

@@ -241,22 +241,7 @@ class Pipeline:
             question.channel, dict(scored.intents), magnitudes, now, self._segment(known.profile),
             inputs.prices,
         )  # fmt: skip
-        results = self.policies.conditions.evaluate(
-            {
-                "customer": variables.of_customer(known.profile),
-                "context": variables.of_context(
-                    question.context,
-                    {**question.contact, "locale": question.locale},
-                    channel=question.channel,
-                    direction=question.direction,
-                    assurance=question.assurance,
-                    now=now,
-                    zone=self.policies.zone,
-                ),
-                "journey": variables.of_journey(magnitudes),
-                "intent": variables.of_intents(scored.intents),
-            }
-        )
+        results = self._conditions(question, known.profile, situation, scored.intents)
         group = group_of(question.customer_id, self.business.policies.control)
         causes = self.policies.causes(
             Circumstances(
@@ -284,6 +269,31 @@ class Pipeline:
             causes, weighings, wants, models, scored.vector, self._seen(scored.rows, weighings),
             len(records),
         )  # fmt: skip
+
+    def _conditions(
+        self,
+        question: Question,
+        profile: Profile | None,
+        situation: Situation,
+        intents: Sequence[tuple[str, float]],
+    ) -> Results:
+        """Evaluate every condition of the configuration."""
+        return self.policies.conditions.evaluate(
+            {
+                "customer": variables.of_customer(profile),
+                "context": variables.of_context(
+                    question.context,
+                    {**question.contact, "locale": question.locale},
+                    channel=question.channel,
+                    direction=question.direction,
+                    assurance=question.assurance,
+                    now=situation.now,
+                    zone=self.policies.zone,
+                ),
+                "journey": variables.of_journey(situation.facts),
+                "intent": variables.of_intents(intents),
+            }
+        )
 
     def _seen(self, rows: Floats | None, weighings: Sequence[Weighing]) -> dict[int, Floats]:
         """What the model saw of all that may be shown, copied: the next decision overwrites it."""

@@ -72,11 +72,9 @@ class Offers(NamedTuple):
 
 
 class _Rule(NamedTuple):
-    stage: pb.Stage.ValueType
-    name: str
-    reason: str
     condition: int  # place among the conditions
-    actions: Rows
+    failed: Cause
+    unknown: dict[str, Cause]  # by why it could not be evaluated, made as they come
 
 
 class _Key(NamedTuple):
@@ -166,7 +164,7 @@ class Policies:
                     at = (rule.name, rule.reason, self.conditions.place(rule.when, row))
                     found[at] = found.get(at, 0) | 1 << row
             for (rule_name, reason, condition), actions in found.items():
-                yield _Rule(stage, rule_name, reason, condition, actions)
+                yield _Rule(condition, Cause(stage, "RULE", reason, actions, rule_name), {})
 
     def _counted(self) -> tuple[list[_Key], Counting]:
         """Compile limits and suppressions to keys."""
@@ -281,16 +279,21 @@ class Policies:
                     text = f"Needs a caller who is {name}"
                     yield Cause(pb.STAGE_ELIGIBILITY, "ASSURANCE_TOO_LOW", text, needing, name)
 
-    def _of_rules(self, results: Results) -> Iterable[Cause]:
-        for rule in self._rules:
-            result = results[rule.condition]
+    def _of_rules(self, results: Results) -> list[Cause]:
+        causes = []
+        for condition, failed, unknown in self._rules:
+            result = results[condition]
             if result is True:
                 continue
             if result is False:
-                yield Cause(rule.stage, "RULE", rule.reason, rule.actions, rule.name)
+                causes.append(failed)
+            elif (known := unknown.get(result.what)) is not None:
+                causes.append(known)
             else:
-                text = f"{rule.reason} ({result.what})"
-                yield Cause(rule.stage, "RULE_UNKNOWN", text, rule.actions, rule.name)
+                text = f"{failed.text} ({result.what})"
+                unknown[result.what] = failed._replace(code="RULE_UNKNOWN", text=text)
+                causes.append(unknown[result.what])
+        return causes
 
     def _of_ledger(self, at: Circumstances) -> Iterable[Cause]:
         if not self._keys:

@@ -224,9 +224,7 @@ def _told(history: History, upto: LogId) -> Profile:
     return history._replace(changes=changes).profile(2**62)
 
 
-def sampled(
-    histories: Mapping[str, History], past: Past, customers: int, seed: int
-) -> list[Case]:
+def sampled(histories: Mapping[str, History], past: Past, customers: int, seed: int) -> list[Case]:
     """Prepare a decision for some customers, at their last event.
 
     Args:

@@ -16,7 +16,7 @@ from service.business import Business
 from service.policies import described
 from training import labels
 from training.labels import AcceptanceTarget, IntentTarget
-from training.replay import History
+from training.replay import History, Profiles
 
 
 class Dataset(NamedTuple):
@@ -51,13 +51,13 @@ def intent(
     rows, labelled, moments, customers, newest = [], [], [], [], []
     label_of = labels.Intents(target, plan.vocabulary)
     for history in histories:
-        records = history.records
+        records, profile = history.records, Profiles(history)
         found = label_of(records)
         for i, label in zip(found.at.tolist(), found.label.tolist(), strict=True):
             now = int(records["occurred_at"][i])
             context = Context(int(records["channel"][i]), int(records["flags"][i]) & DIRECTION)
             view = records[max(0, i + 1 - LIMIT) : i + 1]
-            vector = plan.customer(view, history.profile(now), context, now)
+            vector = plan.customer(view, profile(now), context, now)
             rows.append(vector[columns])
             labelled.append(label)
             moments.append(now)
@@ -93,7 +93,7 @@ def acceptance(
     rows, labelled, moments, customers, newest = [], [], [], [], []
     label_of = labels.Acceptances(target, plan.vocabulary, labels.responses(business), end)
     for history in histories:
-        records = history.records
+        records, profile = history.records, Profiles(history)
         found = label_of(records)
         for i, label in zip(found.at.tolist(), found.label.tolist(), strict=True):
             code = int(records["action"][i])
@@ -103,7 +103,7 @@ def acceptance(
             context = Context(int(records["channel"][i]), int(records["flags"][i]) & DIRECTION)
             before = int(np.searchsorted(records["occurred_at"], now, side="left"))
             view = records[max(0, before - LIMIT) : before]
-            vector = plan.customer(view, history.profile(now), context, now)
+            vector = plan.customer(view, profile(now), context, now)
             pair = plan.pairs(view, now, candidates[code], 1)[0]
             rows.append(np.concatenate([vector, row_of[code], pair])[columns])
             labelled.append(label)

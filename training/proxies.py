@@ -73,7 +73,9 @@ def cramers_v(values: Sequence[str], members: Mask) -> float:
     n = len(codes)
     if len(names) < 2 or not 0 < members.sum() < n:
         return math.nan if n < 2 else 0.0
-    table = np.array([np.bincount(codes[rows], minlength=len(names)) for rows in (members, ~members)])
+    table = np.array(
+        [np.bincount(codes[rows], minlength=len(names)) for rows in (members, ~members)]
+    )
     expected = np.outer(table.sum(axis=1), table.sum(axis=0)) / n
     phi = float(((table - expected) ** 2 / expected).sum()) / n
     corrected = max(0.0, phi - (len(names) - 1) / (n - 1))

@@ -35,6 +35,25 @@ class History(NamedTuple):
         return _folded(change for _, change in self.changes if _milliseconds(change) <= moment)
 
 
+class Profiles:
+    """The profile of one customer at many moments: what was told is folded once.
+
+    Args:
+        history: Of the customer.
+    """
+
+    def __init__(self, history: History) -> None:
+        self._changes = [(_milliseconds(change), change) for _, change in history.changes]
+        self._known: dict[tuple[bool, ...], Profile] = {}
+
+    def __call__(self, moment: int) -> Profile:
+        """See :meth:`History.profile`."""
+        by_then = tuple(at <= moment for at, _ in self._changes)
+        if by_then not in self._known:
+            self._known[by_then] = _folded(change for at, change in self._changes if at <= moment)
+        return self._known[by_then]
+
+
 def histories(
     folder: Path, partition: int | None = None, erased: Mapping[str, int] | None = None
 ) -> Iterator[History]:

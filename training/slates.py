@@ -16,7 +16,7 @@ from features.timeline import LIMIT
 from service.business import Business
 from training.decisions import Drawn
 from training.labels import UpliftTarget
-from training.replay import History
+from training.replay import History, Profiles
 from training.rewards import Rewards
 
 Progress = Callable[[int], None]
@@ -92,12 +92,13 @@ def of(
         ]
         moments = np.array([one.moment for one in slates], np.int64)
         worth.append(rewards(history.records, moments))
+        profile = Profiles(history)
         for one in slates:
             before = int(np.searchsorted(history.records["occurred_at"], one.moment, side="left"))
             view = history.records[max(0, before - LIMIT) : before]
             vector = one.vector
             if vector is None:
-                vector = plan.customer(view, history.profile(one.moment), one.context, one.moment)
+                vector = plan.customer(view, profile(one.moment), one.context, one.moment)
             candidates = rows_of([codes[slot.action] for slot in one.slots])
             vectors.append(vector)
             pairs.append(plan.pairs(view, one.moment, candidates, len(one.slots)))

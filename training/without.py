@@ -226,4 +226,3 @@ def relied_on(
             for name, _, added in models.contributions(told[row]):
                 sums[name] = sums.get(name, 0.0) + abs(added)
     return {name: total / looked for name, total in sums.items() if name != "base" and total > 0}
-

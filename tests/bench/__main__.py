@@ -55,7 +55,7 @@ def main() -> int:
     if len(cores) > 1:
         os.sched_setaffinity(0, cores[1:])
     with EmbeddedStore() as store:
-        uvloop.run(_fill(store.url))
+        uvloop.run(fill(store.url))
         full = _start("full", cores[:1], ["-m", "service.cli", "serve", "--store", store.url,
                                           "--bundle", "build/bundles", "--listen"])  # fmt: skip
         answer = WORK / "answer"
@@ -72,7 +72,7 @@ def main() -> int:
     return 0
 
 
-async def _fill(url: str) -> None:
+async def fill(url: str) -> None:
     """Write timelines of the sample bank's own event types, all different."""
     vocabulary = load(CONFIG).vocabulary
     chance = random.Random(5)

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any
+import math
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import Any, cast
 
 import msgspec
 import numpy as np
@@ -10,50 +11,137 @@ import pytest
 
 from features import profile as profiles
 from features.duration import DAY, HOUR
+from features.ledger import held_until
+from features.partition import partition
 from features.plan import Context
 from features.profile import Consent, Profile
-from features.record import RECORD, LogId, encode, pack
+from features.record import RECORD, RESERVED, LogId, encode, pack, reservation_hash
 from features.vocabulary import Outcome
 from rapport.v1 import decision_pb2 as pb
+from rapport.v1 import log_pb2
+from service import ceilings, outcomes
 from service.arbitration import Reason
 from service.budget import Budget
 from service.business import Business
-from service.catalogue import Action, Placement
-from service.decide import Answer, Decider, Question, Seen, in_time
-from service.declared import ContextWeight, Limit, Target, When
+from service.catalogue import Exploration
+from service.decide import Decider, Decision, World, in_time
+from service.declared import Ceiling, ContextWeight, Limit, Resource, Target, When
 from service.errors import StoreUnavailable
+from service.leases import Leases
 from service.models import Models
-from service.store import Snapshot
-from tests.business import action, business
+from service.pipeline import Question
+from service.store import Hold, Snapshot, Store
 from tests.chain import NOW, Event, chained
 from tests.integration.serving import business as bank
 from tests.integration.serving import sealed
 from tests.integration.shelf import Shelf
+from tests.service.test_pipeline import WORDS, advised, names, question, shop, thing, written
 
-ACTIONS = (
-    action("discount", issue="grow", group="sales", purpose="marketing", value=40.0),
-    action("callback", value=10.0),
-    action("tablet", issue="grow", group="sales", value=50.0),
-    action("insurance", issue="grow", group="care", value=20.0, assurance="verified"),
+
+class Reserving(Shelf):
+    """A shelf that grants what it is told to."""
+
+    def __init__(self, *refused: str) -> None:
+        super().__init__()
+        self.refused = {WORDS.actions[name] for name in refused}
+        self.asked: list[tuple[str, int, list[Hold]]] = []
+        self.deaf = False  # reservations fail
+        self.slow: asyncio.Event | None = None  # reservations wait for it
+
+    def reserve(self, customer_id: str, now: int, holds: Sequence[Hold]) -> Awaitable[list[bool]]:
+        return self._reserve(customer_id, now, holds)
+
+    async def _reserve(self, customer_id: str, now: int, holds: Sequence[Hold]) -> list[bool]:
+        self.asked.append((customer_id, now, list(holds)))
+        if self.slow is not None:
+            await self.slow.wait()
+        if self.deaf:
+            raise StoreUnavailable("gone fishing")
+        return [int(records(one)["action"][0]) not in self.refused for one in holds]
+
+
+def records(hold: Hold) -> np.ndarray[Any, Any]:
+    return np.frombuffer(hold.record, RECORD)
+
+
+class Room:
+    """Leases with so many units of each ceiling; every call is written down."""
+
+    def __init__(self, **units: int) -> None:
+        self.units = units
+        self.calls: list[tuple[str, str, str, int]] = []
+        self.stale = False  # more room is told than there is
+
+    def room(self, name: str, period: str) -> int:
+        self.calls.append(("room", name, period, 0))
+        return 1 if self.stale else self.units.get(name, 1_000)
+
+    def take(self, name: str, period: str, amount: int, limit: int) -> bool:
+        self.calls.append(("take", name, period, amount))
+        if self.units.setdefault(name, 1_000) < amount:
+            return False
+        self.units[name] -= amount
+        return True
+
+    def give_back(self, name: str, period: str, amount: int) -> None:
+        self.calls.append(("give back", name, period, amount))
+        self.units[name] += amount
+
+
+def asked(*placements: str, **fields: Any) -> Question:
+    return question(*placements, **{"assurance": 1, **fields})
+
+
+def plenty() -> Budget:
+    return Budget(10.0, lambda: 0.0)
+
+
+def decider(
+    store: Shelf, of: Business, room: Room | None = None, models: Models | None = None,
+    prices: Mapping[str, float] | None = None, greedy: bool = True,
+) -> Decider:  # fmt: skip
+    world = World(
+        cast(Store, store), lambda: models, lambda: prices or {}, cast(Leases, room or Room()),
+        lambda: NOW, "c0de", greedy,
+    )  # fmt: skip
+    return Decider(of, world)
+
+
+LIMITS = [Limit("grow_each", 1, "7d", issue="grow")]
+THINGS = (
+    thing("d", 4.0, "sales", issue="grow", purpose="marketing"),
+    thing("c", 1.0),
+    thing("t", 5.0, "sales", issue="grow"),
+    thing("i", 2.0, issue="grow", assurance="verified"),
 )
-LIMIT = Limit("grow_each", 1, "7d", issue="grow")
 
 
-def question(**fields: Any) -> Question:
-    asked: dict[str, Any] = {
-        "customer_id": "ann",
-        "channel": "phone",
-        "direction": 1,
-        "placements": ["hint"],
-        **fields,
-    }
-    return Question(**asked)
+def store_of(**policies: Any) -> Business:
+    """A discount, a callback, a tablet and an insurance."""
+    return shop(THINGS, {"defaults": ["c"]}, **{"limits": LIMITS, **policies})
+
+
+async def decide(
+    store: Shelf,
+    asked: Question,
+    budget: Budget | None = None,
+    of: Business | None = None,
+    unread: Reason | None = None,
+    **world: Any,
+) -> Decision:
+    return await decider(store, of or store_of(), **world).decide(asked, budget or plenty(), unread)
+
+
+async def shown(
+    store: Shelf, asked: Question, of: Business | None = None, **more: Any
+) -> list[str]:
+    known = of or store_of()
+    answer = (await decide(store, asked, of=known, **more)).answer
+    return [name for some in names(answer, known).values() for name in some]
 
 
 def stored(
-    events: Sequence[Event] = (),
-    ledger: Sequence[Event] = (),
-    consents: Sequence[Consent] = (),
+    events: Sequence[Event] = (), ledger: Sequence[Event] = (), consents: Sequence[Consent] = ()
 ) -> Snapshot:
     header = encode(LogId(NOW, 3), chained([]))
     return Snapshot(
@@ -63,257 +151,391 @@ def stored(
     )
 
 
-def plenty() -> Budget:
-    return Budget(10.0, lambda: 0.0)
+def knowing(snapshot: Snapshot, *refused: str) -> Reserving:
+    store = Reserving(*refused)
+    store.snapshots["ann"] = snapshot
+    return store
 
 
-class Clock:
-    """Seconds that pass at every look."""
-
-    def __init__(self, *seconds: float) -> None:
-        self._seconds = list(seconds)
-
-    def __call__(self) -> float:
-        return self._seconds.pop(0) if len(self._seconds) > 1 else self._seconds[0]
+WILLING = [Consent("marketing", "", True, NOW)]
+SEEN = Event(NOW - HOUR, "outcome", action=WORDS.actions["t"], outcome=Outcome.presented)
 
 
-async def decide(
-    shelf: Shelf,
-    asked: Question,
-    budget: Budget | None = None,
-    of: Business | None = None,
-    models: Models | None = None,
-) -> Answer:
-    known = of or business(ACTIONS, limits=[LIMIT])
-    decider = Decider(known, shelf, lambda: models, lambda: NOW)
-    return await decider.decide(asked, budget or plenty())
-
-
-def names(answer: Answer) -> list[str]:
-    return [one.offer.action.name for slate in answer.slates for one in slate.chosen]
-
-
-def advised(answer: Answer) -> set[str]:
-    return {one.code for one in answer.advisories}
-
-
-def reasons(answer: Answer) -> dict[str, str]:
-    return {one.action: "" if one.drop is None else one.drop.code for one in answer.trace}
-
-
-def shelf_with(snapshot: Snapshot) -> Shelf:
-    shelf = Shelf()
-    shelf.snapshots["ann"] = snapshot
-    return shelf
+# Reading
 
 
 async def test_somebody_new_is_ranked_by_priors_and_told_so() -> None:
-    answer = await decide(Shelf(), question())
-    assert advised(answer) == {"NEW_CUSTOMER", "NO_MODEL"}
-    assert answer.rung == pb.RUNG_WITHOUT_MODELS
-    assert names(answer) == ["tablet", "callback"]
-    assert answer.now == NOW
-    assert answer.vector is None
-    assert not answer.rows
+    found = await decide(Reserving(), asked())
+    assert set(advised(found.answer)) == {"NEW_CUSTOMER", "NO_MODEL"}
+    assert found.answer.weighed.rung == pb.RUNG_WITHOUT_MODELS
+    assert await shown(Reserving(), asked()) == ["t", "c"]
+    assert found.answer.weighed.now == NOW
+    assert found.answer.weighed.vector is None
+    assert not found.answer.weighed.seen
 
 
 async def test_consent_and_assurance_open_what_needs_them() -> None:
-    shelf = shelf_with(stored(consents=[Consent("marketing", "", True, NOW)]))
-    assert names(await decide(shelf, question(assurance=3))) == ["tablet", "discount", "insurance"]
-    assert reasons(await decide(shelf, question()))["insurance"] == "ASSURANCE_TOO_LOW"
-    assert reasons(await decide(Shelf(), question()))["discount"] == "NO_CONSENT"
+    store = knowing(stored(consents=WILLING))
+    assert await shown(store, asked(assurance=3)) == ["t", "d", "i"]
+    assert await shown(store, asked()) == ["t", "d", "c"]
 
 
 async def test_a_limit_counts_the_ledger_and_not_the_timeline() -> None:
-    shown = Event(NOW - HOUR, "outcome", action="tablet", outcome=Outcome.presented)
-    assert "tablet" in names(await decide(shelf_with(stored([shown])), question()))
-    answer = await decide(shelf_with(stored(ledger=[shown])), question())
-    assert reasons(answer)["tablet"] == "CONTACT_LIMIT"
+    assert "t" in await shown(knowing(stored([SEEN])), asked())
+    assert "t" not in await shown(knowing(stored(ledger=[SEEN])), asked())
 
 
-async def test_the_moment_is_never_before_the_newest_event() -> None:
-    fast = Event(NOW + HOUR)
-    answer = await decide(shelf_with(stored([Event(NOW - 1), fast])), question())
-    assert answer.now == NOW + HOUR
-    assert answer.known.records is not None
-    assert len(answer.known.records) == 2
-
-
-async def test_as_of_sees_nothing_that_came_later() -> None:
-    noon = NOW - DAY
-    shown = Event(NOW - HOUR, "outcome", action="tablet", outcome=Outcome.presented)
-    shelf = shelf_with(
-        stored(
-            [Event(noon), Event(noon + 1)],
-            ledger=[shown],
-            consents=[Consent("marketing", "", True, noon + 1)],
-        )
-    )
-    answer = await decide(shelf, question(as_of=noon, assurance=3))
-    assert answer.now == noon
-    assert answer.known.records is not None
-    assert len(answer.known.records) == 1
-    assert "tablet" in names(answer)
-    assert reasons(answer)["discount"] == "NO_CONSENT"
-    assert "NEW_CUSTOMER" not in advised(answer)
+async def test_a_decision_is_about_the_customer_that_another_was_merged_into() -> None:
+    store = knowing(stored()._replace(customer_id="root"))
+    found = await decide(store, asked())
+    assert found.customer_id == "root"
+    assert found.answer.weighed.inputs.question.customer_id == "root"
+    assert [customer for customer, _, _ in store.asked] == ["root"]
+    assert int(found.decision_id[:2], 16) == partition("root")
 
 
 async def test_a_store_that_is_away_leaves_what_needs_neither_consent_nor_count() -> None:
-    shelf = shelf_with(stored(consents=[Consent("marketing", "", True, NOW)]))
-    shelf.away = True
-    answer = await decide(shelf, question(assurance=3))
-    assert advised(answer) == {"STORE_UNAVAILABLE", "NO_MODEL"}
-    assert names(answer) == ["callback"]
-    assert reasons(answer) == {
-        "callback": "",
-        "discount": "CONSENT_UNREADABLE",
-        "tablet": "LEDGER_UNREADABLE",
-        "insurance": "LEDGER_UNREADABLE",
-    }
+    store = knowing(stored(consents=WILLING))
+    store.away = True
+    found = await decide(store, asked(assurance=3))
+    assert set(advised(found.answer)) == {"STORE_UNAVAILABLE", "NO_MODEL"}
+    assert names(found.answer, store_of()) == {"hint": ["c"]}
+    assert not store.asked
 
 
 async def test_a_store_that_is_late_is_left_and_its_read_goes_on() -> None:
-    shelf = Shelf()
-    shelf.waits = asyncio.Event()
-    answer = await decide(shelf, question(), Budget(0.05, asyncio.get_running_loop().time))
-    assert "TIMELINE_LATE" in advised(answer)
-    assert names(answer) == ["callback"]
-    shelf.away = True
-    shelf.waits.set()
+    store = Reserving()
+    store.waits = asyncio.Event()
+    found = await decide(store, asked(), Budget(0.05, asyncio.get_running_loop().time))
+    assert "TIMELINE_LATE" in advised(found.answer)
+    assert names(found.answer, store_of()) == {"hint": ["c"]}
+    assert found.customer_id == "ann"
+    store.away = True
+    store.waits.set()
     await asyncio.sleep(0.01)  # the read ends in an error that is nobody's business
 
 
 async def test_who_could_not_be_looked_up_is_not_read_at_all() -> None:
-    shelf = Shelf()
-    answer = await decide(shelf, question(unread=Reason("TIMELINE_LATE", "late")))
-    assert shelf.reads == 0
-    assert "TIMELINE_LATE" in advised(answer)
-    assert "NEW_CUSTOMER" not in advised(answer)
+    store = Reserving()
+    found = await decide(store, asked(), unread=Reason("TIMELINE_LATE", "late"))
+    assert store.reads == 0
+    assert "TIMELINE_LATE" in advised(found.answer)
+    assert "NEW_CUSTOMER" not in advised(found.answer)
 
 
 async def test_each_part_that_cannot_be_read_is_named_and_the_others_count() -> None:
     good = stored([Event(NOW - 1)])
-    answer = await decide(shelf_with(good._replace(profile=b"x")), question())
-    assert "PROFILE_UNREADABLE" in advised(answer)
-    assert names(answer) == ["tablet", "callback"]
-    answer = await decide(shelf_with(good._replace(ledger=b"x")), question())
-    assert "LEDGER_UNREADABLE" in advised(answer)
-    assert names(answer) == ["callback"]
-    answer = await decide(shelf_with(good._replace(timeline=b"x")), question())
-    assert "TIMELINE_UNREADABLE" in advised(answer)
-    assert answer.known.records is None
-    assert not answer.facts
-
-
-async def test_an_utterance_is_said_to_be_unread_also_when_nothing_is_known() -> None:
-    shelf = Shelf()
-    shelf.away = True
-    for one in (Shelf(), shelf):
-        answer = await decide(one, question(utterance="my card"))
-        assert "UTTERANCE_NOT_READ" in advised(answer)
-
-
-async def test_with_no_time_left_only_the_defaults_are_candidates() -> None:
-    known = business(ACTIONS)
-    known.placements["hint"] = Placement(["phone"], defaults=["callback"])
-    answer = await decide(Shelf(), question(), Budget(0.001, lambda: 0.0), known)
-    assert answer.rung == pb.RUNG_DEFAULTS
-    assert "OUT_OF_TIME" in advised(answer)
-    assert names(answer) == ["callback"]
-    assert set(reasons(answer)) == {"callback"}
-
-
-async def test_the_models_see_the_customer_and_every_action_of_the_answer_is_kept() -> None:
-    models = Models(sealed(), bank())
-    asked = question(placements=["agent_hint"], assurance=3)
-    answer = await decide(Shelf(), asked, of=bank(), models=models)
-    assert answer.rung == pb.RUNG_FULL
-    assert answer.vector is not None
-    assert abs(sum(p for _, p in answer.intents) - 1) < 1e-9
-    assert set(answer.rows) == set(names(answer))
-    chosen = answer.slates[0].chosen[0]
-    row = answer.rows[chosen.offer.action.name].reshape(1, -1)
-    assert models.acceptance(row)[0] == chosen.factors.acceptance_probability
-
-
-async def test_models_that_no_time_is_left_for_are_skipped() -> None:
-    models = Models(sealed(), bank())
-    asked = question(placements=["agent_hint"])
-    budget = Budget(0.008, lambda: 0.0)  # a first guess of the cost is five milliseconds
-    answer = await decide(Shelf(), asked, budget, of=bank(), models=models)
-    assert answer.rung == pb.RUNG_WITHOUT_MODELS
-    assert "MODELS_SKIPPED" in advised(answer)
-    assert names(answer)
-
-
-async def test_without_the_timeline_the_models_see_somebody_without_history() -> None:
-    shelf = shelf_with(Snapshot(b"nonsense", None, None))
-    models = Models(sealed(), bank())
-    asked = question(placements=["agent_hint"])
-    answer = await decide(shelf, asked, of=bank(), models=models)
-    assert answer.rung == pb.RUNG_WITHOUT_TIMELINE
-    nobody = await decide(Shelf(), asked, of=bank(), models=models)
-    assert answer.vector is not None
-    assert nobody.vector is not None
-    assert answer.vector.tobytes() == nobody.vector.tobytes()
-
-
-def told(answer: Answer) -> dict[tuple[str, str], Seen]:
-    return {(one.placement, one.action): one for one in answer.trace}
-
-
-async def test_what_is_shown_in_one_placement_is_not_shown_in_another() -> None:
-    known = business(ACTIONS)
-    known.placements["banner"] = Placement(["phone"])
-    answer = await decide(Shelf(), question(placements=["hint", "banner"], max_actions=1), of=known)
-    assert names(answer) == ["tablet", "callback"]
-    seen = told(answer)["banner", "tablet"]
-    assert seen.drop is not None
-    assert (seen.drop.code, seen.rank) == ("SHOWN_ELSEWHERE", 1)
-    seen = told(answer)["hint", "callback"]
-    assert seen.drop is not None
-    assert (seen.drop.code, seen.drop.text) == ("RANKED_LOWER", "1 other action ranks higher")
-
-
-async def test_what_its_group_keeps_out_is_told_so_though_it_ranks_higher() -> None:
-    actions: list[Action] = [
-        action("discount", value=30.0, group="sales"),
-        action("tablet", value=20.0, group="sales"),
-        action("callback", value=10.0),
-    ]
-    known = business(actions)
-    known.placements["hint"] = Placement(["phone"], per_group=1)
-    answer = await decide(Shelf(), question(), of=known)
-    assert names(answer) == ["discount", "callback"]
-    assert reasons(answer) == {"discount": "", "tablet": "GROUP_FULL", "callback": ""}
-    answer = await decide(Shelf(), question(max_actions=1), of=known)
-    assert reasons(answer)["tablet"] == "RANKED_LOWER"
-
-
-async def test_a_weight_of_nothing_keeps_an_action_out_of_a_slot_that_stays_empty() -> None:
-    never = ContextWeight("never", When(channel="phone"), Target(action="tablet"), 0.0, "Not now")
-    known = business([action("tablet", value=20.0)], context_weights=[never])
-    answer = await decide(Shelf(), question(), of=known)
-    assert names(answer) == []
-    assert reasons(answer) == {"tablet": "NO_PRIORITY"}
-    assert "NOTHING_QUALIFIED" in [one.code for one in answer.advisories]
+    for part, code, left in (
+        ("profile", "PROFILE_UNREADABLE", ["t", "c"]),
+        ("ledger", "LEDGER_UNREADABLE", ["c"]),
+        ("timeline", "TIMELINE_UNREADABLE", ["t", "c"]),
+    ):
+        spoilt = good._replace(**{part: b"x"})  # type: ignore[arg-type]
+        found = await decide(knowing(spoilt), asked())
+        assert code in advised(found.answer)
+        assert names(found.answer, store_of()) == {"hint": left}
+    assert found.answer.weighed.inputs.known.records is None
+    assert not found.answer.weighed.told
 
 
 async def test_what_the_chain_shows_weighs_in_and_is_told() -> None:
     weight = ContextWeight(
-        "struggling",
-        When(fact="failed_self_service"),
-        Target(action="callback"),
-        30.0,
-        "Help first",
+        "struggling", When(fact="failed_self_service"), Target(action="c"), 30.0, "Help first"
     )
-    failed = Event(NOW - HOUR, "failed", "web")
-    known = business(ACTIONS, context_weights=[weight])
-    before = await decide(Shelf(), question(), of=known)
-    after = await decide(shelf_with(stored([failed])), question(), of=known)
-    assert names(before)[0] == "tablet"
-    assert names(after)[0] == "callback"
-    assert {one.kind for one in after.facts} >= {"failed_self_service"}
+    of = store_of(context_weights=[weight])
+    assert (await shown(Reserving(), asked(), of))[0] == "t"
+    store = knowing(stored([Event(NOW - HOUR, "failed", "web")]))
+    found = await decide(store, asked(), of=of)
+    assert names(found.answer, of)["hint"][0] == "c"
+    assert {one.kind for one in found.answer.weighed.told} >= {"failed_self_service"}
+
+
+# Too little time
+
+
+async def test_with_no_time_left_only_the_defaults_are_candidates() -> None:
+    for models in (None, Models(sealed(), bank())):
+        of = store_of() if models is None else bank()
+        where = asked("hint") if models is None else asked("agent_hint")
+        found = await decide(
+            Reserving(), where, Budget(0.001, lambda: 0.0), of, models=models, greedy=False
+        )
+        assert found.answer.weighed.rung == pb.RUNG_DEFAULTS
+        assert "OUT_OF_TIME" in advised(found.answer)
+        assert "NO_MODEL" not in advised(found.answer)
+        (some,) = names(found.answer, of).values()
+        assert set(some) == set(of.placements[where.placements[0]].defaults)
+        assert found.decision_id
+
+
+async def test_models_that_no_time_is_left_for_are_skipped() -> None:
+    models = Models(sealed(), bank())
+    budget = Budget(0.008, lambda: 0.0)  # a first guess of the cost is five milliseconds
+    found = await decide(Reserving(), asked("agent_hint"), budget, bank(), models=models)
+    assert found.answer.weighed.rung == pb.RUNG_WITHOUT_MODELS
+    assert "MODELS_SKIPPED" in advised(found.answer)
+    assert names(found.answer, bank())["agent_hint"]
+
+
+async def test_the_models_see_the_customer_and_every_action_of_the_answer_is_kept() -> None:
+    models = Models(sealed(), bank())
+    found = await decide(
+        Reserving(), asked("agent_hint", assurance=3), of=bank(), models=models
+    )  # fmt: skip
+    weighed = found.answer.weighed
+    assert weighed.rung == pb.RUNG_FULL
+    assert weighed.vector is not None
+    assert abs(sum(p for _, p in weighed.intents) - 1) < 1e-9
+    (slate,) = found.answer.slates
+    assert set(weighed.seen) >= {one.row for one in slate.shown}
+    for one in slate.shown:
+        row = weighed.seen[one.row].reshape(1, -1)
+        assert models.acceptance(row)[0] == one.factors.model
+
+
+async def test_without_the_timeline_the_models_see_somebody_without_history() -> None:
+    models = Models(sealed(), bank())
+    found = [
+        await decide(store, asked("agent_hint"), of=bank(), models=models)
+        for store in (knowing(Snapshot(b"nonsense", None, None)), Reserving())
+    ]
+    assert found[0].answer.weighed.rung == pb.RUNG_WITHOUT_TIMELINE
+    seen, nobody = (one.answer.weighed.vector for one in found)
+    assert seen is not None
+    assert nobody is not None
+    assert seen.tobytes() == nobody.tobytes()
+
+
+async def test_the_models_see_the_journey_through_the_windows_they_were_trained_with() -> None:
+    of = bank()
+    blind = msgspec.structs.replace(of.definitions.journey, failed_self_service="1ms")
+    narrowed = msgspec.structs.replace(
+        of, definitions=msgspec.structs.replace(of.definitions, journey=blind)
+    )
+    models = Models(sealed(), narrowed)
+    code = of.vocabulary.type_codes["self_service_failed"]
+    failed = pack(occurred_at=NOW - HOUR, hash=1, type=code, direction=1)
+    timeline = encode(LogId(NOW, 1), np.frombuffer(failed, RECORD))
+    store = knowing(Snapshot(timeline, None, None))
+    found = await decide(store, asked("agent_hint"), of=narrowed, models=models)
+    context = Context(of.vocabulary.channels["phone"], 1)
+    replayed = models.plan.customer(
+        np.frombuffer(failed, RECORD), profiles.EMPTY, context, NOW
+    )  # fmt: skip
+    assert found.answer.weighed.vector is not None
+    assert found.answer.weighed.vector.tobytes() == replayed.tobytes()
+    assert found.answer.weighed.told[0].kind == "failed_self_service"
+
+
+# Reserving
+
+
+async def test_what_is_capped_is_reserved_under_the_decision_before_it_is_shown() -> None:
+    store = knowing(stored([Event(NOW + 7)], consents=WILLING))
+    found = await decide(store, asked())
+    assert names(found.answer, store_of()) == {"hint": ["t", "d", "c"]}
+    ((customer, now, holds),) = store.asked
+    assert (customer, now, len(holds)) == ("ann", NOW + 7, 2)
+    for name, hold in zip("td", holds, strict=True):
+        (one,) = records(hold)
+        assert one["occurred_at"] == NOW + 7
+        assert one["hash"] == reservation_hash(found.decision_id, name)
+        assert (one["action"], one["outcome"]) == (WORDS.actions[name], RESERVED)
+        assert (one["channel"], one["type"]) == (1, WORDS.type_codes["outcome"])
+        assert held_until(records(hold))[0] == NOW + 7 + 30 * 60_000
+        assert [(cap.at_most, cap.within, cap.channel) for cap in hold.caps] == [(1, 7 * DAY, 0)]
+        entry = log_pb2.LogEntry.FromString(hold.entry)
+        assert (entry.customer_id, entry.reserved.decision_id) == ("ann", found.decision_id)
+        assert entry.reserved.record == hold.record
+    assert [reply.refused for _, reply in found.answer.replies] == ["", ""]
+
+
+@pytest.mark.parametrize(("held", "seconds"), [(1, 1), (1_000, 1), (1_001, 2), (30 * DAY, 2592000)])
+async def test_an_answer_that_may_wait_is_held_for_as_long(held: int, seconds: int) -> None:
+    store = Reserving()
+    await decide(store, asked(hold_for=held))
+    ((_, _, (hold,)),) = store.asked
+    assert held_until(records(hold))[0] == NOW + 1_000 * seconds
+
+
+async def test_how_long_it_is_held_is_declared() -> None:
+    store = Reserving()
+    await decide(store, asked(), of=store_of(reserves_for="2h"))
+    assert held_until(records(store.asked[0][2][0]))[0] == NOW + 2 * HOUR
+
+
+def told(found: Decision, of: Business) -> list[tuple[str, str]]:
+    return [(of.actions[want.row].name, reply.refused) for want, reply in found.answer.replies]
+
+
+async def test_what_the_store_refuses_is_replaced_and_the_rest_stays() -> None:
+    store = knowing(stored(consents=WILLING), "t")
+    found = await decide(store, asked(max_actions=2))
+    assert names(found.answer, store_of()) == {"hint": ["c", "d"]}
+    assert told(found, store_of()) == [("t", "CAPPED"), ("d", "")]
+    assert "RESERVATION_FAILED" in advised(found.answer)
+
+
+async def test_a_store_that_fails_to_reserve_has_granted_nothing() -> None:
+    store = Reserving()
+    store.deaf = True
+    found = await decide(store, asked(max_actions=1))
+    assert told(found, store_of()) == [("t", "UNAVAILABLE")]
+    assert names(found.answer, store_of()) == {"hint": ["c"]}
+
+
+async def test_a_reservation_that_comes_late_is_none() -> None:
+    store = Reserving()
+    store.slow = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    start = loop.time()
+    found = await decide(store, asked(max_actions=1), Budget(0.06, loop.time))
+    assert loop.time() - start < 0.2
+    assert told(found, store_of()) == [("t", "UNAVAILABLE")]
+    assert names(found.answer, store_of()) == {"hint": ["c"]}
+    store.slow.set()
+    await asyncio.sleep(0.01)
+
+
+async def test_what_nothing_caps_is_not_asked_for() -> None:
+    store = Reserving()
+    assert await shown(store, asked(), store_of(limits=[])) == ["t", "c"]
+    assert not store.asked
+
+
+# Ceilings
+
+DAILY = Ceiling("daily", "day", volume=3, action="t")
+SPENT = Ceiling("spent", "month", budget=10.0, issue="grow")
+
+
+def dear(**policies: Any) -> Business:
+    """The tablet costs 2.50 to present."""
+    things = [
+        msgspec.structs.replace(one, cost=2.5 if one.name == "t" else 0.0, value=one.value + 5)
+        for one in THINGS
+    ]
+    return shop(things, {"defaults": ["c"], "max_actions": 1},
+                **{"ceilings": [DAILY, SPENT], **policies})  # fmt: skip
+
+
+async def test_what_everybody_may_get_is_taken_from_the_lease_and_not_from_the_store() -> None:
+    store, room = Reserving(), Room(daily=1, spent=400)
+    found = await decide(store, asked(), of=dear(), room=room)
+    assert told(found, dear()) == [("t", "")]
+    assert room.units == {"daily": 0, "spent": 150}
+    assert not store.asked
+    zone = decider(store, dear())._zone
+    assert ("take", "daily", ceilings.period(DAILY, NOW, zone), 1) in room.calls
+    assert ("take", "spent", ceilings.period(SPENT, NOW, zone), 250) in room.calls
+
+
+async def test_a_ceiling_without_room_drops_the_action_before_the_draw() -> None:
+    room = Room(daily=0, spent=400)
+    found = await decide(Reserving(), asked(), of=dear(), room=room)
+    assert found.answer.weighed.inputs.full_ceilings == {"daily"}
+    assert names(found.answer, dear()) == {"hint": ["c"]}
+    assert not found.answer.replies
+    assert {call for call, *_ in room.calls} == {"room"}
+
+
+@pytest.mark.parametrize(("units", "left"), [((0, 400), (0, 400)), ((1, 249), (1, 249))])
+async def test_a_ceiling_that_fills_up_meanwhile_gives_nothing_and_takes_nothing(
+    units: tuple[int, int], left: tuple[int, int]
+) -> None:
+    room = Room(daily=units[0], spent=units[1])
+    room.stale = True
+    store = Reserving()
+    found = await decide(store, asked(), of=dear(limits=LIMITS), room=room)
+    assert told(found, dear()) == [("t", "CEILING")]
+    assert names(found.answer, dear()) == {"hint": ["c"]}
+    assert room.units == {"daily": left[0], "spent": left[1]}
+    assert not store.asked, "there is nothing left to reserve"
+
+
+@pytest.mark.parametrize("why", ["CAPPED", "UNAVAILABLE"])
+async def test_what_the_store_refuses_goes_back_to_the_lease(why: str) -> None:
+    store, room = Reserving("t"), Room(daily=1, spent=400)
+    store.deaf = why == "UNAVAILABLE"
+    found = await decide(store, asked(), of=dear(limits=LIMITS), room=room)
+    assert told(found, dear()) == [("t", why)]
+    assert room.units == {"daily": 1, "spent": 400}
+
+
+async def test_what_the_store_grants_is_kept_though_another_is_refused() -> None:
+    of = shop(
+        [thing("a", 5.0), thing("b", 4.0), thing("c", 1.0)], {"max_actions": 2, "defaults": ["c"]},
+        limits=[Limit("each", 1, "7d", action="a"), Limit("other", 1, "7d", action="b")],
+        ceilings=[Ceiling("daily", "day", volume=9, action="a"),
+                  Ceiling("second", "day", volume=9, action="b")],
+    )  # fmt: skip
+    room = Room(daily=5, second=5)
+    found = await decide(Reserving("a"), asked(), of=of, room=room)
+    assert told(found, of) == [("a", "CAPPED"), ("b", "")]
+    assert room.units == {"daily": 5, "second": 4}
+    room = Room(daily=0, second=5)
+    room.stale = True
+    store = Reserving()
+    found = await decide(store, asked(), of=of, room=room)
+    assert told(found, of) == [("a", "CEILING"), ("b", "")]
+    assert [int(records(one)["action"][0]) for one in store.asked[0][2]] == [WORDS.actions["b"]]
+
+
+# What is not recorded, and what it depends on
+
+
+@pytest.mark.parametrize("fields", [{"dry_run": True}, {"as_of": NOW - 1}])
+async def test_what_is_not_recorded_has_no_name_and_reserves_and_takes_nothing(
+    fields: dict[str, Any],
+) -> None:
+    store, room = Reserving("t"), Room(daily=1, spent=400)
+    found = await decide(store, asked(**fields), of=dear(limits=LIMITS), room=room)
+    assert found.decision_id == ""
+    assert names(found.answer, dear()) == {"hint": ["t"]}
+    assert not store.asked
+    assert room.units == {"daily": 1, "spent": 400}
+
+
+async def test_a_name_says_where_and_when_and_by_whom_and_is_never_given_twice() -> None:
+    given = [(await decide(Reserving(), asked())).decision_id for _ in range(50)]
+    assert len(set(given)) == 50
+    for one in given:
+        assert len(one) == 25
+        assert int(one[:2], 16) == partition("ann")
+        assert outcomes.taken_at(one) == NOW
+        assert one[13:17] == "c0de"
+
+
+async def test_a_seed_makes_it_reproducible_and_without_one_it_is_chance() -> None:
+    of = shop([thing(name) for name in "abcdefgh"], {"exploration": Exploration(temperature=1.0)})
+    found = [
+        [
+            await decide(Reserving(), asked(dry_run=True, seed=seed), of=of, greedy=False)
+            for _ in range(5)
+        ]
+        for seed in (7, 8, None)
+    ]
+    seven, eight, chance = ({written(one.answer, of) for one in some} for some in found)
+    assert (len(seven), len(eight), len(chance)) == (1, 1, 5)
+    assert seven != eight
+    assert {one.answer.weighed.inputs.seed for one in found[0]} == {7}
+    seeds = {one.answer.weighed.inputs.seed for one in found[2]}
+    assert len(seeds) == 5
+    assert max(seeds) > 2**40
+    assert math.log2(max(seeds)) < 64
+    certain = await decide(Reserving(), asked(), of=of, greedy=True)
+    assert certain.answer.weighed.inputs.greedy
+    assert certain.answer.slates[0].probability == 1
+
+
+async def test_prices_of_now_are_what_it_is_decided_with() -> None:
+    of = shop([thing("a", 9.0, uses={"agents": 2.0}), thing("b", 8.0)],
+              resources={"agents": Resource("minutes")})  # fmt: skip
+    assert await shown(Reserving(), asked(), of, prices={"agents": 1.5}) == ["b", "a"]
+    assert await shown(Reserving(), asked(), of, prices={}) == ["a", "b"]
+
+
+# Waiting for the store
 
 
 async def test_a_read_that_is_given_up_is_not_cancelled() -> None:
@@ -344,24 +566,3 @@ async def test_a_read_that_fails_says_why_and_other_errors_are_no_secret() -> No
     assert await in_time(away(), 1.0) == Reason("STORE_UNAVAILABLE", "gone fishing")
     with pytest.raises(ZeroDivisionError):
         await in_time(broken(), 1.0)
-
-
-async def test_the_models_see_the_journey_through_the_windows_they_were_trained_with() -> None:
-    of = bank()
-    blind = msgspec.structs.replace(of.definitions.journey, failed_self_service="1ms")
-    narrowed = msgspec.structs.replace(
-        of, definitions=msgspec.structs.replace(of.definitions, journey=blind)
-    )
-    models = Models(sealed(), narrowed)
-    code = of.vocabulary.type_codes["self_service_failed"]
-    failed = pack(occurred_at=NOW - HOUR, hash=1, type=code, direction=1)
-    shelf = Shelf()
-    timeline = encode(LogId(NOW, 1), np.frombuffer(failed, RECORD))
-    shelf.snapshots["ann"] = Snapshot(timeline, None, None)
-    answer = await decide(shelf, question(placements=["agent_hint"]), of=narrowed, models=models)
-    assert answer.vector is not None
-    records = np.frombuffer(failed, RECORD)
-    context = Context(of.vocabulary.channels["phone"], 1)
-    replayed = models.plan.customer(records, profiles.EMPTY, context, NOW)
-    assert answer.vector.tobytes() == replayed.tobytes()
-    assert answer.facts[0].kind == "failed_self_service"

@@ -3,6 +3,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 from google.protobuf.struct_pb2 import NullValue, Value
 from hypothesis import given
@@ -11,13 +12,13 @@ from hypothesis import strategies as st
 from features import timeline
 from features.partition import partition
 from features.profile import Consent, Told
-from features.record import NEVER, LogId
+from features.record import NEVER, RECORD, LogId
 from rapport.v1 import log_pb2
 from service.answers import timestamp
 from tests.chain import NOW, Event, chained, events
 from training import archive, replay
 from training.archive import Entry
-from training.replay import History
+from training.replay import History, Profiles
 
 
 def event(id: int, event: Event, customer: str = "anna") -> Entry:
@@ -211,3 +212,15 @@ def test_values_keep_their_kind() -> None:
         "age": 4.0, "member": False, "segment": "home", "balance": None,
     }  # fmt: skip
     assert told["member"].value is False
+
+
+def test_what_was_told_is_the_same_however_often_it_is_asked() -> None:
+    changes = []
+    for number, at in enumerate((50, 10, 30)):  # dated by clocks that disagree
+        changed = log_pb2.ProfileChanged(updated_at=timestamp(at))
+        changed.attributes["age"].number_value = number
+        changes.append((LogId(number, 0), changed))
+    history = History("anna", np.zeros(0, RECORD), changes)
+    told = Profiles(history)
+    for moment in (0, 10, 29, 30, 49, 50, 99, 10, 0):
+        assert told(moment) == history.profile(moment)
