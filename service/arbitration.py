@@ -142,6 +142,11 @@ class Arbiter:
             bool,
         )
 
+    @property
+    def ranks_by_uplift(self) -> bool:
+        """Whether any action is ranked by uplift."""
+        return bool(self._by_uplift.any())
+
     def _value(self, segment: str) -> Floats:
         """What each action's wanted outcome is worth to all goals, in one currency, less cost."""
         first, *_ = self._business.policies.goals
@@ -203,7 +208,7 @@ class Arbiter:
         value = self._values.get(situation.segment, self._values[NOBODY])[rows] - capacity
         weight, lever = self._weigh(situation)[rows], self._lift(situation.now)[rows]
         priority = acceptance * value * weight * lever
-        if scores.uplift is not None and self._by_uplift.any():
+        if scores.uplift is not None and self.ranks_by_uplift:
             uplift = scores.uplift[rows]
             by_uplift = self._by_uplift[rows] & ~np.isnan(uplift[:, 0])
             mean, low = uplift[:, 0], uplift[:, 1]

@@ -129,13 +129,20 @@ def _of_factors(now: Factors, needed: float, one: Fared, business: Business) -> 
             continue
         enough = needed / rest * (1 + _MARGIN)
         change = (enough - value) / max(abs(value), 1e-12)
-        if best is None or change < best[0] * (1 - _MARGIN):
+        if best is None or change < best[0] * (1 - _MARGIN) - _MARGIN:
             best = change, name, enough
     if best is None:
         return pb.Change(text="No one factor is enough: more than one of them stands at nothing")
     _, name, enough = best
-    text = f"It would be shown if {_SAID[name]} were {enough:.4g} instead of {values[name]:.4g}"
+    text = _told(name, values[name], enough)
     return pb.Change(factors=[name], **{"from": values[name]}, to=enough, text=text)
+
+
+def _told(name: str, value: float, enough: float) -> str:
+    now, then = f"{value:.4g}", f"{enough:.4g}"
+    if now == then:
+        return f"It would be shown if {_SAID[name]} were a hair above {now}"
+    return f"It would be shown if {_SAID[name]} were {then} instead of {now}"
 
 
 def _of_probability(now: Factors, needed: float) -> pb.Change:
@@ -144,8 +151,7 @@ def _of_probability(now: Factors, needed: float) -> pb.Change:
     if now.priority <= 0 or enough > _HIGHEST["acceptance_probability"]:
         return pb.Change(text="No one factor is enough: more than one of them stands at nothing")
     name, value = "acceptance_probability", now.acceptance_probability
-    text = f"It would be shown if {_SAID[name]} were {enough:.4g} instead of {value:.4g}"
-    return pb.Change(factors=[name], **{"from": value}, to=enough, text=text)
+    return pb.Change(factors=[name], **{"from": value}, to=enough, text=_told(name, value, enough))
 
 
 def _of_uplift(now: Factors, needed: float, cost: float) -> pb.Change:
@@ -159,7 +165,7 @@ def _of_uplift(now: Factors, needed: float, cost: float) -> pb.Change:
             text="It would have to be allowed by its context weight first",
         )
     enough = needed / rest * (1 + _MARGIN) + cost + now.capacity
-    text = f"It would be shown if {_SAID['uplift']} were {enough:.4g} instead of {mean:.4g}"
+    text = _told("uplift", mean, enough)
     if low < 0:
         text += " and its interval left harm out"
     return pb.Change(factors=["uplift"], **{"from": mean}, to=enough, text=text)

@@ -81,7 +81,7 @@ class Decider:
             clock,
             secrets.randbits(64) if question.seed is None else question.seed,
             None if models is None else self._unscored(budget),
-            self._world.prices(),
+            self._prices(),
             self._full(clock),
             self._world.greedy,
         )
@@ -118,6 +118,11 @@ class Decider:
         """Partition, time, worker and chance: an outcome finds its slot by the id alone."""
         chance = secrets.token_hex(4)
         return f"{partition(customer_id):02x}{now:011x}{self._world.worker}{chance}"
+
+    def _prices(self) -> Mapping[str, float]:
+        """What resources cost now; another configuration may have come while the store was read."""
+        now, declared = self._world.prices(), self.business.policies.resources
+        return {name: now.get(name, one.price) for name, one in declared.items()}
 
     def _full(self, now: int) -> frozenset[str]:
         """Ceilings that have no room for one more."""

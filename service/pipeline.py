@@ -339,7 +339,8 @@ class Pipeline:
         if models.scores_acceptance:
             rows = models.rows(vector, records, now)
             acceptance = models.acceptance(rows)
-            uplift = models.uplift(rows) if models.scores_uplift else None
+            if self.arbiter.ranks_by_uplift and models.scores_uplift:
+                uplift = models.uplift(rows)
         rung = pb.RUNG_WITHOUT_TIMELINE if known.records is None else pb.RUNG_FULL
         return _Scored(rung, intents, Scores(acceptance, models.evidence, uplift), vector, rows)
 

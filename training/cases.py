@@ -164,7 +164,7 @@ def _case(
     inputs: Inputs | None,
     past: Past | None,
 ) -> Case:
-    wait = one.request.context["wait_seconds"] if "wait_seconds" in one.request.context else None
+    wait = one.request.context.get("wait_seconds")
     slates = one.response.slates
     stamp = one.response.decided_at
     return Case(

@@ -18,7 +18,7 @@ from service.policies import STAGES
 from training import proxies, rates
 from training.audited import Cause, Cost, Read, Shown
 from training.rates import Mask, Tally
-from training.recomputed import Recomputed, Without
+from training.recomputed import EVERYWHERE, Recomputed, Without
 from training.without import Key
 
 _DIFFERS: Final = 0.01
@@ -53,7 +53,6 @@ class Causes:
         self.suspects, self.passed_over = _suspects(base, segments)
         self._runs: dict[Key, Without] = {}
         for number, cause in enumerate(self.suspects, 1):
-            what = f"without suspect {number} of {len(self.suspects)}"
             self._runs[cause] = base.without(
                 cause,
                 lambda done, of, n=number: show(  # type: ignore[misc]
@@ -62,7 +61,6 @@ class Causes:
                     len(self.suspects) * of,
                 ),
             )
-            del what
 
     def of(
         self, rows: Sequence[int], possible: np.ndarray, members: Mask, attribute: str
@@ -83,7 +81,10 @@ class Causes:
             if told is None or told.share < _DIFFERS:
                 continue
             found.append(self._cause(cause, run, told, after, members, attribute))
-        found.sort(key=lambda one: -closeness(one))
+        # A whole model is told after what is in it: it explains much, and helps little.
+        found.sort(
+            key=lambda one: (one.kind == "model" and not _alone(one, found), -closeness(one))
+        )
         return found[:_TOLD]
 
     def _tally(self, shown: Mask, rows: Sequence[int], possible: np.ndarray) -> Tally:
@@ -103,7 +104,7 @@ class Causes:
         attribute: str,
     ) -> Cause:
         base = self._base
-        effect = base.effect(cause) if cause.kind not in ("feature", "intent match") else None
+        effect = base.effect(cause) if cause.kind not in EVERYWHERE else None
         one, other = rates.side(after.of(members)), rates.side(after.of(~members))
         change, low, high = rates.mean(run.change, self._customers)
         text, expressions = described(cause, base.business)
@@ -143,7 +144,7 @@ class Causes:
             values = base.feature(field) if root == "feature" else base.read(name)
             found = proxies.associated(values, members)
             told.append((found, name, _attribute(name, base.business) == attribute))
-        if cause.kind not in ("feature", "intent match"):
+        if cause.kind not in EVERYWHERE:
             found = proxies.associated(base.effect(cause).tolist(), members)
             told.append((found, "in effect", False))
         told.sort(key=lambda one: (-one[2], -one[0].scaled))
@@ -151,6 +152,20 @@ class Causes:
             Read(name, found.measure, found.strength, found.proxy, protected)
             for found, name, protected in told
         ]
+
+
+NAMED: Final = 0.1
+"""Share of a gap that a cause must explain, surely more than nothing, to be called its cause."""
+
+
+def named(cause: Cause) -> bool:
+    """Whether a cause surely explains enough to be named."""
+    return closeness(cause) >= NAMED and cause.explained_low > 0
+
+
+def _alone(cause: Cause, others: Sequence[Cause]) -> bool:
+    """Whether no other cause could be named, so that this one should be."""
+    return not any(named(one) for one in others if one is not cause)
 
 
 def closeness(cause: Cause) -> float:
@@ -177,8 +192,10 @@ def _suspects(base: Recomputed, segments: Sequence[Mask]) -> tuple[list[Key], in
             tells[Key("feature", name)] = much * close
     filters, features = _most(difference), _most(tells)
     extra = []
-    if relied and any(action.intents for action in base.business.actions):
-        extra = [Key("intent match", "intent_match")]
+    if relied:
+        extra = [Key("model", "acceptance")]
+        if any(action.intents for action in base.business.actions):
+            extra.append(Key("intent match", "intent_match"))
     over = max(0, len(filters) - FILTERS) + max(0, len(features) - FEATURES)
     return [*filters[:FILTERS], *features[:FEATURES], *extra], over
 
@@ -195,13 +212,13 @@ def described(cause: Key, business: Business) -> tuple[str, list[str]]:
             rules = _rules(cause, business)
             return (rules[0][0] if rules else ""), list(dict.fromkeys(when for _, when in rules))
         case "limit":
-            return next(
-                (f"At most {one.at_most} {one.outcome} within {one.within}"
-                 for one in policies.limits if one.name == cause.name), ""), []  # fmt: skip
+            limits = (one for one in policies.limits if one.name == cause.name)
+            return "; ".join(
+                f"At most {o.at_most} {o.outcome} within {o.within}" for o in limits
+            ), []
         case "context weight":
-            return next(
-                (f"{one.reason} (x {one.weight:g})"
-                 for one in policies.context_weights if one.name == cause.name), ""), []  # fmt: skip
+            weights = (one for one in policies.context_weights if one.name == cause.name)
+            return "; ".join(f"{one.reason} (x {one.weight:g})" for one in weights), []
         case "consent":
             return f"Needs consent for {cause.name}", []
         case "assurance":
@@ -210,6 +227,8 @@ def described(cause: Key, business: Business) -> tuple[str, list[str]]:
             return f"Goal {cause.name} counts differently by {policies.segment_by}", []
         case "intent match":
             return "Actions that answer the likely intent rank higher", []
+        case "model":
+            return "All that the models say of acceptance; without it, declared priors rank", []
         case "feature":
             return "A feature of the models; without it everybody has the usual value", []
     return "", []

@@ -220,7 +220,7 @@ class Life(Person):
     def come_back(self, now: int, need: Need | None) -> None:
         """Contact us some days later, about the need of the moment or another one."""
         intent = self.drawn_need() if need is None else need.intent
-        self._contact_later(now, 2 * DAY, Need(intent))
+        self._contact_later(now, 2 * DAY, Need(intent, contacts=1))
 
     def _contact_later(self, now: int, mean: int, need: Need) -> None:
         chance = self._rng.random()

@@ -127,7 +127,8 @@ def _drawn(one: Side) -> float:
 def _pull(tally: Tally, rows: Mask, rate: float, customers: int) -> Floats:
     """How far each customer pulls a sum away from what the rate says: [customers]."""
     here = tally.of(rows)
-    return np.bincount(here.customers, here.happened - rate * here.possible, customers)
+    pulls: Floats = np.bincount(here.customers, here.happened - rate * here.possible, customers)
+    return pulls
 
 
 def _few(one: Side, other: Side, pulls: list[Floats]) -> float:

@@ -22,6 +22,9 @@ from training.rates import Mask
 from training.reproduce import Past
 from training.without import Key, Recalled
 
+EVERYWHERE: Final = ("feature", "intent match", "model")
+"""Kinds of causes that have a part in every decision."""
+
 _RELIED: Final = 60
 _ROWS: Final = 4
 
@@ -49,8 +52,7 @@ class Recomputed:
         self._inputs = [_given(one) for one in cases]
         self._pasts = [_past(one) for one in cases]
         self._models = {
-            id(past): None if past.models is None else Recalled(past.models)
-            for past in self._pasts
+            id(past): None if past.models is None else Recalled(past.models) for past in self._pasts
         }
         self._columns = {
             id(past): np.array(
@@ -75,9 +77,11 @@ class Recomputed:
     def __len__(self) -> int:
         return len(self._inputs)
 
-    def _asked(self, number: int, blind: tuple[int, float] | None = None) -> Models | None:
+    def _asked(
+        self, number: int, blind: tuple[int, float] | None = None, *, silent: bool = False
+    ) -> Models | None:
         models = self._models[id(self._pasts[number])]
-        return None if models is None else models.at(number, blind)
+        return None if models is None else models.at(number, blind, silent=silent)
 
     def _worth(self, number: int, weighed: Weighed) -> Floats:
         """Priority of every action, dropped ones too, as it was: [actions of its catalogue]."""
@@ -108,19 +112,19 @@ class Recomputed:
         What is shown then is valued by the priorities that it has now, so that a rule and a feature
         are measured alike: with what the business believes today.
         """
-        pipelines = {
-            id(past): without.pipeline(past.pipeline, cause) for past in self._pasts
-        }
+        pipelines = {id(past): without.pipeline(past.pipeline, cause) for past in self._pasts}
         neutral = self._neutral(cause.name) if cause.kind == "feature" else {}
         shown, change = np.empty_like(self.shown), np.zeros(len(self))
         for number, before in enumerate(self._weighed):
-            touched = cause in self.effects[number] or cause.kind in ("feature", "intent match")
+            touched = cause.kind in EVERYWHERE or cause in self.effects[number]
             if not touched:  # it said nothing, so nothing changes
                 shown[number] = self.shown[number]
                 continue
             past = self._pasts[number]
             blind = neutral.get(id(past))
-            models = self._asked(number, blind) if before.models is not None else None
+            models = None
+            if before.models is not None:
+                models = self._asked(number, blind, silent=cause.kind == "model")
             after = pipelines[id(past)].weigh(self._inputs[number], models)
             shown[number] = self._row(number, after)
             change[number] = self._sum(number, after) - self.value[number]
@@ -250,5 +254,3 @@ def _drawn(weighed: Weighed) -> list[int]:
 def _seen(weighed: Weighed) -> tuple[np.ndarray, int]:
     records = weighed.inputs.known.records
     return (EMPTY if records is None else timeline.as_of(records, weighed.now)), weighed.now
-
-

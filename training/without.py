@@ -1,8 +1,9 @@
 """The same decision without one of its causes. Pure.
 
 A cause is a rule, limit, consent, level of assurance, ceiling or quiet hours that drops actions; a
-context weight, the intent match or a goal's weights by segment, which rank them; or a feature of
-the models. Each is taken out on its own: what it says is ignored, and all else stays as it was.
+context weight, the intent match or a goal's weights by segment, which rank them; a feature of
+the models, or all that they say of acceptance. Each is taken out on its own: what it says is
+ignored, and all else stays as it was.
 """
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ def pipeline(whole: Pipeline, cause: Key) -> Pipeline:
                 for name, one in business.placements.items()
             }
             changed.business = msgspec.structs.replace(business, placements=placements)
-    elif cause.kind != "feature":
+    elif cause.kind not in ("feature", "model"):
         policies = business.policies
         match cause.kind:
             case "context weight":
@@ -158,11 +159,25 @@ class Recalled(Models):
         self._said: dict[tuple[str, int], Floats | None] = {}
         self._at = 0
         self._blind: tuple[int, float] | None = None
+        self._silent = False
 
-    def at(self, decision: int, blind: tuple[int, float] | None = None) -> Recalled:
-        """Turn to a decision, perhaps with a column of the customer's replaced by a number."""
-        self._at, self._blind = decision, blind
+    def at(
+        self, decision: int, blind: tuple[int, float] | None = None, *, silent: bool = False
+    ) -> Recalled:
+        """Turn to a decision.
+
+        Args:
+            decision: Its number; what was said of it once is said again.
+            blind: A column of the customer's features, and the number that it has for everybody.
+            silent: Whether only intents are scored, so that declared priors rank the actions.
+        """
+        self._at, self._blind, self._silent = decision, blind, silent
         return self
+
+    @property
+    def scores_acceptance(self) -> bool:
+        """Whether there is an acceptance model that may speak."""
+        return super().scores_acceptance and not self._silent
 
     def intents(self, vector: Floats) -> Floats:
         """As the models said the first time."""

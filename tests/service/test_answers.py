@@ -1,68 +1,122 @@
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 
-from features.record import EMPTY, NEVER, LogId
+from features.profile import Profile, Told
+from features.record import EMPTY, LogId
 from rapport.v1 import decision_pb2 as pb
 from rapport.v1 import log_pb2
 from service import VERSION, answers
-from service.arbitration import Factors, Ranked, Reason
-from service.decide import Answer, Known, Seen, Slate
+from service.arbitration import Reason
+from service.business import Business
+from service.catalogue import Exploration, Price, Treatment
+from service.declared import ControlGroups, Limit, Release, Resource
 from service.facts import Fact
-from service.policies import Drop, Offer
-from tests.business import action, business
+from service.models import Models
+from service.pipeline import Answer, Known, MemberKnown
 from tests.chain import NOW, Event, chained
+from tests.service.test_pipeline import STRANGER, WILLING, decide, given_, scoring, shop, thing
 
-FACTORS = Factors(0.25, 40.0, 1.5, 2.0)
-DISCOUNT = action("discount")
-CHOSEN = Ranked(Offer(DISCOUNT, DISCOUNT.treatments[0]), FACTORS, (Reason("VALUE", "Worth it"),))
-DROPPED = Seen("tablet", "hint", Drop(pb.STAGE_CONTACT_POLICY, "CONTACT_LIMIT", "too often"))
+READ = Known(
+    chained([Event(NOW - 1)]), EMPTY, WILLING, LogId(5, 1), profile_id=LogId(6, 0),
+    members=[MemberKnown("bob", LogId(4, 2)), MemberKnown("cid", LogId(0, 0))],
+)  # fmt: skip
+SAID = Treatment("say", ["hint", "banner"], text="Only {price}", locale="en",
+                 kind="talk_track", disclosures=["Costs apply"])  # fmt: skip
 
 
-def answer(**changes: object) -> Answer:
-    known = Known(chained([Event(NOW)]), EMPTY, None, LogId(5, 1), NEVER, LogId(6, 0))
-    made = Answer(
-        now=NOW + 7,
-        rung=pb.RUNG_WITHOUT_MODELS,
-        advisories=[Reason("NO_MODEL", "none")],
-        intents=[(f"intent{i}", 0.1) for i in range(7)],
-        facts=[
-            Fact("mood", "Bad mood", -0.5),
-            Fact("repeat_contact", "Again", 2, NOW, "billing", ("ivr", "phone")),
-        ],
-        slates=[Slate("hint", [CHOSEN]), Slate("banner", [])],
-        trace=[Seen("discount", "hint", None, FACTORS, 1), DROPPED],
-        known=known,
-        models=None,
-        vector=np.array([1.0, np.nan]),
-        rows={"discount": np.array([2.0, 3.0])},
-    )
-    return made._replace(**changes)  # type: ignore[arg-type]
+def sold() -> Business:
+    prices = [Price(-4.5, "Members", "customer.member", "month"), Price(8.0)]
+    of = shop(
+        [thing("a", 9.0, prices=prices, treatments=[SAID]), thing("x", 8.0, parts=["b", "c"]),
+         thing("b", 1.0), thing("c", 1.0), thing("m", 0.5, mandatory=True)],
+        {"max_actions": 3, "defaults": ["b"]},
+        public_attributes=["member"],
+        limits=[Limit("once", 1, "7d", action="x")],
+        resources={"z": Resource("minutes"), "b": Resource("visits")},
+    )  # fmt: skip
+    return msgspec.structs.replace(of, release=Release("2026.11", "ann", "bob"))
+
+
+def response(answer: Answer, of: Business) -> pb.DecideResponse:
+    return answers.response(answer, "id", of)
 
 
 def test_an_answer_says_all_that_was_found() -> None:
-    built = answers.response(answer(), "id", business(), trace=False, features=False)
+    of = sold()
+    built = response(decide(of, given_("hint", "banner", known=READ, locale="en")), of)
     assert built.decision_id == "id"
-    assert answers.milliseconds(built.decided_at) == NOW + 7
+    assert answers.milliseconds(built.decided_at) == NOW
     assert built.rung == pb.RUNG_WITHOUT_MODELS
-    assert [(one.code, one.message) for one in built.advisories] == [("NO_MODEL", "none")]
-    assert len(built.intents) == 5
+    assert [one.code for one in built.advisories] == ["NO_MODEL", "NOTHING_QUALIFIED"]
+    assert all(one.message for one in built.advisories)
     assert [slate.placement for slate in built.slates] == ["hint", "banner"]
-    (one,) = built.slates[0].recommendations
-    assert (one.action, one.title, one.rank) == ("discount", "Discount", 1)
-    assert one.treatment.name == "say"
-    assert one.factors.priority == pytest.approx(0.25 * 40 * 1.5 * 2)
-    assert [(reason.code, reason.text) for reason in one.reasons] == [("VALUE", "Worth it")]
-    assert one.selection_probability == 1.0
+    must, first, bundle = built.slates[0].recommendations
+    assert [one.rank for one in (must, first, bundle)] == [1, 2, 3]
+    assert (must.action, must.mandatory, first.mandatory) == ("m", True, False)
+    assert (first.action, first.title) == ("a", "A")
+    assert first.treatment == pb.Treatment(
+        name="say", text="Only 8.00 EUR", locale="en", kind="talk_track",
+        disclosures=["Costs apply"],
+    )  # fmt: skip
+    assert first.price == pb.Price(amount=8.0, currency="EUR", condition="Everybody")
+    assert not bundle.HasField("price")
+    assert list(bundle.parts) == ["b", "c"]
+    assert first.factors.priority == pytest.approx(9.0)
+    assert [reason.code for reason in first.reasons] == ["VALUE"]
+    assert first.selection_probability == 1.0
+    assert built.slates[0].selection_probability == 1.0
+    assert not built.slates[0].held_back
     assert not built.trace
     assert not built.HasField("features")
-    assert built.versions.code == VERSION
-    assert not built.versions.bundle
+    assert built.versions == pb.Versions(
+        code=VERSION, catalogue=of.digest, vocabulary=of.vocabulary.digest, release="2026.11",
+        author="ann", approver="bob",
+    )  # fmt: skip
+    assert built.control_group == ""
 
 
-def test_a_fact_names_what_is_behind_it_where_there_is_something() -> None:
-    built = answers.response(answer(), "", business(), trace=False, features=False)
+def test_a_price_is_that_of_who_meets_its_condition_and_is_worded_without_its_sign() -> None:
+    of = sold()
+    member = STRANGER._replace(profile=Profile({"member": Told(True, 0)}, []))
+    (_, first, _) = response(decide(of, given_(known=member)), of).slates[0].recommendations
+    assert first.price == pb.Price(
+        amount=-4.5, currency="EUR", per="month", condition="Members"
+    )  # fmt: skip
+    assert first.treatment.text == "Only 4.50 EUR"
+
+
+def test_what_stands_in_for_another_says_so() -> None:
+    of = sold()
+    built = response(decide(of, given_(), ["x"]), of)
+    *_, last = built.slates[0].recommendations
+    assert (last.action, last.instead_of) == ("b", "x")
+    assert last.reasons[0].code == "FALLBACK"
+
+
+def test_a_control_group_and_a_hold_back_are_told() -> None:
+    of = shop([thing("a")], control=ControlGroups(random=1.0))
+    assert response(decide(of, given_()), of).control_group == "random"
+    of = shop([thing("a")], {"exploration": Exploration(hold_back=0.5)})
+    built = [response(decide(of, given_(seed=n)), of).slates[0] for n in range(20)]
+    assert {(one.held_back, len(one.recommendations)) for one in built} == {(True, 0), (False, 1)}
+    assert {one.selection_probability for one in built} == {0.5}
+
+
+def test_five_intents_at_most_and_facts_name_what_is_behind_them() -> None:
+    of = sold()
+    found = decide(of, given_())
+    weighed = found.weighed._replace(
+        intents=[(f"intent{i}", 0.1) for i in range(7)],
+        told=[
+            Fact("mood", "Bad mood", -0.5),
+            Fact("repeat_contact", "Again", 2, NOW, "billing", ("ivr", "phone")),
+        ],
+    )
+    built = response(found._replace(weighed=weighed), of)
+    assert [one.intent for one in built.intents] == [f"intent{i}" for i in range(5)]
     mood, again = built.facts
     assert not mood.HasField("newest")
     assert not mood.intent
@@ -71,36 +125,72 @@ def test_a_fact_names_what_is_behind_it_where_there_is_something() -> None:
 
 
 def test_what_was_read_is_named_by_the_ids_of_the_log() -> None:
-    read = answers.response(answer(), "", business(), trace=False, features=False).read
+    of = sold()
+    read = response(decide(of, given_(known=READ)), of).read
     assert (read.timeline, read.ledger, read.profile, read.events) == ("5-1", "", "6-0", 1)
-    nothing = answer(known=Known(None, None, None))
-    read = answers.response(nothing, "", business(), trace=False, features=False).read
-    assert read == pb.ReadIds()
+    assert [(one.customer_id, one.timeline) for one in read.members] == [
+        ("bob", "4-2"),
+        ("cid", ""),
+    ]
+    late = Known(None, None, None, unread=Reason("TIMELINE_LATE", "late"))
+    assert response(decide(of, given_(known=late)), of).read == pb.ReadIds()
 
 
-def test_the_trace_tells_shown_and_dropped_apart() -> None:
-    built = answers.response(answer(), "", business(), trace=True, features=False)
-    shown, dropped = built.trace
-    assert (shown.dropped_by, shown.rank) == (pb.STAGE_UNSPECIFIED, 1)
-    assert not shown.HasField("reason")
-    assert shown.HasField("factors")
-    assert (dropped.dropped_by, dropped.reason.code) == (pb.STAGE_CONTACT_POLICY, "CONTACT_LIMIT")
-    assert not dropped.HasField("factors")
+def models_of(of: Business) -> Models:
+    return scoring(of, lambda row: 0.5)
 
 
-def test_what_is_logged_is_the_whole_answer_and_the_bits_that_the_models_saw() -> None:
+def test_the_vector_has_the_names_and_the_digest_of_the_plan() -> None:
+    of = sold()
+    seen = answers.features(decide(of, given_(), models=models_of(of)).weighed)
+    assert seen == pb.FeatureVector(digest="plan", names=["events"], values=[1.0])
+    assert answers.features(decide(of, given_()).weighed) is None
+
+
+def logged(answer: Answer, of: Business, request: pb.DecideRequest) -> log_pb2.LogEntry:
+    return answers.logged(answer, "id", request, of, "ivr")
+
+
+def test_what_is_logged_is_what_it_takes_to_compute_it_again() -> None:
+    of = sold()
     request = pb.DecideRequest(channel="phone", utterance="hello")
-    written = answers.logged(answer(), "id", "ann", request, business(), "ivr")
-    entry = log_pb2.LogEntry.FromString(written)
+    why = Reason("MODELS_SKIPPED", "late")
+    late = Known(None, None, None, unread=Reason("TIMELINE_LATE", "too late"))
+    answer = decide(
+        of, given_(known=late, seed=2**64 - 1, unscored=why, prices={"z": 1.0, "b": 2.0})
+    )
+    entry = logged(answer, of, request)
     assert entry.customer_id == "ann"
     decision = entry.decision
     assert (decision.request, decision.caller) == (request, "ivr")
-    assert decision.response.decision_id == "id"
-    assert len(decision.response.trace) == 2
-    assert np.frombuffer(decision.vector).tobytes() == np.array([1.0, np.nan]).tobytes()
-    (row,) = decision.action_vectors
-    assert row.action == "discount"
-    assert np.frombuffer(row.vector).tolist() == [2.0, 3.0]
+    assert decision.response == response(answer, of)
+    inputs = decision.inputs
+    assert (inputs.seed, inputs.clock, inputs.greedy) == (2**64 - 1, NOW, False)
+    assert inputs.unread == pb.Reason(code="TIMELINE_LATE", text="too late")
+    assert inputs.unscored == pb.Reason(code="MODELS_SKIPPED", text="late")
+    assert [one.name for one in inputs.prices] == ["b", "z"]
+    assert not decision.vector
+    assert not decision.feature_digest
+    assert not decision.action_vectors
+
+
+def test_what_did_not_come_late_is_absent() -> None:
+    of = sold()
+    inputs = logged(decide(of, given_()), of, pb.DecideRequest()).decision.inputs
+    assert not inputs.HasField("unread")
+    assert not inputs.HasField("unscored")
+
+
+def test_the_bits_that_the_models_saw_are_logged_of_what_was_shown() -> None:
+    of = sold()
+    answer = decide(of, given_(), models=models_of(of))
+    decision = logged(answer, of, pb.DecideRequest()).decision
+    assert answer.weighed.vector is not None
+    assert decision.vector == answer.weighed.vector.tobytes()
+    assert decision.feature_digest == "plan"
+    assert {one.action for one in decision.action_vectors} == {"m", "a", "x"}
+    for one in decision.action_vectors:
+        assert np.frombuffer(one.vector).tolist() == answer.weighed.seen[of.rows[one.action]]
 
 
 @pytest.mark.parametrize("ms", [0, 1, 999, 1_000, NOW, NOW + 1])

@@ -422,4 +422,3 @@ def test_a_mistake_is_told_at_its_line_and_column(tmp_path: Path) -> None:
         f"{sales}:6:10: actions.offer.eligibility.adult: customer.aeg >= 18.0 (column 9): "
         "customer.aeg is not known; did you mean 'customer.age'?",
     ]
-

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.duration import DAY, HOUR, MINUTE, milliseconds
+from features.duration import DAY, HOUR, milliseconds
 from features.ledger import presented
 from features.profile import EMPTY as NO_PROFILE
 from features.profile import Consent, Profile, Told
@@ -65,7 +66,6 @@ def causes(policies: Policies, name: str = "discount", **given: Any) -> list[Cau
     """All that speaks against one action, the decisive cause first."""
     row = policies._business.rows[name]
     found = policies.causes(circumstances(policies, **given))
-    assert all(cause.actions for cause in found), "a cause speaks against something"
     return [cause for cause in found if cause.actions >> row & 1]
 
 
@@ -856,10 +856,10 @@ def ruled(one: Business, about: Action, at: Circumstances) -> list[Any]:
         for each in [*declared, *getattr(about, stage)]:
             verdict = RULES[each.when](about, values)
             if verdict is None:
-                said.add(("RULE_UNKNOWN", each.name, each.when))
+                said.add(("RULE_UNKNOWN", each.name))
             elif not verdict:
-                said.add(("RULE", each.name, each.when))
-        found += sorted((code, name) for code, name, _ in said)
+                said.add(("RULE", each.name))
+        found += sorted(said)
     return found
 
 
@@ -943,24 +943,18 @@ def silent(one: Business, hours: QuietHours, at: Circumstances) -> bool:
     return False
 
 
-def sorted_rules(found: list[Any]) -> list[Any]:
-    """The causes with rules of one stage in the order of their names."""
-    return [
-        (cause.code, cause.name)
-        for cause in sorted(
-            found,
-            key=lambda cause: (
-                (found.index(cause), "", "")
-                if not cause.code.startswith("RULE")
-                else (next(n for n, c in enumerate(found)
-                           if c.code.startswith("RULE") and c.stage == cause.stage),
-                      cause.code, cause.name)
-            ),
-        )
-    ]  # fmt: skip
+def told(found: list[Cause]) -> list[Any]:
+    """The causes, with the rules of a stage in the order of their names."""
+    order: list[Any] = []
+    for stage, some in itertools.groupby(
+        found, lambda cause: cause.stage if cause.code.startswith("RULE") else None
+    ):
+        named = [(cause.code, cause.name) for cause in some]
+        order += named if stage is None else sorted(set(named))
+    return order
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(
     businesses(), HAPPENED, PROFILES, MOMENTS, sometimes(["phone", "web"]), st.integers(0, 3),
     st.integers(1, 3), st.lists(sometimes(NAMES), max_size=2), st.lists(sometimes(NAMES), max_size=3),
@@ -972,22 +966,22 @@ def test_what_speaks_against_each_action_is_what_the_declarations_say(
     lost: bool,
 ) -> None:  # fmt: skip
     policies = Policies(one)
-    told = {} if profile is None else {n: t.value for n, t in profile.attributes.items()}
+    known = {} if profile is None else {n: t.value for n, t in profile.attributes.items()}
     at = circumstances(
         policies, channel=channel, direction=direction, assurance=assurance, now=now,
         profile=profile, ledger=None if lost else chained(events), full_ceilings=full,
         block=[name for name in block if name in one.by_name],
         allow=[name for name in allow if name in one.by_name],
         values={
-            "customer": {name: value for name, value in told.items() if value is not None},
+            "customer": {name: value for name, value in known.items() if value is not None},
             "context": {"channel": channel},
         },
     )  # fmt: skip
     found = policies.causes(at)
     for row, about in enumerate(one.actions):
         mine = [cause for cause in found if cause.actions >> row & 1]
-        assert sorted_rules(mine) == against(one, about.name, at, events)
-    assert all(0 < cause.actions < 1 << len(one.actions) for cause in found)
+        assert told(mine) == against(one, about.name, at, events)
+    assert all(0 <= cause.actions < 1 << len(one.actions) for cause in found)
 
 
 # What the store rechecks
@@ -1231,8 +1225,3 @@ def test_customers_who_agree_in_public_pay_the_same_whatever_else_differs(
 def test_unknown_results_are_no_prices_and_no_passes() -> None:
     policies = Policies(PRICED)
     assert policies.price(0, [Unknown("x"), Unknown("y")]) == MEMBERS[2]
-
-
-def test_ages_of_these_tests_fit_the_clock() -> None:
-    assert MIDNIGHT <= NOW < MIDNIGHT + DAY
-    assert MINUTE < HOUR

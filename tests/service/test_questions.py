@@ -3,18 +3,21 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from google.protobuf import duration_pb2
 
 from features.duration import DAY
 from features.vocabulary import Direction
 from rapport.v1 import decision_pb2 as pb
 from service import questions
 from service.callers import EVERYBODY, Caller
-from service.decide import Question
 from service.errors import Denied, InvalidRequest
 from service.intake import Named
+from service.pipeline import Question
 from tests.business import business
 from tests.chain import NOW
 from tests.integration.serving import key, named, stamp, value
+
+NOBODY = {"agent_id": "", "skill": "", "queue": ""}
 
 
 def read(caller: Caller = EVERYBODY, **fields: Any) -> tuple[Named, Question]:
@@ -31,7 +34,10 @@ def wrong(**fields: Any) -> dict[str, str]:
 def test_what_is_not_said_has_its_default() -> None:
     who, question = read()
     assert who == Named("ann")
-    assert question == Question("", "phone", int(Direction.inbound), ["hint"])
+    assert question == Question(
+        "", "phone", int(Direction.inbound), ["hint"], contact=NOBODY, allow=[], block=[]
+    )
+    assert question.recorded
     assert question.assurance == pb.ASSURANCE_NONE
 
 
@@ -47,13 +53,24 @@ def test_what_is_said_is_passed_on() -> None:
         context={"wait": value(3.5), "tone": value("angry")},
         max_actions=2,
         as_of=stamp(NOW - DAY),
+        agent_id="a7",
+        skill="cards",
+        queue="gold",
+        allow_actions=["tablet", "discount", "tablet"],
+        block_actions=["callback"],
+        hold_for=duration_pb2.Duration(seconds=90, nanos=500_000_000),
+        dry_run=True,
+        seed=2**64 - 1,
     )
     assert who.customer_id is None
     assert who.identifier is not None
     assert who.identifier[0] == "phone"
     assert question == Question(
-        "", "chat", 2, ["hint"], 3, "nl-NL", "hello", {"wait": 3.5, "tone": "angry"}, 2, NOW - DAY
-    )
+        "", "chat", 2, ["hint"], 3, "nl-NL", "hello", {"wait": 3.5, "tone": "angry"},
+        {"agent_id": "a7", "skill": "cards", "queue": "gold"}, 2, NOW - DAY,
+        ["tablet", "discount"], ["callback"], 90_500, True, 2**64 - 1,
+    )  # fmt: skip
+    assert not question.recorded
 
 
 def test_all_that_is_wrong_is_told_at_once() -> None:
@@ -67,8 +84,13 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
         max_actions=0,
         utterance="x" * 2_001,
         as_of=stamp(NOW + DAY),
+        allow_actions=["tablet", "tablets"],
+        block_actions=["nothing"],
+        hold_for=duration_pb2.Duration(seconds=-1),
+        queue="q" * 129,
     )
     assert set(found) == {
+        "allow_actions[1]", "block_actions[0]", "hold_for", "queue",
         "customer.customer_id", "channel", "direction", "assurance", "utterance", "max_actions",
         "as_of", "placements[0]", "placements[1]", "placements[2]", "placements[3]",
         "context.wait", "context.waits",
@@ -94,3 +116,50 @@ def test_a_moment_needs_its_scope_whatever_it_is() -> None:
 
 def test_a_channel_without_placements_asks_for_nothing() -> None:
     assert read(channel="ivr")[1].placements == []
+
+
+@pytest.mark.parametrize(
+    ("seconds", "nanos", "held"),
+    [(0, 1_000_000, 1), (0, 0, None), (0, 999_999, None), (30 * 86_400, 0, 30 * DAY),
+     (30 * 86_400, 1_000_000, None)],
+)  # fmt: skip
+def test_an_answer_may_be_held_for_up_to_thirty_days(
+    seconds: int, nanos: int, held: int | None
+) -> None:
+    sent: dict[str, Any] = {"hold_for": duration_pb2.Duration(seconds=seconds, nanos=nanos)}
+    if held is None:
+        assert set(wrong(**sent)) == {"hold_for"}
+    else:
+        assert read(**sent)[1].hold_for == held
+
+
+def test_only_what_records_nothing_may_choose_its_chance() -> None:
+    assert set(wrong(seed=1)) == {"seed"}
+    assert set(wrong(seed=0)) == {"seed"}
+    assert read(seed=0, dry_run=True)[1].seed == 0
+    assert read(seed=7, as_of=stamp(NOW))[1].seed == 7
+    assert read(dry_run=True)[1].seed is None
+
+
+def test_a_dry_run_and_a_moment_record_nothing() -> None:
+    assert [read(**one)[1].recorded for one in ({}, {"dry_run": True}, {"as_of": stamp(NOW)})] == [
+        True, False, False,
+    ]  # fmt: skip
+
+
+def test_a_dry_run_needs_no_scope_of_its_own() -> None:
+    caller = Caller("ivr", frozenset({"decide"}))
+    assert read(caller, dry_run=True, seed=1)[1].dry_run
+
+
+def test_a_thousand_actions_may_be_named_and_no_more() -> None:
+    many = ["tablet"] * 1_000
+    assert read(allow_actions=many, block_actions=many)[1].allow == ["tablet"]
+    assert list(wrong(allow_actions=[*many, "tablet"])) == ["allow_actions"]
+    assert list(wrong(block_actions=[*many, "tablet"])) == ["block_actions"]
+
+
+def test_answers_for_each_placement_are_one_to_twenty() -> None:
+    assert [read(max_actions=n)[1].max_actions for n in (1, 20)] == [1, 20]
+    for n in (0, 21):
+        assert set(wrong(max_actions=n)) == {"max_actions"}

@@ -257,3 +257,19 @@ def test_every_bag_is_progress(world: Planted) -> None:
 
     assert run(world.slates) == [(1, 3), (2, 3), (3, 3)]
     assert run(world.slates.where(~world.slates.held_back)) == [(3, 3)]
+
+
+def test_a_slot_is_learnt_from_without_what_the_other_slots_of_its_slate_add() -> None:
+    made = planted(3_000)
+    flat = np.tile([4.0, 0.0, -8.0], (len(made.truth), 1))
+    rewards = np.bincount(
+        made.slates.slate, flat[0, made.slates.action], minlength=len(made.slates.rewards)
+    )
+    target = msgspec.convert({"reward": {"resolved": 1.0}}, UpliftTarget)
+    data = made.slates._replace(rewards=rewards)
+    goals = np.asarray(uplift._Learner(data, PLAN, DESCRIBED, target)._set.get_label())
+    drawn = goals[: len(data.action)]
+    alone = np.bincount(data.slate)[data.slate] == 1
+    for action in range(3):
+        one, two = (drawn[(data.action == action) & which].mean() for which in (alone, ~alone))
+        assert one == pytest.approx(two, abs=0.8)
