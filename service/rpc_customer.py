@@ -19,6 +19,7 @@ from service import answers, callers, identity, intake, logs
 from service.business import Business
 from service.callers import Caller
 from service.checks import Checks
+from service.configuration import Configuration
 from service.errors import Conflict, Precondition, Unreadable, Violation, invalid
 from service.identity import News
 from service.reading import union
@@ -39,10 +40,16 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class Customers(customer_pb2_grpc.CustomerServiceServicer):
     """GetTimeline, GetProfile, UpdateProfile, LinkIdentity and ForgetCustomer."""
 
-    def __init__(self, business: Business, store: Store, clock: Callable[[], int]) -> None:
-        self._business = business
+    def __init__(
+        self, configuration: Configuration, store: Store, clock: Callable[[], int]
+    ) -> None:
+        self._configuration = configuration
         self._store = store
         self._clock = clock
+
+    @property
+    def _business(self) -> Business:
+        return self._configuration.current.business
 
     async def _whom(self, checks: Checks, key: event_pb2.CustomerKey, *, link: bool = False) -> str:
         """The customer that a request is about, once the request is known to be right.

@@ -158,7 +158,7 @@ class Server:
             self._server,
         )
         customer_pb2_grpc.add_CustomerServiceServicer_to_server(
-            Customers(business, store, clock), self._server
+            Customers(self.configuration, store, clock), self._server
         )
         admin_pb2_grpc.add_AdminServiceServicer_to_server(
             Admin(

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 import uvloop
 from rich.console import Console
@@ -23,15 +24,30 @@ from service import registry
 from service.bundle import Bundle
 from service.business import Business, load
 from service.errors import ConfigurationError
+from service.models import Models
 from service.redis_store import RedisStore
-from training import demo, importer, parity, publish, simulate, workflow
+from training import (
+    audit_page,
+    demo,
+    fairness,
+    importer,
+    parity,
+    publish,
+    said,
+    segments,
+    simulate,
+    workflow,
+)
 from training import export as exporter
+from training.audited import Audit
 from training.export import Exported
 from training.past import Sources
 from training.progress import Bars
 from training.reproduce import Reproduced
 
 app = typer.Typer()
+audit_app = typer.Typer(no_args_is_help=True, help="Look for what should not be so.")
+app.add_typer(audit_app, name="audit")
 
 Config = Annotated[Path, typer.Option(help="Configuration folder.")]
 Archive = Annotated[Path, typer.Option(help="Folder of the Parquet log.")]
@@ -238,6 +254,83 @@ def parity_(config: Config = Path("config"), archive: Archive = Path("build/arch
     if found.differing:
         Console().print("differing: " + ", ".join(found.differing))
         raise typer.Exit(1)
+
+
+@audit_app.command("fairness")
+def fairness_(
+    archive: Archive = Path("build/archive"),
+    sample: Annotated[
+        int | None, typer.Option(min=1, help="Decide anew for so many customers; absent: the log.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="Configuration folder; absent: as the archive recorded.")
+    ] = None,
+    bundle: Annotated[
+        Path | None, typer.Option(help="Folder of one bundle; absent: as the archive recorded.")
+    ] = None,
+    protected: Annotated[
+        list[str] | None, typer.Option(help="Attribute to compare by; absent: as declared.")
+    ] = None,
+    value_tier: Annotated[
+        str, typer.Option(help="Attribute that is the value tier; absent: as declared.")
+    ] = "",
+    bands: Annotated[
+        list[str] | None, typer.Option(help="Bands of a number, as age=25,40,65.")
+    ] = None,
+    again: Annotated[
+        int, typer.Option(min=1, help="Logged decisions to compute again at most.")
+    ] = 2_000,
+    out: Annotated[Path, typer.Option(help="Folder of the report.")] = Path("build/audit"),
+    fail_on_gap: Annotated[
+        bool, typer.Option("--fail-on-gap", help="Exit with 1 where a gap is found.")
+    ] = False,
+) -> None:
+    """Compare what segments are shown, accept and go through; name what causes a gap."""
+    business = None if config is None else load(config)
+    models = None
+    asked = fairness.Asked(
+        archive, sample, again, protected or (), value_tier, segments.bands(bands or ())
+    )
+    if bundle is not None:
+        if business is None:
+            business = fairness.recorded(archive)
+        models = Models(bundles.read(bundle), business)
+    with Bars() as bars:
+        audited = fairness.audit(asked, business, models, bars)
+    out.mkdir(parents=True, exist_ok=True)
+    written, page = out / "fairness.json", out / "fairness.html"
+    written.write_bytes(msgspec.json.format(msgspec.json.encode(audited), indent=1))
+    page.write_text(audit_page.page(audited), "utf-8")
+    Console().print(gaps(audited))
+    Console().print(audited.summary, highlight=False, markup=False)
+    for note in audited.not_looked_at:
+        if "--sample" in note:
+            Console().print(note, highlight=False, markup=False)
+    Console().print(f"{page} and {written}", highlight=False, markup=False)
+    if fail_on_gap and audited.gaps:
+        raise typer.Exit(1)
+
+
+def gaps(audited: Audit, most: int = 10) -> Table:
+    """The largest gaps of an audit as a table."""
+    table = Table(title="gaps", title_justify="left")
+    for name in ("what", "segment", "rate", "others", "ratio", "cause", "explains"):
+        table.add_column(name, justify="right" if name in ("rate", "others", "ratio") else "left")
+    compared = {one.id: one for one in audited.comparisons}
+    for gap in audited.gaps[:most]:
+        one = compared[gap.comparison]
+        first = gap.causes[0] if gap.cause else None
+        kind = ".0f" if one.of == "wait_seconds" else ".1%"
+        table.add_row(
+            said.titled(one),
+            f"{one.attribute} {one.segment}",
+            format(one.rate, kind),
+            format(one.rate_others, kind),
+            f"{one.ratio:.2f}",
+            "" if first is None else f"{first.kind} {first.name}",
+            "" if first is None else f"{first.explained:.0%}",
+        )
+    return table
 
 
 @app.command("demo")

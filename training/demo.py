@@ -101,7 +101,7 @@ def _serve(config: Path, bundle: Path, work: Path) -> tuple[subprocess.Popen[byt
     with log.open("wb") as output:
         server = subprocess.Popen(
             [sys.executable, "-m", "service.cli", "serve", "--config", str(config), "--listen",
-             address, "--bundle", str(bundle), "--archive", str(work / "live")],
+             address, "--bundle", str(bundle), "--archive", str(work / "live"), "--greedy"],
             stdout=output,
             stderr=output,
             env=environment,

@@ -140,6 +140,15 @@ def audit(asked: Asked, business: Business | None, models: Models | None, show: 
     )
 
 
+def recorded(folder: Path) -> Business:
+    """The configuration of the newest logged decision.
+
+    Raises:
+        NotFound: The archive does not keep it.
+    """
+    return cases.configuration(folder, cases.made(folder).configuration)
+
+
 def _cuts(asked: Asked, business: Business, histories: Mapping[str, History]) -> list[Cut]:
     policies = business.policies
     names = [*(asked.protected or policies.protected_attributes)]

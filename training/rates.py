@@ -127,7 +127,8 @@ def _drawn(one: Side) -> float:
 def _pull(tally: Tally, rows: Mask, rate: float, customers: int) -> Floats:
     """How far each customer pulls a sum away from what the rate says: [customers]."""
     here = tally.of(rows)
-    pulls: Floats = np.bincount(here.customers, here.happened - rate * here.possible, customers)
+    beyond = here.happened - rate * here.possible
+    pulls: Floats = np.bincount(here.customers, beyond, customers).astype(np.float64)
     return pulls
 
 

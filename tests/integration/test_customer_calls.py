@@ -109,7 +109,7 @@ async def test_twenty_changes_at_once_all_survive(client: Client) -> None:
     attributes: dict[str, float | bool | str | None] = {
         "age": 50.0, "segment": "senior", "customer_since_days": 9.0, "value_tier": "plus",
         "has_mortgage": True, "balance": 7.0, "digital": False, "products": 4.0,
-        "household": "couple", "in_arrears": None,
+        "household": "couple", "in_arrears": None, "time_zone": "Europe/Amsterdam",
     }  # fmt: skip
     channels = list(business().vocabulary.channels)[:5]
     await asyncio.gather(

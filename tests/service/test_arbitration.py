@@ -311,7 +311,7 @@ def test_the_match_is_declared_and_told() -> None:
 
 # Uplift
 
-BY_UPLIFT = {"ranking": {"grow": Ranking("uplift")}}
+BY_UPLIFT: dict[str, Any] = {"ranking": {"grow": Ranking("uplift")}}
 SURE, UNSURE, NONE = (3.0, 1.0, 5.0), (9.0, -2.0, 20.0), (NAN, NAN, NAN)
 
 
@@ -336,9 +336,12 @@ def test_what_may_do_harm_ranks_below_nothing_however_good_it_looks(
     low: float, mean: float, lever: float, factor: float
 ) -> None:
     (one,) = priorities(
-        [action(issue="grow")], uplift=[(mean, low, mean + 1)], levers=[Lever("l", Target(), lever)],
-        context_weights=[weight(factor, Target())], **BY_UPLIFT,
-    ).values()  # fmt: skip
+        [action(issue="grow")],
+        uplift=[(mean, low, mean + 1)],
+        levers=[Lever("l", Target(), lever)],
+        context_weights=[weight(factor, Target())],
+        **BY_UPLIFT,
+    ).values()
     assert one <= 0
 
 

@@ -339,7 +339,7 @@ def test_what_we_ship_is_published_and_read_where_it_lies(tmp_path: Path, folder
 @pytest.mark.parametrize("bad", [b"", b"{}", b"[1]", b"\xff\xfe", b'{"vocabulary": 1}'])
 def test_what_is_no_published_file_is_refused(tmp_path: Path, bad: bytes) -> None:
     (tmp_path / "file").write_bytes(bad)
-    with pytest.raises(ConfigurationError, match="no published configuration: .*publish it again"):
+    with pytest.raises(ConfigurationError, match=r"no published configuration: .*publish it again"):
         load(tmp_path / "file")
 
 

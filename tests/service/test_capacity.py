@@ -35,7 +35,9 @@ def prices(board: Board, declared: Any = DECLARED) -> Prices:
 
 async def until(holds: Any) -> None:
     async with asyncio.timeout(5):
-        while not holds():
+        while True:
+            if holds():
+                return
             await asyncio.sleep(0.001)
 
 

@@ -279,7 +279,9 @@ GONE: Change = (("vocabulary.yaml", "context"), {})
 
 async def until(holds: Callable[[], bool]) -> None:
     async with asyncio.timeout(20):
-        while not holds():
+        while True:
+            if holds():
+                return
             await asyncio.sleep(0.005)
 
 
@@ -449,12 +451,12 @@ async def test_the_sample_is_watched_in_whole(
     shop = Shop(tmp_path / "config", store)
     await shop.start()
     first = shop.digest
-    for file in CHANGES:
+    for file, change in CHANGES.items():
         path, fitted = shop.folder / file, len(shop.fitter.served)
         text = path.read_text()
-        field, _, value = CHANGES[file].partition(": ")
+        field, _, value = change.partition(": ")
         changed, times = re.subn(rf"(?m)^( *(?:- )?{field}): .*$", rf"\1: {value}", text, count=1)
-        changed = changed if times else f"{CHANGES[file]}\n{text}"
+        changed = changed if times else f"{change}\n{text}"
         path.write_text(changed)
         await until(lambda fitted=fitted: len(shop.fitter.served) > fitted)  # type: ignore[misc]
     assert shop.digest != first

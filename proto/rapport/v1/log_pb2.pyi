@@ -673,7 +673,7 @@ Global___CustomerMerged: _TypeAlias = CustomerMerged  # noqa: Y015
 
 @_typing.final
 class MemberAdopted(_message.Message):
-    """A merged customer's ledger was taken over."""
+    """A merged customer's ledger was taken over, or a later part of it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -683,10 +683,12 @@ class MemberAdopted(_message.Message):
     customer_id: _builtins.str
     """Who was merged."""
     ledger: _builtins.bytes
-    """Their ledger: 40-byte records."""
+    """Records of 40 bytes: their ledger, or what a later event of theirs adds to it. A reservation
+    that holds for no time ends the one with its hash.
+    """
     @_builtins.property
     def members(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """All members from now on, this one included."""
+        """All members from now on, this one included. Absent: they stay as they are."""
 
     def __init__(
         self,

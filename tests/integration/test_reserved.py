@@ -1,0 +1,205 @@
+"""What is capped is reserved before it is shown, so nobody sees it more often, however they ask."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from google.protobuf import duration_pb2
+
+from rapport.v1 import decision_pb2 as pb
+from rapport.v1 import event_pb2
+from service.business import Business
+from service.declared import Ceiling, Limit
+from tests.integration.serving import (
+    Client,
+    Status,
+    codes,
+    drops,
+    event,
+    flushed,
+    serving,
+    shown,
+    somebody,
+    until,
+)
+from tests.service.test_pipeline import shop, thing
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+CAP = 3
+
+
+def capped(**policies: Any) -> Business:
+    """The best one is capped; a plain one is its fallback."""
+    limits = [Limit("thrice", CAP, "7d", action="a"), Limit("one_b", 1, "7d", action="b")]
+    return shop(
+        [thing("a", 9.0), thing("b", 8.0), thing("d", 1.0)],
+        {"max_actions": 1, "defaults": ["d"]},
+        **{"limits": limits, **policies},
+    )
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def careful(url: str) -> AsyncIterator[Client]:
+    async with serving(url, of=capped()) as client:
+        yield client
+
+
+async def asked(client: Client, customer: str, **fields: Any) -> pb.DecideResponse:
+    return await client.decide(customer, **{"placements": ["hint"], "timeout": 10, **fields})
+
+
+async def test_fifty_at_once_never_show_it_more_often_than_its_cap(careful: Client) -> None:
+    customer = somebody()
+    answers = await asyncio.gather(*(asked(careful, customer) for _ in range(50)))
+    times = Counter(name for one in answers for name in shown(one))
+    assert times["a"] == CAP
+    assert times["b"] <= 1
+    assert sum(times.values()) == 50
+    failed = [one for one in answers if "RESERVATION_FAILED" in codes(one)]
+    assert failed, "some were drawn and came too late"
+    for one in failed:
+        (instead,) = one.slates[0].recommendations
+        assert (instead.action, instead.instead_of in ("a", "b")) == ("d", True)
+        assert drops(one)[instead.instead_of] == "RESERVATION_FAILED"
+    await flushed(careful)
+    log = await careful.log(customer)
+    reserved = [one for one in log if one.WhichOneof("entry") == "reserved"]
+    assert len(reserved) == CAP + times["b"]
+    decided = {one.decision.response.decision_id: one.decision for one in log
+               if one.WhichOneof("entry") == "decision"}  # fmt: skip
+    assert len(decided) == 50
+    granted = {
+        id for id, one in decided.items() if any(r.reserved for r in one.inputs.reservations)
+    }
+    assert {one.reserved.decision_id for one in reserved} == granted
+    for decision in decided.values():
+        for reply in decision.inputs.reservations:
+            assert reply.refused == ("" if reply.reserved else "CAPPED")
+
+
+async def test_two_servers_of_one_store_share_the_cap(url: str) -> None:
+    customer = somebody()
+    async with serving(url, of=capped()) as one:
+        async with serving(url, of=capped(), tenant=one.store.tenant) as other:
+            answers = await asyncio.gather(
+                *(asked((one, other)[n % 2], customer) for n in range(30))
+            )
+    assert Counter(name for answer in answers for name in shown(answer))["a"] == CAP
+
+
+async def use_up(client: Client, customer: str) -> list[pb.DecideResponse]:
+    """Have every showing of `a` reserved."""
+    given = [await asked(client, customer, allow_actions=["a", "d"]) for _ in range(CAP)]
+    assert [shown(one) for one in given] == [["a"]] * CAP
+    return given
+
+
+async def next_one(client: Client, customer: str, **fields: Any) -> str:
+    answer = await asked(client, customer, allow_actions=["a", "d"], dry_run=True, **fields)
+    return shown(answer)[0]
+
+
+async def test_what_is_reserved_counts_as_presented_already(careful: Client) -> None:
+    customer = somebody()
+    first, *_ = await use_up(careful, customer)
+    answer = await asked(careful, customer, allow_actions=["a", "d"])
+    assert shown(answer) == ["d"]
+    assert drops(answer)["a"] == "CONTACT_LIMIT"
+    assert not answer.slates[0].recommendations[0].instead_of
+    presented = event_pb2.OUTCOME_PRESENTED
+    assert await careful.outcome(first.decision_id, "a", presented) == Status.STATUS_STORED
+    assert await next_one(careful, customer) == "d", "it took the place of its reservation"
+    assert await next_one(careful, somebody()) == "a"
+
+
+async def test_what_an_agent_overrode_is_free_again(careful: Client) -> None:
+    customer = somebody()
+    _, second, _ = await use_up(careful, customer)
+    assert await next_one(careful, customer) == "d"
+    overridden = event_pb2.OUTCOME_OVERRIDDEN
+    assert await careful.outcome(second.decision_id, "a", overridden) == Status.STATUS_STORED
+    assert await next_one(careful, customer) == "a"
+    assert shown(await asked(careful, customer, allow_actions=["a", "d"])) == ["a"]
+    assert await next_one(careful, customer) == "d"
+
+
+async def test_what_is_not_presented_in_its_time_is_free_again(careful: Client) -> None:
+    customer = somebody()
+    soon = duration_pb2.Duration(nanos=900_000_000)
+    await use_up(careful, customer)
+    other = somebody()
+    for _ in range(CAP):
+        await asked(careful, other, allow_actions=["a", "d"], hold_for=soon)
+    assert await next_one(careful, other) == "d"
+
+    async def free() -> bool:
+        return await next_one(careful, other) == "a"
+
+    await until(free)
+    assert await next_one(careful, customer) == "d", "held for half an hour"
+
+
+async def test_how_long_it_is_held_can_be_declared(url: str) -> None:
+    async with serving(url, of=capped(reserves_for="1s")) as client:
+        customer = somebody()
+        await use_up(client, customer)
+        assert await next_one(client, customer) == "d"
+
+        async def free() -> bool:
+            return await next_one(client, customer) == "a"
+
+        long = duration_pb2.Duration(seconds=3600)
+        patient = somebody()
+        for _ in range(CAP):
+            await asked(client, patient, allow_actions=["a", "d"], hold_for=long)
+        await until(free)
+        assert await next_one(client, patient) == "d"
+
+
+async def test_a_ceiling_is_never_exceeded_by_many_customers_at_once(url: str) -> None:
+    of = capped(ceilings=[Ceiling("few", "month", volume=5, action="a")])
+    async with serving(url, of=of) as client:
+
+        async def one() -> pb.DecideResponse:
+            return await asked(client, somebody(), allow_actions=["a", "d"])
+
+        answers = [answer for _ in range(6) for answer in await asyncio.gather(
+            *(one() for _ in range(10)))]  # fmt: skip
+        times = Counter(name for answer in answers for name in shown(answer))
+        assert 1 <= times["a"] <= 5
+        assert times["a"] + times["d"] == 60
+        for answer in answers:
+            if shown(answer) == ["d"]:
+                assert drops(answer)["a"] in ("CEILING", "RESERVATION_FAILED")
+
+
+async def test_a_refusal_keeps_its_place_in_a_ceiling_for_another_customer(url: str) -> None:
+    of = capped(ceilings=[Ceiling("few", "month", volume=64 * 8, action="a")])
+    async with serving(url, of=of) as client:
+        customer = somebody()
+        answers = await asyncio.gather(*(asked(client, customer) for _ in range(20)))
+        assert Counter(n for one in answers for n in shown(one))["a"] == CAP
+        taken = sum(block.left for block in client.server.leases._blocks.values())
+        async with serving(url, of=of, tenant=client.store.tenant) as other:
+            left = await other.store.lease("few", *_period(client), 64 * 8, 64 * 8, 1_000)
+        assert left == 64 * 8 - CAP - taken - 8, "the other server holds a block of eight"
+
+
+def _period(client: Client) -> tuple[str]:
+    ((_, period),) = client.server.leases._blocks
+    return (period,)
+
+
+async def test_the_ledger_that_a_decision_read_is_told(careful: Client) -> None:
+    customer = somebody()
+    await careful.record(event(customer, type="page"))
+    first = await asked(careful, customer)
+    second = await asked(careful, customer)
+    assert first.read.ledger == ""
+    assert second.read.ledger
