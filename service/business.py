@@ -76,6 +76,13 @@ class Business(msgspec.Struct, frozen=True, dict=True):
         return max([duration.DAY, self.policies.reserves_for_ms, *windows])
 
     @cached_property
+    def response_window_ms(self) -> int:
+        """The longest time in which an outcome may answer a decision, at least 30 days."""
+        windows = [one.responds_within for one in self.actions if one.responds_within is not None]
+        spans = [duration.milliseconds(one) for one in [*windows, self.policies.responds_within]]
+        return max([30 * duration.DAY, *spans])
+
+    @cached_property
     def ledger_keep(self) -> int:
         """Newest records of an action, outcome and channel that no count can do without.
 

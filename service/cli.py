@@ -114,6 +114,7 @@ async def _serve(business: Business, url: str, settings: Settings, bundle: Path 
             tenant=settings.tenant,
             horizon=business.ledger_window_ms,
             keep=business.ledger_keep,
+            decisions=business.response_window_ms,
         ),
         settings,
     )

@@ -35,6 +35,7 @@ class Conditions:
         self._compiled: list[Checked] = []
         self._places: dict[bytes, int] = {}
         self._seen: dict[tuple[str, int], int] = {}
+        self._run: Fused | None = None
         self.prices: list[list[tuple[int | None, Price]]] = [
             [
                 (None if one.when is None else self.place(one.when, row), one)
@@ -42,7 +43,6 @@ class Conditions:
             ]
             for row, action in enumerate(business.actions)
         ]
-        self._run: Fused | None = None
 
     def place(self, text: str, row: int) -> int:
         """Where the result of a condition about an action will be found."""
@@ -56,17 +56,20 @@ class Conditions:
             if key not in self._places:
                 self._places[key] = len(self._compiled)
                 self._compiled.append(checked)
+                self._run = None
             self._seen[at] = self._places[key]
         return self._seen[at]
 
     def __len__(self) -> int:
         return len(self._compiled)
 
-    def evaluate(self, values: Values) -> Results:
-        """Evaluate all of them; an :class:`service.rules.Unknown` says why one could not be."""
-        if not self._compiled:
-            return ()
+    def compile(self) -> Fused:
+        """Compile what was placed, which takes tens of milliseconds: not while serving."""
         if self._run is None:
             environment = variables.environment(self._business.vocabulary)
             self._run = fuse(self._compiled, environment)
-        return self._run(values)
+        return self._run
+
+    def evaluate(self, values: Values) -> Results:
+        """Evaluate all of them; an :class:`service.rules.Unknown` says why one could not be."""
+        return self.compile()(values) if self._compiled else ()

@@ -125,7 +125,9 @@ class Configuration:
             await self._store.keep_configuration(business.digest, business.written())
             serving = await asyncio.to_thread(self._compiled, business)
             # From here to the end nothing waits: no call sees half of it.
-            self._store.retain(business.ledger_window_ms, business.ledger_keep)
+            self._store.retain(
+                business.ledger_window_ms, business.ledger_keep, business.response_window_ms
+            )
             self._registry.serve(business, models)
             self._prices.declare(business.policies.resources)
             self.current = serving

@@ -87,14 +87,18 @@ class Journal:
 
     async def _flush_some(self) -> None:
         some = list(self._waiting.values())[:_BATCH]
-        await self._store.journal(
+        written = await self._store.journal(
             [
                 (e.summary.customer_id, e.decision_id, msgspec.msgpack.encode(e.summary), e.build())
                 for e in some
             ]
         )
-        for entry in some:
+        for entry, done in zip(some, written, strict=True):
             self._waiting.pop(entry.decision_id, None)
+            if not done:  # to the end: those behind it may have another way
+                self._waiting[entry.decision_id] = entry
+        if not all(written):
+            await asyncio.sleep(_RETRY_AT_END)
 
     async def close(self, seconds: float) -> None:
         """Flush what is waiting, for at most so long; what is left then is lost and counted."""

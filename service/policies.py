@@ -111,6 +111,7 @@ class Policies:
             for purpose in business.vocabulary.purposes
         }
         self._rules = list(self._staged())
+        self.conditions.compile()
         self._keys, self._counting = self._counted()
         self._room = np.array([_room(key.declared) for key in self._keys], np.int64)
         self._counted_rows = rows_of(

@@ -71,10 +71,6 @@ class Merges(RedisClient):
         super().__init__(url, tenant, timeout)
         self._ttl, self._horizon, self._keep = ttl, horizon, keep
 
-    def retain(self, horizon: int, keep: int) -> None:
-        """Change what ledgers keep from their next write on; see the arguments of the class."""
-        self._horizon, self._keep = horizon, keep
-
     async def root(self, customer_id: str) -> str:
         """The customer whom another was merged into, however often; the same one if never."""
         return (await self._family(customer_id)).root

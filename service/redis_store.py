@@ -24,7 +24,6 @@ from service.redis_shared import Shared
 from service.redis_write import Writes
 from service.store import ERASED, Member, Snapshot, Status
 
-_DECISION_TTL: Final = 30 * DAY
 _ORPHAN_TTL: Final = 30 * DAY
 
 
@@ -49,6 +48,7 @@ class RedisStore(Writes, Forgetting, Shared, LogPages):
         keep: Records of an action, outcome and channel that a ledger keeps; 0: all. Only more than
             what any limit allows is exact.
         limit: Events that a timeline keeps.
+        decisions: Milliseconds that outcomes find their decision: the longest response window.
         timeout: Seconds to wait for a reply.
     """
 
@@ -61,6 +61,7 @@ class RedisStore(Writes, Forgetting, Shared, LogPages):
         horizon: int = 30 * DAY,
         keep: int = 0,
         limit: int = LIMIT,
+        decisions: int = 30 * DAY,
         timeout: float = 2.0,
     ) -> None:
         super().__init__(url, tenant, timeout, ttl=ttl, horizon=horizon, keep=keep, limit=limit)
@@ -70,6 +71,11 @@ class RedisStore(Writes, Forgetting, Shared, LogPages):
             self._fetch_names, lambda name: self._place(keys.identity(self.tenant, *name))
         )
         self._following: set[asyncio.Task[None]] = set()
+        self._decisions = decisions
+
+    def retain(self, horizon: int, keep: int, decisions: int) -> None:
+        """Change what is kept from the next write on; see the arguments of the class."""
+        self._horizon, self._keep, self._decisions = horizon, keep, decisions
 
     # Reading
 
@@ -234,7 +240,7 @@ class RedisStore(Writes, Forgetting, Shared, LogPages):
                 await self._redis.zrem(index, IDENTIFIER + key)
         return cast(str, before.decode()) if before else customer_id
 
-    async def journal(self, decisions: Sequence[tuple[str, str, bytes, bytes]]) -> None:
+    async def journal(self, decisions: Sequence[tuple[str, str, bytes, bytes]]) -> list[bool]:
         """Append decisions to the log, each once, but for those of customers forgotten since."""
         replies = await self._call(
             "journal",
@@ -246,14 +252,15 @@ class RedisStore(Writes, Forgetting, Shared, LogPages):
                         keys.tombstone(self.tenant, customer_id),
                         keys.index(self.tenant, customer_id),
                     ],
-                    [entry, summary, _DECISION_TTL, decision_id],
+                    [entry, summary, self._decisions, decision_id],
                 )
                 for customer_id, decision_id, summary, entry in decisions
             ],
         )
-        for reply in replies:
-            if isinstance(reply, Exception):
-                raise StoreUnavailable(f"decisions could not be logged: {reply}") from reply
+        failed = [reply for reply in replies if isinstance(reply, Exception)]
+        if failed and len(failed) == len(replies):
+            raise StoreUnavailable(f"decisions could not be logged: {failed[0]}") from failed[0]
+        return [not isinstance(reply, Exception) for reply in replies]
 
     async def orphan(self, decision_id: str, hash: bytes, entry: bytes) -> int:
         """Log an outcome whose decision is not known, once."""

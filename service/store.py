@@ -163,8 +163,12 @@ class Store(Protocol):
         """A configuration that was kept."""
         ...
 
-    async def journal(self, decisions: Sequence[tuple[str, str, bytes, bytes]]) -> None:
-        """Append (customer_id, decision_id, summary, entry) to the log, each once."""
+    async def journal(self, decisions: Sequence[tuple[str, str, bytes, bytes]]) -> list[bool]:
+        """Append (customer_id, decision_id, summary, entry) to the log, each once.
+
+        Says of each whether it is done. Raises only where none could be: a part of the store may be
+        away, and what belongs elsewhere does not wait for it.
+        """
         ...
 
     async def decision(self, decision_id: str) -> bytes | None:

@@ -207,7 +207,8 @@ def _table(columns: Sequence[str], rows: Iterable[str]) -> str:
         for name in columns
     )
     body = "".join(rows)
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f'<div class="wide">{table}</div>'
 
 
 def _reading(audit: Audit) -> str:

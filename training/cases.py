@@ -14,7 +14,6 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from features import profile as profiles
 from features.partition import partition
 from features.profile import Profile
 from features.record import DIRECTION, EMPTY, LogId, Records
@@ -272,14 +271,3 @@ def _ledger(records: Records, counted: list[int]) -> Records:
     """What limits count; a sample reserves nothing."""
     kept = records[np.isin(records["outcome"], counted) & (records["action"] > 0)]
     return kept if len(kept) else EMPTY
-
-
-def profiles_of(history: History) -> Callable[[int], Profile]:
-    """The profile at any moment, each state of it folded once."""
-    moments = sorted({_moment(change) for _, change in history.changes})
-    states = [profiles.EMPTY, *(history.profile(moment) for moment in moments)]
-    return lambda moment: states[int(np.searchsorted(moments, moment, side="right"))]
-
-
-def _moment(change: log_pb2.ProfileChanged) -> int:
-    return change.updated_at.seconds * 1000 + change.updated_at.nanos // 1_000_000

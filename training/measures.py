@@ -11,12 +11,11 @@ from features.kernels import Integers
 from features.profile import Profile, Value
 from service.business import Business
 from service.catalogue import Action
-from training import cases
 from training.cases import Case
 from training.effort import Happened
 from training.rates import Mask, Tally
 from training.recomputed import Recomputed
-from training.replay import History
+from training.replay import History, Profiles
 from training.segments import Cut
 
 Places = Mapping[str, Integers]
@@ -128,7 +127,7 @@ def effort(
     cuts: Sequence[Cut],
 ) -> Iterable[Measure]:
     """Acceptance and effort, with the segment that the customer was in at that moment."""
-    profile_at = {name: cases.profiles_of(one) for name, one in histories.items()}
+    profile_at = {name: Profiles(one) for name, one in histories.items()}
     people = [profile_at[one.customer_id](one.moment) for one in happened]
     segments = {cut.attribute: places(cut, people) for cut in cuts}
     who = np.array([numbers[one.customer_id] for one in happened], np.int64)

@@ -11,7 +11,8 @@ from training.audited import Cause, Compared, Gap
 
 def sentence(one: Compared) -> str:
     """A gap in one sentence."""
-    many = "" if math.isinf(one.ratio) else f", {one.ratio:.2f} times as much"
+    often = "long" if one.of == "wait_seconds" else "often"
+    many = "" if math.isinf(one.ratio) else f", {one.ratio:.2f} times as {often}"
     bounds = f"({one.low:.2f} to {one.high:.2f})"
     if one.of == "wait_seconds":
         rates_ = f"{one.rate:.0f} against {one.rate_others:.0f} seconds for everybody else"
@@ -63,7 +64,7 @@ def summary(compared: Sequence[Compared], gaps: Sequence[tuple[Gap, Cause | None
     blamed = Counter((one.kind, one.name) for _, one in gaps if one is not None)
     if blamed:
         (kind, name), count = blamed.most_common(1)[0]
-        text += f" {kind.capitalize()} {name} explains most of {count} of them."
+        text += f" {kind.capitalize()} {name} is the first cause of {count} of them."
     return text
 
 

@@ -20,6 +20,7 @@ class Shelf:
         self.manifests: dict[str, bytes] = {}
         self.blobs: dict[str, bytes] = {}
         self.away = False  # every call fails
+        self.cut_off: set[str] = set()  # customers whose part of the store is away
         self.waits: asyncio.Event | None = None  # reads wait for it
         self.reads = self.batches = 0
 
@@ -52,11 +53,17 @@ class Shelf:
     async def link(self, namespace: str, value: str, customer_id: str, entry: bytes) -> str:
         raise NotImplementedError
 
-    async def journal(self, decisions: Sequence[tuple[str, str, bytes, bytes]]) -> None:
+    async def journal(self, decisions: Sequence[tuple[str, str, bytes, bytes]]) -> list[bool]:
         self._reached()
         self.batches += 1
         known = {decision_id for _, decision_id, _, _ in self.logged}
-        self.logged += [one for one in decisions if one[1] not in known]
+        reached = [one[0] not in self.cut_off for one in decisions]
+        self.logged += [
+            one
+            for one, done in zip(decisions, reached, strict=True)
+            if done and one[1] not in known
+        ]
+        return reached
 
     async def decision(self, decision_id: str) -> bytes | None:
         return next((entry for _, id, _, entry in self.logged if id == decision_id), None)

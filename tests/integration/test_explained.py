@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from rapport.v1 import decision_pb2
-from service import registry
+from service import registry, trace
 from service.bundle import Bundle
 from tests.integration.serving import (
     Client,
@@ -69,7 +69,14 @@ async def test_the_trace_of_an_answer_says_what_explain_says(client: Client) -> 
     told = {one.action: one for one in explained.candidates}
     assert answer.trace
     for one in answer.trace:
-        assert told[one.action] == one
+        if one.action == trace.DO_NOTHING:
+            assert one.action not in told, "it is no action of the catalogue"
+            continue
+        explained_one = told[one.action]
+        assert explained_one.voices.agent
+        explained_one.ClearField("voices")
+        explained_one.ClearField("change")
+        assert explained_one == one
 
 
 async def test_an_action_without_a_treatment_is_told_to_have_none(client: Client) -> None:
@@ -138,7 +145,7 @@ async def test_contributions_add_up_to_the_logged_acceptance(client: Client) -> 
             assert explained.contributions[-1].feature == "base"
             assert [abs(p) for p in parts[:-1]] == sorted(map(abs, parts[:-1]), reverse=True)
             assert any(parts[:-1])
-            assert abs(logit(one.factors.acceptance_probability) - math.fsum(parts)) < 1e-9
+            assert abs(logit(one.factors.model_probability) - math.fsum(parts)) < 1e-9
             checked += 1
     assert checked == 3
 
@@ -177,3 +184,22 @@ async def test_an_unknown_decision_is_not_found(client: Client) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await explain(client, "0" * 25)
     assert caught.value.code() == grpc.StatusCode.NOT_FOUND
+
+
+async def test_every_reason_comes_in_three_voices_with_what_would_have_to_change(
+    client: Client,
+) -> None:
+    answer = await client.decide(await consenting(client), assurance=1)
+    explained = await explain(client, answer.decision_id)
+    rules = {rule.name for action in business().actions for rule in action.eligibility}
+    for one in explained.candidates:
+        assert one.voices.agent
+        assert one.voices.auditor
+        assert one.voices.customer
+        assert one.action not in one.voices.customer
+        assert not any(name in one.voices.customer for name in rules)
+        assert one.HasField("change") == bool(one.reason.code)
+        if one.dropped_by and not one.rank:
+            assert list(one.change.factors) == [one.reason.code, *(r.code for r in one.also)]
+    lost = [one for one in explained.candidates if one.reason.code == "RANKED_LOWER"]
+    assert all(one.change.to > getattr(one.change, "from") for one in lost if one.change.factors)

@@ -119,9 +119,9 @@ async def test_a_server_that_stops_writes_what_waits(
     async with serving(url, tenant=tenant) as client:
         write = client.store.journal
 
-        async def slow(decisions: Sequence[tuple[str, str, bytes, bytes]]) -> None:
+        async def slow(decisions: Sequence[tuple[str, str, bytes, bytes]]) -> list[bool]:
             await asyncio.sleep(0.3)
-            await write(decisions)
+            return await write(decisions)
 
         monkeypatch.setattr(client.store, "journal", slow)
         taken = (await client.decide(customer)).decision_id

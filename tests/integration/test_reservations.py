@@ -393,7 +393,7 @@ async def test_only_the_newest_of_a_kind_are_kept_and_no_cap_sees_a_difference(
                     over = used(everything, now, cap) >= at_most
                     assert over == (used(few, now, cap) >= at_most)
     assert len(everything) > 10 * len(few) / 2
-    short.retain(HORIZON, 1)
+    short.retain(HORIZON, 1, DAY)
     await short.record(
         [event("few", NOW + HOUR + n, f"l{n}", PRESENTED, action=1) for n in range(64)]
     )
@@ -411,7 +411,7 @@ async def test_reservations_are_never_trimmed(store: RedisStore, store_url: str)
 
 async def test_a_shorter_horizon_holds_from_the_next_write_on(store: RedisStore) -> None:
     await store.record([event("ann", NOW - 2 * HOUR, "old", PRESENTED)])
-    store.retain(HOUR, 0)
+    store.retain(HOUR, 0, DAY)
     await store.record([event("ann", NOW, "new", PRESENTED)])
     assert len(await stored(store, "ann")) == 1
 

@@ -85,11 +85,11 @@ async def test_fifty_at_once_never_show_it_more_often_than_its_cap(careful: Clie
 
 async def test_two_servers_of_one_store_share_the_cap(url: str) -> None:
     customer = somebody()
-    async with serving(url, of=capped()) as one:
-        async with serving(url, of=capped(), tenant=one.store.tenant) as other:
-            answers = await asyncio.gather(
-                *(asked((one, other)[n % 2], customer) for n in range(30))
-            )
+    async with (
+        serving(url, of=capped()) as one,
+        serving(url, of=capped(), tenant=one.store.tenant) as other,
+    ):
+        answers = await asyncio.gather(*(asked((one, other)[n % 2], customer) for n in range(30)))
     assert Counter(name for answer in answers for name in shown(answer))["a"] == CAP
 
 

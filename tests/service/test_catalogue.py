@@ -101,6 +101,7 @@ def test_a_tone_is_kept_for_those_it_is_meant_for_and_language_goes_first() -> N
     assert treatment(only, "hint", "phone") is None
 
 
+TONE: st.SearchStrategy[Any] = st.sampled_from(["friend", "enemy"])
 treatments = st.lists(
     st.builds(
         Treatment,
@@ -108,7 +109,7 @@ treatments = st.lists(
         st.lists(st.sampled_from(["hint", "banner"]), max_size=2),
         st.lists(st.sampled_from(["phone", "web"]), max_size=2),
         locale=st.sampled_from(["", "nl", "fr"]),
-        relationships=st.lists(st.sampled_from(["friend", "enemy"]), max_size=2),
+        relationships=st.lists(TONE, max_size=2),
     ),
     min_size=1,
     max_size=6,
@@ -120,12 +121,12 @@ def test_the_first_of_the_best_fitting_treatments_counts(some: list[Treatment]) 
     for placement, channel, locale, tone in itertools.product(
         ["hint", "banner"], ["phone", "web"], ["", "nl"], ["friend", "unknown"]
     ):
-        fits = [
+        fits: list[Any] = [
             one
             for one in some
             if placement in one.placements
             and channel in (one.channels or [channel])
-            and tone in (one.relationships or [tone])
+            and (not one.relationships or tone in one.relationships)
         ]
         spoken = [one for one in fits if locale and one.locale == locale] or fits
         toned = [one for one in spoken if one.relationships] or spoken

@@ -290,7 +290,8 @@ def test_a_text_says_the_price_only_where_there_is_one(tmp_path: Path) -> None:
     "read",
     [
         "customer.age > 50.0", "has(customer.age)", "context.wait > 1.0",
-        "journey.channel_hops > 1", "intent.name == 'billing'", "'billing' in intent.all", "context.channel == 'web'",
+        "journey.channel_hops > 1", "intent.name == 'billing'",
+        "'billing' in intent.all", "context.channel == 'web'",
         "action.value > 1.0", "journey.relationship == 'friend'",
         "customer.plan == 'plus' && customer.age > 50.0",
     ],

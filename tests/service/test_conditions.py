@@ -147,6 +147,22 @@ def test_a_rule_over_many_actions_says_of_each_what_it_says_of_it_alone(
         assert results[place] == wanted
 
 
+def test_conditions_are_compiled_when_the_configuration_loads_and_not_while_it_serves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    policies = of_all("customer.member")
+    monkeypatch.setattr("service.conditions.fuse", None)
+    assert policies.conditions.evaluate({**NOTHING, "customer": {"member": True}}) == [True]
+
+
+def test_what_is_placed_later_is_compiled_too() -> None:
+    found = business([action(eligibility=[rule("customer.member"), rule("customer.age > 1.0")])])
+    conditions = Conditions(found)
+    for number, text in enumerate(["customer.member", "customer.age > 1.0"], start=1):
+        conditions.place(text, 0)
+        assert len(conditions.evaluate(NOTHING)) == number
+
+
 @pytest.mark.parametrize("times", [1, 2])
 def test_evaluating_again_answers_anew(times: int) -> None:
     policies = of_all("customer.member")

@@ -53,6 +53,22 @@ async def test_a_decision_that_waits_is_known_until_it_is_written(
     assert journal.waiting("decision-1") is None
 
 
+async def test_a_part_of_the_store_that_is_away_keeps_nobody_else_waiting(
+    shelf: Shelf, journal: Journal
+) -> None:
+    shelf.cut_off.add("ann")
+    for number in range(70):
+        journal.append(entry(number))
+    bob = Entry("decision-bob", Summary("bob", "phone", "", []), lambda: b"bob")
+    journal.append(bob)
+    await until(lambda: journal.waiting("decision-bob") is None)
+    assert [written for *_, written in shelf.logged] == [b"bob"]
+    assert journal.pending == 70
+    shelf.cut_off.clear()
+    await emptied(journal)
+    assert len(shelf.logged) == 71
+
+
 async def test_there_is_room_for_so_many_and_what_finds_none_is_counted(
     shelf: Shelf, journal: Journal
 ) -> None:
