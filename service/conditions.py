@@ -63,13 +63,13 @@ class Conditions:
     def __len__(self) -> int:
         return len(self._compiled)
 
-    def compile(self) -> Fused:
+    def compile(self) -> None:
         """Compile what was placed, which takes tens of milliseconds: not while serving."""
-        if self._run is None:
+        if self._compiled and self._run is None:
             environment = variables.environment(self._business.vocabulary)
             self._run = fuse(self._compiled, environment)
-        return self._run
 
     def evaluate(self, values: Values) -> Results:
         """Evaluate all of them; an :class:`service.rules.Unknown` says why one could not be."""
-        return self.compile()(values) if self._compiled else ()
+        self.compile()
+        return () if self._run is None else self._run(values)

@@ -151,19 +151,27 @@ class Policies:
         return moments, invalid
 
     def _staged(self) -> Iterable[_Rule]:
-        """Every rule with the actions that it is about, once for each way it turns out."""
+        """Every rule with the actions that it is about, once for each way it turns out.
+
+        In the order in which they are declared, the actions' own last.
+        """
         business = self._business
         for stage, name in STAGES:
             found: dict[tuple[str, str, int], Rows] = {}
-            for row, action in enumerate(business.actions):
-                rules = [
-                    one.rule
-                    for one in getattr(business.policies.rules, name)
-                    if one.target.covers(action)
-                ]
-                for rule in [*rules, *getattr(action, name)]:
-                    at = (rule.name, rule.reason, self.conditions.place(rule.when, row))
-                    found[at] = found.get(at, 0) | 1 << row
+            rules = [
+                (one.rule, row)
+                for one in getattr(business.policies.rules, name)
+                for row, action in enumerate(business.actions)
+                if one.target.covers(action)
+            ]
+            rules += [
+                (rule, row)
+                for row, action in enumerate(business.actions)
+                for rule in getattr(action, name)
+            ]
+            for rule, row in rules:
+                at = (rule.name, rule.reason, self.conditions.place(rule.when, row))
+                found[at] = found.get(at, 0) | 1 << row
             for (rule_name, reason, condition), actions in found.items():
                 yield _Rule(condition, Cause(stage, "RULE", reason, actions, rule_name), {})
 

@@ -23,6 +23,8 @@ from training.without import Key
 
 _DIFFERS: Final = 0.01
 """Difference of the shares of decisions in which a cause speaks, from which on it is suspected."""
+_CLOSE: Final = 0.1
+"""Association, from 0 to 1, under which a feature tells nothing of who belongs to a segment."""
 FILTERS: Final = 30
 FEATURES: Final = 12
 _TOLD: Final = 8
@@ -76,16 +78,35 @@ class Causes:
         before = self._tally(self._base.shown, rows, possible)
         found = []
         for cause, run in self._runs.items():
+            if not self._tells(cause, members):
+                continue
             after = self._tally(run.shown, rows, possible)
             told = rates.explained(before, after, members)
             if told is None or told.share < _DIFFERS:
                 continue
             found.append(self._cause(cause, run, told, after, members, attribute))
         # A whole model is told after what is in it: it explains much, and helps little.
-        found.sort(
-            key=lambda one: (one.kind == "model" and not _alone(one, found), -closeness(one))
-        )
+        parts = any(named(one) for one in found if one.kind != "model")
+        found.sort(key=lambda one: (one.kind == "model" and parts, -closeness(one)))
         return found[:_TOLD]
+
+    def _tells(self, cause: Key, members: Mask) -> bool:
+        """Whether a cause treats these members otherwise than everybody else, surely enough.
+
+        One that does not can still close a gap: where it goes, an action may vanish for everybody.
+        """
+        if cause.kind == "model":
+            return True
+        if cause.kind in EVERYWHERE:
+            name = "intent.name" if cause.kind == "intent match" else ""
+            values = self._base.read(name) if name else self._base.feature(cause.name)
+            return proxies.associated(values, members).scaled >= _CLOSE
+        effect = self._base.effect(cause)
+        difference = abs(float(effect[members].mean() - effect[~members].mean()))
+        share = float(effect.mean())
+        people = (len(np.unique(self._customers[side])) for side in (members, ~members))
+        error = math.sqrt(share * (1 - share) * sum(1 / count for count in people))
+        return difference >= max(_DIFFERS, 2 * error)
 
     def _tally(self, shown: Mask, rows: Sequence[int], possible: np.ndarray) -> Tally:
         return Tally(
@@ -161,11 +182,6 @@ NAMED: Final = 0.1
 def named(cause: Cause) -> bool:
     """Whether a cause surely explains enough to be named."""
     return closeness(cause) >= NAMED and cause.explained_low > 0
-
-
-def _alone(cause: Cause, others: Sequence[Cause]) -> bool:
-    """Whether no other cause could be named, so that this one should be."""
-    return not any(named(one) for one in others if one is not cause)
 
 
 def closeness(cause: Cause) -> float:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import msgspec
 from google.protobuf import struct_pb2, timestamp_pb2
 from google.rpc import error_details_pb2, status_pb2
 from redis.asyncio import Redis
@@ -34,6 +35,7 @@ from rapport.v1 import (
 from service import keys
 from service.bundle import Bundle
 from service.business import Business, load
+from service.declared import ControlGroups
 from service.redis_store import RedisStore
 from service.server import Server, Settings
 from training import simulate, workflow
@@ -45,8 +47,10 @@ Status = decision_pb2.EventResult
 
 @functools.cache
 def business() -> Business:
-    """The sample bank."""
-    return load(CONFIG)
+    """The sample bank, nobody in a control group: customers of tests are made up as they go."""
+    bank = load(CONFIG)
+    policies = msgspec.structs.replace(bank.policies, control=ControlGroups())
+    return msgspec.structs.replace(bank, policies=policies)
 
 
 @functools.cache

@@ -228,7 +228,7 @@ def test_a_name_that_no_condition_could_write_is_told_once_there_is_a_condition(
         business().vocabulary,
         attributes={"age-band": business().vocabulary.attributes["age"]},
     )
-    assert business(vocabulary=words)
+    assert Policies(business(vocabulary=words)).conditions.evaluate({}) == ()
     with pytest.raises(ConfigurationError, match=r"vocabulary.yaml: customer.age-band: .*letters"):
         business([action(eligibility=[rule("context.wait > 1.0")])], vocabulary=words)
 

@@ -740,6 +740,41 @@ def test_two_that_could_not_be_reserved_have_different_fallbacks() -> None:
     assert names(both, of) == {"hint": ["d"], "banner": []}
 
 
+def test_fallbacks_may_stand_beside_each_other() -> None:
+    limits = [Limit(name, 1, "7d", action=name) for name in "ab"]
+    of = shop(
+        [
+            thing("a", 9.0), thing("b", 8.0), thing("x", 0.3, "sales", parts=["p", "q"]),
+            thing("p", 0.2, "more"), thing("q", 0.2), thing("s", 0.2, "sales"),
+            thing("d", 0.1, "more"),
+        ],
+        {"max_actions": 2, "defaults": ["x", "p", "s", "d"], "per_group": 1},
+        {"max_actions": 2, "defaults": ["x", "p", "d"]},
+        limits=limits,
+    )  # fmt: skip
+    of.placements["hint"] = msgspec.structs.replace(of.placements["hint"], per_group=2)
+    assert names(decide(of, given_("banner"), ["a", "b"]), of) == {"banner": ["x", "d"]}
+    assert names(decide(of, given_("hint"), ["a", "b"]), of) == {"hint": ["x", "s"]}
+    of.placements["banner"] = msgspec.structs.replace(
+        of.placements["hint"], channels=["phone"], per_group=1, max_actions=1
+    )
+    both = decide(of, given_("hint", "banner", max_actions=1), ["a", "b"])
+    assert names(both, of) == {"hint": ["x"], "banner": ["s"]}, "p is a part of x"
+
+
+def test_fallbacks_fill_their_group_too() -> None:
+    limits = [Limit(name, 1, "7d", action=name) for name in "ab"]
+    of = shop(
+        [
+            thing("a", 9.0), thing("b", 8.0, "sales"), thing("c", 0.3, "more"),
+            thing("e", 0.2, "more"), thing("d", 0.1),
+        ],
+        {"max_actions": 2, "defaults": ["c", "e", "d"], "per_group": 1},
+        limits=limits,
+    )  # fmt: skip
+    assert names(decide(of, given_(), ["a", "b"]), of) == {"hint": ["c", "d"]}
+
+
 # Whatever the business
 
 

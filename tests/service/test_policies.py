@@ -230,6 +230,23 @@ def test_one_rule_over_many_actions_is_one_cause_for_each_way_it_turns_out() -> 
     assert cause.actions == rows_of([2, 3])
 
 
+def test_rules_of_a_stage_come_as_they_are_declared_whatever_the_catalogue_begins_with() -> None:
+    never = "customer.age < 0.0"
+    staged = [
+        StageRule(rule(never, "first"), Target(action="tablet")),
+        StageRule(rule(never, "second")),
+        StageRule(rule(never, "third"), Target(action="tablet")),
+    ]
+    actions = [
+        action("discount", suitability=[rule(never, "own")]),
+        action("tablet", suitability=[rule(never, "own"), rule(never, "last")]),
+    ]
+    for some in (actions, actions[::-1]):
+        policies = Policies(business(some, rules=StageRules(suitability=staged)))
+        found = causes(policies, "tablet", values={})
+        assert [cause.name for cause in found] == ["first", "second", "third", "own", "last"]
+
+
 # Limits
 
 

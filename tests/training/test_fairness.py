@@ -110,15 +110,17 @@ def test_the_rule_is_no_gap_where_age_does_not_go_with_what_it_reads(tmp_path: P
 def test_a_model_that_leans_on_a_proxy_is_found_by_its_feature(folder: Path) -> None:
     models = leaning(bank())
     found = fairness.audit(Asked(folder, sample=300, bands=BANDS), bank(), models, quiet)
-    first = causes(found, "issue grow")[0]
+    gap = next(one for one in found.gaps if one.comparison.startswith("selection/"))
+    first = gap.causes[0]
+    assert "/age/" in gap.comparison
     assert (first.kind, first.name) == ("feature", "digital")
     assert first.explained > 0.8
     assert first.cost.high < 0, "the model believed in it, so blinding it costs"
     (read,) = first.reads
     assert read.name == "feature.digital"
     assert read.proxy
-    whole = next(one for one in causes(found, "issue grow") if one.kind == "model")
-    assert whole.explained > 0.5, "without the model the gap goes too, and it is told last"
+    assert gap.causes[-1].kind == "model"
+    assert gap.causes[-1].explained > 0.5, "without the model the gap goes too; it is told last"
 
 
 def test_the_protected_attribute_itself_is_called_so(tmp_path: Path) -> None:
