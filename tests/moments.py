@@ -446,8 +446,8 @@ MOMENTS: Final = [
         customer="lena",
         title="A customer who loves us and hates us",
         story="Lena was left without an answer twice. Her surveys swing from delight to anger. We "
-        "choose other words and go easy on offers. How she feels buys her no other price and no "
-        "other place in the queue.",
+        "choose other words and go easy on offers. No rule lets how she feels buy another price "
+        "or another place in the queue.",
         before=[
             Consent(True),
             Events(
@@ -619,6 +619,8 @@ class _Stage:
                 fields = {"action": action, "outcome": _PRESENTED}
                 await self._record([_event(customer, one, **fields) for one in shown])
             case Said(action, outcomes, instead, answer):
+                if action not in self._seen[answer].shown:
+                    return  # nobody says no to what they were not shown; the tests will tell
                 id = self._seen[answer].answer.decision_id
                 fields = {"presented_instead": instead} if instead else {}
                 for outcome in outcomes:

@@ -95,6 +95,9 @@ def enough(one: Side, other: Side, customers: int, events: int) -> bool:
 def ratio(tally: Tally, members: Mask) -> Ratio:
     """Compare the rows of a segment with all others.
 
+    Where very little happened on a side, the interval is that of Poisson counts with half a
+    happening more, and ``p`` that of their score test, both times what clustering does.
+
     Args:
         tally: Of all rows.
         members: [rows] which of them belong to the segment. A customer may have rows on both sides.
@@ -108,11 +111,17 @@ def ratio(tally: Tally, members: Mask) -> Ratio:
         _pull(tally, rows, rate, customers) / (rate * here.possible)
         for rows, rate, here in ((members, rates[0], one), (~members, rates[1], other))
     ]
-    variance = _sum_of_squares(pulls[0] - pulls[1])
+    log, variance = math.log(rates[0] / rates[1]), _sum_of_squares(pulls[0] - pulls[1])
+    distance = log
     if min(one.happened, other.happened) < _FEW:
-        variance = max(variance, _few(one, other, pulls))
-    log, error = math.log(rates[0] / rates[1]), math.sqrt(variance)
-    p = math.erfc(abs(log) / error / math.sqrt(2)) if error else float(log == 0)
+        spread = _spread(one, other, pulls)
+        few = spread * (1 / (one.happened + 0.5) + 1 / (other.happened + 0.5))
+        variance = max(variance, few)
+        pooled = (one.happened + other.happened) / (one.possible + other.possible)
+        expected = spread * pooled * (1 / one.possible + 1 / other.possible)
+        distance = (one.rate - other.rate) / math.sqrt(expected) * math.sqrt(variance)
+    error = math.sqrt(variance)
+    p = math.erfc(abs(distance) / error / math.sqrt(2)) if error else float(log == 0)
     shown = one.rate / other.rate if other.happened else math.inf
     return Ratio(
         one, other, shown, math.exp(log - _REACH * error), math.exp(log + _REACH * error), p
@@ -132,14 +141,13 @@ def _pull(tally: Tally, rows: Mask, rate: float, customers: int) -> Floats:
     return pulls
 
 
-def _few(one: Side, other: Side, pulls: list[Floats]) -> float:
-    """Variance of the log where too few happened on one side for their spread to be seen.
+def _spread(one: Side, other: Side, pulls: list[Floats]) -> float:
+    """What clustering does to the variance of counts, at least 1.
 
-    That of Poisson counts, times what clustering does to the side that has more of them.
+    Seen on the side where more happened: with too few happenings there is no spread to see.
     """
     many = max(range(2), key=lambda i: (one, other)[i].happened)
-    spread = _sum_of_squares(pulls[many]) * (one, other)[many].happened
-    return max(1.0, spread) * (1 / (one.happened + 0.5) + 1 / (other.happened + 0.5))
+    return max(1.0, _sum_of_squares(pulls[many]) * (one, other)[many].happened)
 
 
 def _sum_of_squares(pulls: Floats) -> float:

@@ -140,7 +140,7 @@ def test_what_an_agent_presents_instead_counts_and_what_they_passed_over_does_no
     assert "Presented 3 times within 30d" in after.told["savings_flexible"].reason.text
 
 
-def test_a_store_that_is_down_leaves_service_in_time_and_loses_nothing(
+def test_with_the_store_down_service_is_left_in_time_and_all_comes_back_with_it(
     played: dict[str, Played],
 ) -> None:
     before, down, back = played["store_down"].seen

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -202,5 +202,3 @@ def _quiet(done: int, of: int) -> None:
 
 def quiet(name: str, done: int, of: int) -> None:
     """Show nothing of a stage."""
-
-
