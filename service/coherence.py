@@ -74,12 +74,17 @@ def _of_actions(business: Business, written: Written) -> Iterator[str]:
             yield from _unknown(at("treatments", j, "channels"), one.channels, vocabulary.channels)
             if "{price}" in one.text and not action.prices:
                 yield f"{at('treatments', j, 'text')}: says {{price}} and has none; add prices"
+            if one.name in [other.name for other in action.treatments[:j]]:
+                yield f"{at('treatments', j, 'name')}: {one.name!r} is there twice; rename one"
         yield from _of_parts(business, action, at("parts"))
         if action.prices and action.prices[-1].when is not None:
             yield (
                 f"{at('prices')}: whoever meets no condition has no price; end with one "
                 "without `when`"
             )
+        for j, price in enumerate(action.prices[:-1]):
+            if price.when is None:
+                yield f"{at('prices', j)}: everybody meets it; move it behind those with `when`"
         if action.mandatory and action.parts:
             yield f"{at('mandatory')}: a bundle cannot be mandatory; make its parts mandatory"
 
@@ -164,8 +169,13 @@ def _of_policies(business: Business, written: Written) -> Iterator[str]:
         where = f"{places.at('quiet_hours', i)}: {quiet.name}.channels"
         yield from _unknown(where, quiet.channels, vocabulary.channels)
     for stage in _STAGES:
+        known: set[str] = set()
         for i, one in enumerate(getattr(policies.rules, stage)):
-            yield from target(f"{places.at('rules', stage, i)}: {one.rule.name}", one.target)
+            where = f"{places.at('rules', stage, i)}: {one.rule.name}"
+            yield from target(where, one.target)
+            if one.rule.name in known:
+                yield f"{where}: is declared twice in {stage}; rename one"
+            known.add(one.rule.name)
     for i, weight in enumerate(policies.context_weights):
         where = f"{places.at('context_weights', i)}: {weight.name}"
         yield from _unknown(f"{where}.when.intent", [weight.when.intent], vocabulary.intents)

@@ -19,7 +19,13 @@ from service import background, ceilings
 from service.business import Business, load, published
 from service.capacity import Prices
 from service.decide import Decider, World
-from service.errors import BundleRefused, ConfigurationError, NotFound, RapportError
+from service.errors import (
+    BundleRefused,
+    ConfigurationError,
+    NotFound,
+    RapportError,
+    StoreUnavailable,
+)
 from service.policies import counted_outcomes
 from service.redis_store import RedisStore
 from service.registry import Registry
@@ -92,12 +98,16 @@ class Configuration:
             signature = await asyncio.to_thread(_signature, self._path)
             if signature == self._seen:
                 continue
-            self._seen = signature
             try:
                 await self.reload()
+                self._seen = signature
+            except StoreUnavailable as error:  # nothing is wrong with it: it is read again
+                structlog.get_logger().warning("configuration not read", error=str(error))
             except RapportError as error:
+                self._seen = signature
                 structlog.get_logger().error("configuration refused", error=str(error))
             except Exception as error:  # noqa: BLE001  the next change may be better
+                self._seen = signature
                 self.refused = str(error)
                 structlog.get_logger().exception("configuration refused")
 
@@ -118,12 +128,12 @@ class Configuration:
                     self.refused = ""
                     return False
                 await claim(self._store, business.vocabulary)
+                await self._store.keep_configuration(business.digest, business.written())
+                serving = await asyncio.to_thread(self._compiled, business)
                 models = await self._registry.fitted(business)
-            except (ConfigurationError, BundleRefused) as error:
+            except (ConfigurationError, BundleRefused, NotFound) as error:
                 self.refused = str(error)
                 raise ConfigurationError(str(error)) from error
-            await self._store.keep_configuration(business.digest, business.written())
-            serving = await asyncio.to_thread(self._compiled, business)
             # From here to the end nothing waits: no call sees half of it.
             self._store.retain(
                 business.ledger_window_ms, business.ledger_keep, business.response_window_ms

@@ -95,9 +95,12 @@ class Registry:
         Raises:
             BundleRefused: They do not fit it.
         """
-        if self._models is None:
-            return None
-        return await self._fitted(self._models.manifest.version, business)
+        while (before := self._models) is not None:
+            models = await self._fitted(before.manifest.version, business)
+            if before is self._models:
+                return models
+            # Another bundle took over meanwhile.
+        return None
 
     def serve(self, business: Business, models: Models | None) -> None:
         """Take over another configuration, with the models that were fitted to it."""

@@ -22,6 +22,7 @@ from service.models import Models
 from service.pipeline import Pipeline
 from training import cases, measures, rates, replay, said, segments
 from training.audited import Audit, Cause, Compared, Gap, Segment, Settings, Source, Verdict
+from training.cases import Case
 from training.causes import FEATURES, FILTERS, Causes, Stage, named
 from training.effort import Effort
 from training.measures import Measure
@@ -73,7 +74,8 @@ def audit(asked: Asked, business: Business | None, models: Models | None, show: 
     made = cases.made(asked.archive)
     if business is None:
         business = cases.configuration(asked.archive, made.configuration)
-        models = models or cases.models(asked.archive, made.bundle, business)
+        if asked.sample is not None and models is None:
+            models = cases.models(asked.archive, made.bundle, business)
     erased = replay.erasures(asked.archive)
     histories = {one.customer_id: one for one in replay.histories(asked.archive, erased=erased)}
     show("read the archive", 1, 1)
@@ -87,6 +89,9 @@ def audit(asked: Asked, business: Business | None, models: Models | None, show: 
     else:
         past = Past(Pipeline(business), models)
         decided, lost = cases.sampled(histories, past, asked.sample, settings.seed), {}
+    bundle = made.bundle if models is None else models.manifest.version
+    if asked.sample is not None and models is None:
+        bundle = ""
     if not decided:
         raise Precondition(
             f"{asked.archive}: no decision is logged there; decide for customers with --sample N"
@@ -112,14 +117,14 @@ def audit(asked: Asked, business: Business | None, models: Models | None, show: 
         *measures.effort(happened, histories, business, numbers, cuts),
     ]
     compared, flagged = _compare(measured, cuts, settings, show)
-    gaps = _gaps(flagged, base, np.array(again, np.int64), possible, who, show)
+    gaps, passed_over = _gaps(flagged, base, np.array(again, np.int64), possible, who, show)
     moments = [one.moment for one in decided]
     counts = Counter(one.what for one in happened if one.possible)
     source = Source(
         str(asked.archive),
         "log" if asked.sample is None else "sample",
         business.digest,
-        "" if models is None else models.manifest.version,
+        bundle,
         len(set(who.tolist())),
         len(decided),
         len(again),
@@ -135,7 +140,7 @@ def audit(asked: Asked, business: Business | None, models: Models | None, show: 
         [*_told(cuts, places, who)],
         [gap for gap, _ in gaps],
         compared,
-        [*_not_looked_at(asked, lost, bool(models), gaps)],
+        [*_not_looked_at(asked, lost, decided, bool(gaps), passed_over)],
         version=VERSION,
     )
 
@@ -248,7 +253,8 @@ def _gaps(
     possible: Mask,
     who: np.ndarray,
     show: Stage,
-) -> list[tuple[Gap, Cause | None]]:
+) -> tuple[list[tuple[Gap, Cause | None]], int]:
+    """The causes of every gap, and how many suspects were too many to be taken out."""
     causes = None
     decided = [found for _, found in flagged if found.measure.rows]
     if base is not None and decided:
@@ -281,7 +287,7 @@ def _gaps(
             )
         text = "" if first is None else said.blamed(first)
         gaps.append((Gap(compared.id, said.sentence(compared), text, told, note), first))
-    return gaps
+    return gaps, 0 if causes is None else causes.passed_over
 
 
 def _told(
@@ -296,20 +302,24 @@ def _told(
 
 
 def _not_looked_at(
-    asked: Asked, lost: Mapping[str, int], models: bool, gaps: Sequence[tuple[Gap, Cause | None]]
+    asked: Asked, lost: Mapping[str, int], decided: Sequence[Case], gaps: bool, passed_over: int
 ) -> Iterable[str]:
     for why, count in lost.items():
         yield f"{count:,} decisions cannot be computed again: {why}; use --sample N for causes"
     if asked.sample is not None:
         yield "What the bank did decide: selection is that of the configuration, best actions first"
         yield "Waiting, which is logged with decisions and not with events"
-    if not models:
-        yield "Features of models, since none is in charge"
+    if not any(one.past is not None and one.past.models is not None for one in decided):
+        yield "Features of models, since none was in charge"
+    if passed_over:
+        yield (
+            f"{passed_over} suspected causes beyond the {FILTERS} whose effect differs most and "
+            f"the {FEATURES} features that are relied on most and tell the segments apart"
+        )
     if gaps:
         yield (
-            f"Causes beyond the {FILTERS} whose effect differs most and the {FEATURES} features "
-            "that are relied on and tell the segments apart; causes in pairs; levers, ceilings and "
-            "validity that treat everybody alike; features of actions and of pairs"
+            "Causes in pairs; levers, ceilings and validity that treat everybody alike; features "
+            "of actions and of their past with the customer; what intents are scored by"
         )
     yield "Whether a difference is justified: need, channel and wishes differ between segments"
     yield "Combinations of attributes, such as old and of low value"

@@ -44,6 +44,8 @@ CONFIG = Path(__file__).parents[2] / "config"
 
 Status = decision_pb2.EventResult
 
+_SETTINGS = {"listen": "127.0.0.1:0", "grace": 2.0, "greedy": True}
+
 
 @functools.cache
 def business() -> Business:
@@ -269,7 +271,7 @@ async def serving(
     server = Server(
         known,
         store,
-        Settings(**{"listen": "127.0.0.1:0", "tenant": tenant, "grace": 2.0, "greedy": True, **settings}),
+        Settings(**{**_SETTINGS, "tenant": tenant, **settings}),
     )
     await server.start()
     client = Client(server, store, url, f"127.0.0.1:{server.port}")
