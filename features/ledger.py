@@ -65,7 +65,10 @@ def fold(
 
 
 def presented(records: Records, now: int) -> npt.NDArray[np.bool_]:
-    """Which records count as presented at a moment: those that were, and open reservations."""
+    """Which records count as presented at a moment: those that were, and open reservations.
+
+    Of those of one interaction, action and channel a limit counts only the newest.
+    """
     shown: npt.NDArray[np.bool_] = (records["outcome"] == Outcome.presented) | (
         (records["outcome"] == RESERVED) & (now < held_until(records))
     )

@@ -43,6 +43,30 @@ class Counts(NamedTuple):
 
 
 @numba.njit(cache=True)
+def _open(records: Records, i: int, now: int) -> bool:
+    """Whether a reservation still holds."""
+    return bool(now < records[i].occurred_at + np.float64(records[i].value) * 1000)
+
+
+@numba.njit(cache=True)
+def _again(records: Records, i: int, now: int) -> bool:
+    """Whether the same interaction showed the action again later: a contact counts once."""
+    for j in range(i + 1, len(records)):
+        if (
+            records[j].interaction == records[i].interaction
+            and records[j].action == records[i].action
+            and records[j].channel == records[i].channel
+            and records[j].occurred_at <= now
+            and (
+                records[j].outcome == _PRESENTED
+                or (records[j].outcome == RESERVED and _open(records, j, now))
+            )
+        ):
+            return True
+    return False
+
+
+@numba.njit(cache=True)
 def _count(
     records: Records,
     now: int,
@@ -67,10 +91,12 @@ def _count(
         outcome = np.int64(record.outcome)
         held = outcome == RESERVED
         if held:
-            if not now < at + np.float64(record.value) * 1000:
+            if not _open(records, i, now):
                 continue
             outcome = np.int64(_PRESENTED)
         if outcome >= OUTCOMES:
+            continue
+        if outcome == _PRESENTED and record.interaction != 0 and _again(records, i, now):
             continue
         place = outcome * actions + np.int64(record.action)
         for j in range(first[place], first[place + 1]):
@@ -95,7 +121,8 @@ def count(records: Records, now: int, counting: Counting) -> Counts:
 
     Args:
         records: The ledger, in order. An open reservation counts as presented, and in every window:
-            it may be presented any time from now on.
+            it may be presented any time from now on. What one interaction shows more than once on a
+            channel is one contact, and counts once.
         now: Milliseconds since 1970-01-01 UTC; later events do not count.
         counting: What to count.
     """

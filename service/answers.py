@@ -205,6 +205,7 @@ def _inputs(answer: Answer, business: Business) -> log_pb2.DecisionInputs:
                 action=business.actions[want.row].name,
                 reserved=not reply.refused,
                 refused=reply.refused,
+                selection_probability=want.probability,
             )
             for want, reply in answer.replies
         ],

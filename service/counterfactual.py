@@ -12,7 +12,7 @@ from service import exploration
 from service.arbitration import NOBODY, PROBABILITY_ONLY, Factors
 from service.business import Business
 from service.exploration import Candidates, Fate, Shape
-from service.policies import Rows, rows_of
+from service.policies import Rows, exclusions
 from service.trace import Fared
 
 _MARGIN: Final = 1e-9
@@ -66,7 +66,7 @@ def of_rank(one: Fared, business: Business, taken: Rows, group: str = NOBODY) ->
 def _needed(one: Fared, business: Business, taken: Rows) -> float | None:
     """The lowest priority with which it would be in the greedy answer; None: there is none."""
     own = float(one.compared.ranked.priority[one.place])
-    nothing = business.placements[one.placement].nothing
+    nothing = one.compared.nothing
     others = {float(p) for p in one.compared.ranked.priority if p >= max(own, nothing)}
     steps = [p + _MARGIN * max(1.0, abs(p)) for p in sorted({nothing, *others}) if p >= own]
     low, high = 0, len(steps)  # the first step that is enough; it only gets easier upwards
@@ -88,15 +88,8 @@ def _greedy(one: Fared, business: Business, taken: Rows, priority: float | None)
     order = np.argsort(-priorities, kind="stable")
     rows = ranked.rows[order].tolist()
     actions = business.actions
-    bundles = {
-        row: rows_of(business.rows[part] for part in actions[row].parts)
-        for row in rows
-        if actions[row].parts
-    }
-    excludes = [
-        bundles.get(row, 0) | rows_of(b for b, parts in bundles.items() if parts >> row & 1)
-        for row in rows
-    ]
+    beside = exclusions(business)
+    excludes = [beside[row] for row in rows]
     placement = business.placements[one.placement]
     drawn = exploration.draw(
         Candidates(
@@ -106,7 +99,7 @@ def _greedy(one: Fared, business: Business, taken: Rows, priority: float | None)
             [actions[row].mandatory for row in rows],
             excludes,
         ),
-        Shape(one.compared.slots, placement.per_group, placement.nothing, taken),
+        Shape(one.compared.slots, placement.per_group, one.compared.nothing, taken),
         exploration.GREEDY,
         exploration.NO_CHANCE,
     )

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple, TypeVar
 from zoneinfo import ZoneInfo
 
 from features.partition import partition
-from features.record import RESERVED, pack, reservation_hash
+from features.record import RESERVED, interaction_hash, pack, reservation_hash
 from rapport.v1 import log_pb2
 from service import ceilings, reading
 from service.arbitration import Reason
@@ -183,6 +183,7 @@ class Decider:
         record = pack(
             occurred_at=weighed.now,
             hash=reservation_hash(decision_id, action),
+            interaction=interaction_hash(question.interaction_id),
             type=vocabulary.type_codes[OUTCOME_TYPE],
             value=float(-(-held // 1000)),
             action=vocabulary.actions[action],

@@ -22,11 +22,12 @@ from features.journey import Journey, Lens, Relationship
 from features.kernels import Integers
 from features.plan import Context
 from features.profile import Profile, Value
-from features.record import EMPTY, NEVER, LogId, Records
+from features.record import EMPTY, NEVER, LogId, Records, interaction_hash
 from rapport.v1 import decision_pb2 as pb
 from service import exploration, facts, variables
 from service.arbitration import (
     HOLD_OUT,
+    PROBABILITY_ONLY,
     RANDOM,
     Arbiter,
     Factors,
@@ -43,7 +44,15 @@ from service.experiments import group_of
 from service.exploration import Candidates, Drawn, Shape
 from service.facts import Fact
 from service.models import Models
-from service.policies import Cause, Circumstances, Offers, Policies, Rows, rows_of
+from service.policies import (
+    Cause,
+    Circumstances,
+    Offers,
+    Policies,
+    Rows,
+    exclusions,
+    rows_of,
+)
 from service.store import Cap
 
 
@@ -59,6 +68,7 @@ class Question(NamedTuple):
     utterance: str = ""
     context: Mapping[str, Value] = {}
     contact: Mapping[str, str] = {}  # agent_id, skill, queue
+    interaction_id: str = ""
     max_actions: int | None = None
     as_of: int | None = None  # milliseconds
     allow: Sequence[str] = ()
@@ -112,6 +122,7 @@ class Want(NamedTuple):
 
     placement: str
     row: int
+    probability: float  # of having been drawn for its slot
     caps: Sequence[Cap]
     ceilings: Sequence[str]
 
@@ -131,6 +142,7 @@ class Weighing(NamedTuple):
     ranked: Ranked
     drawn: Drawn
     slots: int
+    nothing: float  # priority that an action had to exceed
 
 
 class Weighed(NamedTuple):
@@ -206,16 +218,7 @@ class Pipeline:
         self._lens = Lens.of(business.vocabulary, business.definitions.journey)
         self._groups = [action.group for action in business.actions]
         self._mandatory = [action.mandatory for action in business.actions]
-        self._excludes = self._bundled()
-
-    def _bundled(self) -> list[Rows]:
-        """Of each row, those that may not stand beside it: a bundle and its parts."""
-        excludes = [0] * len(self.business.actions)
-        for row, parts in self.policies.bundles:
-            excludes[row] |= parts
-            for part in _members(parts).tolist():
-                excludes[part] |= 1 << row
-        return excludes
+        self._excludes = exclusions(business)
 
     def weigh(self, inputs: Inputs, models: Models | None) -> Weighed:
         """Go from what is known to what was drawn."""
@@ -255,6 +258,7 @@ class Pipeline:
                 inputs.full_ceilings,
                 question.allow,
                 question.block,
+                interaction_hash(question.interaction_id),
             )
         )
         weighings = self._weigh_placements(inputs, scored, situation, causes, group)
@@ -371,6 +375,8 @@ class Pipeline:
             rows = _members(offers.actions & ~dropped & ~_union(local))
             ranked = self.arbiter.rank(rows, scored.scores, situation, group)
             slots = question.max_actions or placement.max_actions
+            # A probability cannot be compared with what doing nothing is worth in money.
+            nothing = 0.0 if group == PROBABILITY_ONLY else placement.nothing
             order = ranked.rows.tolist()
             drawn = exploration.draw(
                 Candidates(
@@ -380,13 +386,13 @@ class Pipeline:
                     [self._mandatory[row] for row in order],
                     [self._excludes[row] for row in order],
                 ),
-                Shape(slots, placement.per_group, placement.nothing, taken),
+                Shape(slots, placement.per_group, nothing, taken),
                 _left_to_chance(placement, inputs, scored.rung, group),
                 chance,
                 held_out=group == HOLD_OUT,
             )
             taken |= rows_of(order[slot.place] for slot in drawn.slots)
-            weighings.append(Weighing(name, offers, local, ranked, drawn, slots))
+            weighings.append(Weighing(name, offers, local, ranked, drawn, slots, nothing))
         return weighings
 
     def _local(
@@ -423,7 +429,7 @@ class Pipeline:
                 caps = self.policies.caps(row, question.channel)
                 ceilings = self.policies.ceilings(row)
                 if caps or ceilings:
-                    yield Want(weighing.name, row, caps, ceilings)
+                    yield Want(weighing.name, row, slot.probability, caps, ceilings)
 
     def settle(self, weighed: Weighed, replies: Sequence[Reply]) -> Answer:
         """Make the answer of what was drawn, and of what the store said of each want, in order."""
@@ -490,12 +496,8 @@ class Pipeline:
         action = self.business.actions[row]
         treatment = weighing.offers.treatments[row]
         assert treatment is not None  # noqa: S101  only offers are drawn
-        places = np.flatnonzero(weighing.ranked.rows == row)
-        if len(places):
-            factors = weighing.ranked.factors(int(places[0]))
-        else:  # a fallback that had been left to another placement
-            alone = self.arbiter.rank(np.array([row]), Scores(), weighed.situation)
-            factors = alone.factors(0)
+        place = int(np.flatnonzero(weighing.ranked.rows == row)[0])
+        factors = weighing.ranked.factors(place)
         reasons = self.arbiter.reasons(action, factors, weighed.situation)
         if instead_of is not None:
             drawn = self.business.actions[instead_of].name

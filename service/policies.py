@@ -16,9 +16,9 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from features import duration, usage
+from features import duration, ledger, usage
 from features.profile import Profile
-from features.record import Records
+from features.record import RESERVED, Records
 from features.usage import Counting
 from features.vocabulary import Direction, Outcome
 from rapport.v1 import decision_pb2 as pb
@@ -62,6 +62,7 @@ class Circumstances(NamedTuple):
     full_ceilings: frozenset[str] = frozenset()
     allow: Sequence[str] = ()
     block: Sequence[str] = ()
+    interaction: int = 0  # hash of the contact that asks; 0: it stands alone
 
 
 class Offers(NamedTuple):
@@ -91,6 +92,20 @@ def rows_of(rows: Iterable[int]) -> Rows:
     for row in rows:
         found |= 1 << row
     return found
+
+
+def exclusions(business: Business) -> list[Rows]:
+    """Of each row, those that may not stand beside it: a bundle, its parts, and what shares one."""
+    parts = [rows_of(business.rows[part] for part in action.parts) for action in business.actions]
+    return [
+        parts[row]
+        | rows_of(
+            other
+            for other, held in enumerate(parts)
+            if other != row and (held >> row & 1 or held & parts[row])
+        )
+        for row in range(len(parts))
+    ]
 
 
 class Policies:
@@ -124,6 +139,9 @@ class Policies:
             for row, action in enumerate(business.actions)
         ]
         self._caps_of = list(self._find_caps())
+        self._row_of_code = {
+            business.vocabulary.actions[name]: row for name, row in business.rows.items()
+        }
         self._quiet = [
             (quiet, self._where(quiet.target.covers)) for quiet in business.policies.quiet_hours
         ]
@@ -317,22 +335,41 @@ class Policies:
             return
         channel = self._business.vocabulary.channels[at.channel]
         found: dict[int, tuple[Limit | Suppression, Rows]] = {}
+        own = list(self._own(at, channel)) if at.interaction else []
         for number in np.flatnonzero(over).tolist():
             key = self._keys[number]
             if key.holds_on in (0, channel):
+                again = 0
+                if own and counts.within[number] - 1 <= self._room[number]:
+                    again = rows_of(row for row, age in own if age < self._counting.within[number])
                 _, actions = found.get(id(key.declared), (key.declared, 0))
-                found[id(key.declared)] = key.declared, actions | key.actions
+                found[id(key.declared)] = key.declared, actions | key.actions & ~again
         for one, actions in found.values():
             name = one.name
             if isinstance(one, Limit):
                 more = one.at_most if one.outcome == "presented" else one.at_most + 1
                 often = "once" if more == 1 else f"{more} times"
-                text = f"{one.outcome.capitalize()} {often} within {one.within} (limit {name})"
+                what = "Shown or held" if one.outcome == "presented" else one.outcome.capitalize()
+                text = f"{what} {often} within {one.within} (limit {name})"
                 yield Cause(pb.STAGE_CONTACT_POLICY, "CONTACT_LIMIT", text, actions, name)
             else:
                 often = "once" if one.after == 1 else f"{one.after} times within {one.within}"
                 text = f"{one.outcome.capitalize()} {often}: left alone for {one.lasts} ({name})"
                 yield Cause(pb.STAGE_CONTACT_POLICY, "SUPPRESSED", text, actions, name)
+
+    def _own(self, at: Circumstances, channel: int) -> Iterable[tuple[int, float]]:
+        """Rows that the interaction itself has shown or holds, with the age of that contact.
+
+        Showing them again makes no new contact. What is held counts in every window.
+        """
+        assert at.ledger is not None  # noqa: S101  asked before
+        here = (at.ledger["interaction"] == at.interaction) & (at.ledger["channel"] == channel)
+        here &= ledger.presented(at.ledger, at.now) & (at.ledger["occurred_at"] <= at.now)
+        for record in at.ledger[here]:
+            row = self._row_of_code.get(int(record["action"]))
+            if row is not None:
+                held = int(record["outcome"]) == RESERVED
+                yield row, 0.0 if held else float(at.now - record["occurred_at"])
 
     def _of_everybody(self, at: Circumstances) -> Iterable[Cause]:
         for ceiling, actions in self._ceilings:

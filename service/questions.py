@@ -75,6 +75,7 @@ def read(
         utterance=request.utterance,
         context=context,
         contact={name: getattr(request, name) for name in ("agent_id", "skill", "queue")},
+        interaction_id=request.interaction_id,
         max_actions=most,
         as_of=as_of,
         allow=list(dict.fromkeys(request.allow_actions)),

@@ -18,7 +18,7 @@ from rapport.v1 import log_pb2
 from service.arbitration import Factors, Ranked
 from service.business import Business
 from service.exploration import Fate
-from service.pipeline import Weighed
+from service.pipeline import Weighed, Weighing
 from service.policies import Cause
 
 DO_NOTHING: Final = "do_nothing"
@@ -40,10 +40,7 @@ def written(weighed: Weighed, actions: int) -> log_pb2.Deliberation:
     ]
     return log_pb2.Deliberation(
         causes=[*causes, *(_cause(cause, size, "") for cause in weighed.causes)],
-        placements=[
-            _placement(weighing.name, weighing.ranked, weighing.drawn.fates, weighing.slots)
-            for weighing in weighed.weighings
-        ],
+        placements=[_placement(weighing) for weighing in weighed.weighings],
     )
 
 
@@ -58,14 +55,14 @@ def _cause(cause: Cause, size: int, placement: str) -> log_pb2.Cause:
     )
 
 
-def _placement(
-    name: str, ranked: Ranked, fates: Sequence[Fate], slots: int
-) -> log_pb2.PlacementDeliberation:
+def _placement(weighing: Weighing) -> log_pb2.PlacementDeliberation:
+    ranked = weighing.ranked
+
     def column(values: Floats | None) -> bytes:
         return b"" if values is None else np.ascontiguousarray(values, "<f8").tobytes()
 
     return log_pb2.PlacementDeliberation(
-        placement=name,
+        placement=weighing.name,
         rows=ranked.rows.astype("<u2").tobytes(),
         acceptance=column(ranked.acceptance),
         model=column(ranked.model),
@@ -76,8 +73,9 @@ def _placement(
         lever=column(ranked.lever),
         priority=column(ranked.priority),
         uplift=column(ranked.uplift),
-        fate=bytes(fates),
-        slots=slots,
+        fate=bytes(weighing.drawn.fates),
+        slots=weighing.slots,
+        nothing=weighing.nothing,
     )
 
 
@@ -88,6 +86,7 @@ class Compared(NamedTuple):
     ranked: Ranked
     fates: list[Fate]
     slots: int
+    nothing: float  # priority that an action had to exceed
 
 
 def compared(read: log_pb2.PlacementDeliberation) -> Compared:
@@ -109,7 +108,8 @@ def compared(read: log_pb2.PlacementDeliberation) -> Compared:
         column(read.evidence) if read.evidence else None,
         column(read.uplift).reshape(-1, 3) if read.uplift else None,
     )
-    return Compared(read.placement, ranked, [Fate(one) for one in read.fate], read.slots)
+    fates = [Fate(one) for one in read.fate]
+    return Compared(read.placement, ranked, fates, read.slots, read.nothing)
 
 
 class Fared(NamedTuple):
@@ -198,7 +198,7 @@ def candidates(
 
 def _as_ranked(candidate: pb.Candidate, one: Fared, business: Business) -> None:
     numbers = one.compared.ranked.factors(one.place)
-    nothing = business.placements[one.placement].nothing
+    nothing = one.compared.nothing
     candidate.factors.CopyFrom(factors(numbers))
     candidate.rank = one.place + 1 + (not numbers.priority > nothing)
 
@@ -224,7 +224,7 @@ def _nothing(
 def fate(one: Fared, business: Business) -> tuple[pb.Stage.ValueType, str, str] | None:
     """Why a candidate that passed every filter is not in the answer: stage, code, text."""
     ranked = one.place + 1
-    nothing = business.placements[one.placement].nothing
+    nothing = one.compared.nothing
     rows, fates = one.compared.ranked.rows, one.compared.fates
     higher = sum(
         place < one.place

@@ -54,7 +54,10 @@ def _agent(candidate: pb.Candidate) -> str:
     if candidate.reason.code:
         return f"Not now: {candidate.reason.text.rstrip('.')}."
     chance = candidate.factors.acceptance_probability
-    return f"Shown: accepted by {chance:.0%} of customers like this one, by the model's estimate."
+    whose = (
+        "by the model's estimate" if candidate.factors.HasField("model_probability") else "as usual"
+    )
+    return f"Shown: accepted by {chance:.0%} of customers like this one, {whose}."
 
 
 def _auditor(candidate: pb.Candidate) -> str:

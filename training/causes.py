@@ -18,7 +18,7 @@ from service.policies import STAGES
 from training import proxies, rates
 from training.audited import Cause, Cost, Read, Shown
 from training.rates import Mask, Tally
-from training.recomputed import EVERYWHERE, Recomputed, Without
+from training.recomputed import EVERYWHERE, WHOLE, Recomputed, Without
 from training.without import Key
 
 _DIFFERS: Final = 0.01
@@ -85,10 +85,7 @@ class Causes:
             if told is None or told.share < _DIFFERS:
                 continue
             found.append(self._cause(cause, run, told, after, members, attribute))
-        # A whole model is told after what is in it: it explains much, and helps little.
-        parts = any(named(one) for one in found if one.kind != "model")
-        found.sort(key=lambda one: (one.kind == "model" and parts, -closeness(one)))
-        return found[:_TOLD]
+        return ranked(found)[:_TOLD]
 
     def _tells(self, cause: Key, members: Mask) -> bool:
         """Whether a cause treats these members otherwise than everybody else, surely enough.
@@ -182,6 +179,15 @@ NAMED: Final = 0.1
 def named(cause: Cause) -> bool:
     """Whether a cause surely explains enough to be named."""
     return closeness(cause) >= NAMED and cause.explained_low > 0
+
+
+def ranked(found: Sequence[Cause]) -> list[Cause]:
+    """The cause that explains most first.
+
+    A whole mechanism is told after what is in it: it explains much, and helps little.
+    """
+    parts = any(named(one) for one in found if one.kind not in WHOLE)
+    return sorted(found, key=lambda one: (one.kind in WHOLE and parts, -closeness(one)))
 
 
 def closeness(cause: Cause) -> float:

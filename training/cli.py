@@ -327,7 +327,7 @@ def gaps(audited: Audit, most: int = 10) -> Table:
             format(one.rate, kind),
             format(one.rate_others, kind),
             f"{one.ratio:.2f}",
-            "" if first is None else f"{first.kind} {first.name}",
+            "" if first is None else said.called(first.kind, first.name),
             "" if first is None else f"{first.explained:.0%}",
         )
     return table

@@ -285,7 +285,7 @@ def _gaps(
                 "No single cause explains it: what brings these customers here may differ, or "
                 "several causes each would be enough"
             )
-        text = "" if first is None else said.blamed(first)
+        text = "" if first is None else said.blamed(first, compared)
         gaps.append((Gap(compared.id, said.sentence(compared), text, told, note), first))
     return gaps, 0 if causes is None else causes.passed_over
 

@@ -22,7 +22,10 @@ from training.rates import Mask
 from training.reproduce import Past
 from training.without import Key, Recalled
 
-EVERYWHERE: Final = ("feature", "intent match", "model")
+WHOLE: Final = ("intent match", "model")
+"""Kinds of causes that are a whole mechanism."""
+
+EVERYWHERE: Final = ("feature", *WHOLE)
 """Kinds of causes that have a part in every decision."""
 
 _RELIED: Final = 60
@@ -58,7 +61,7 @@ class Recomputed:
             id(past): np.array(
                 [business.rows.get(one.name, -1) for one in past.pipeline.business.actions]
             )
-            for past in self._pasts
+            for past in {id(one): one for one in self._pasts}.values()
         }
         self._weighed: list[Weighed] = []
         self._priority: list[Floats] = []
@@ -112,7 +115,8 @@ class Recomputed:
         What is shown then is valued by the priorities that it has now, so that a rule and a feature
         are measured alike: with what the business believes today.
         """
-        pipelines = {id(past): without.pipeline(past.pipeline, cause) for past in self._pasts}
+        pasts = {id(past): past for past in self._pasts}
+        pipelines = {at: without.pipeline(past.pipeline, cause) for at, past in pasts.items()}
         neutral = self._neutral(cause.name) if cause.kind == "feature" else {}
         shown, change = np.empty_like(self.shown), np.zeros(len(self))
         for number, before in enumerate(self._weighed):

@@ -33,9 +33,18 @@ def titled(one: Compared) -> str:
     return {"wait_seconds": "Wait", "transfers": "Transferred", "repeats": "Came back"}[one.of]
 
 
-def blamed(cause: Cause) -> str:
-    """Name a cause, how much it explains, and what removing it would cost."""
-    text = f"{cause.kind.capitalize()} {cause.name} explains {cause.explained:.0%} of it "
+def _begun(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def called(kind: str, name: str) -> str:
+    """A cause by its kind and name."""
+    return kind if kind.replace(" ", "_") == name else f"{kind} {name}"
+
+
+def blamed(cause: Cause, one: Compared) -> str:
+    """Name the cause of a gap, how much it explains, and what removing it would cost."""
+    text = f"{_begun(called(cause.kind, cause.name))} explains {cause.explained:.0%} of it "
     text += f"({cause.explained_low:.0%} to {cause.explained_high:.0%})"
     proxy = next((one for one in cause.reads if one.proxy and one.name != "in effect"), None)
     if proxy is not None and proxy.protected:
@@ -43,6 +52,8 @@ def blamed(cause: Cause) -> str:
     elif proxy is not None:
         text += f"; it reads {proxy.name}, a proxy ({measured(proxy.association)} "
         text += f"{proxy.strength:.2f})"
+    if max(cause.rate_without, cause.rate_others_without) < min(one.rate, one.rate_others):
+        text += "; without it, fewer of everybody would get it"
     text += f". Without it, a slate's expected value changes by {cause.cost.change:+.2f}"
     return f"{text} ({cause.cost.low:+.2f} to {cause.cost.high:+.2f}) of {cause.cost.value:.2f}"
 
@@ -64,7 +75,7 @@ def summary(compared: Sequence[Compared], gaps: Sequence[tuple[Gap, Cause | None
     blamed = Counter((one.kind, one.name) for _, one in gaps if one is not None)
     if blamed:
         (kind, name), count = blamed.most_common(1)[0]
-        text += f" {kind.capitalize()} {name} is the first cause of {count} of them."
+        text += f" {_begun(called(kind, name))} is the first cause of {count} of them."
     return text
 
 

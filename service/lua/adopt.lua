@@ -10,7 +10,7 @@
 -- is not ours any more.
 -- [ledger] The same lines in every script that writes a ledger; a test compares them.
 local SIZE, HEADER, MAGIC = 40, 24, 'rapport1'
-local OUTCOME, RESERVED = 38, 255
+local OUTCOME, PRESENTED, RESERVED, ALONE = 38, 2, 255, '\0\0\0\0'
 local MANY, STEP = 128, 32 -- from how many records on, and after how many more, some are dropped
 local sub, byte, find, floor, unpack = string.sub, string.byte, string.find, math.floor, struct.unpack
 
@@ -26,14 +26,20 @@ local function held_until(records, at)
   return unpack('<i8', records, at) + 1000 * unpack('<f', records, at + 24)
 end
 
--- Of many records of an action, outcome and channel only the newest few: no limit counts further.
+-- Of many records of an action, outcome and channel only the newest few: no limit counts further. Of
+-- what one interaction presented more than once only the newest: it counts once.
 local function newest(records, keep)
-  local seen, pieces, stop = {}, {}, #records
+  local seen, told, pieces, stop = {}, {}, {}, #records
   for at = #records - SIZE + 1, 1, -SIZE do
     local low, high, _, _, channel, _, outcome = byte(records, at + 32, at + OUTCOME)
     local kind = ((high * 256 + low) * 256 + channel) * 256 + outcome
-    seen[kind] = (seen[kind] or 0) + 1
-    if seen[kind] > keep and outcome ~= RESERVED then
+    local interaction, again = sub(records, at + 20, at + 23), false
+    if outcome == PRESENTED and interaction ~= ALONE then
+      again = told[kind .. interaction]
+      told[kind .. interaction] = true
+    end
+    if not again then seen[kind] = (seen[kind] or 0) + 1 end
+    if (again or seen[kind] > keep) and outcome ~= RESERVED then
       if at + SIZE <= stop then table.insert(pieces, sub(records, at + SIZE, stop)) end
       stop = at - 1
     end

@@ -11,7 +11,7 @@
 -- Counts what features/ledger.py calls presented; slow and plain, that is the reference.
 -- [ledger] The same lines in every script that writes a ledger; a test compares them.
 local SIZE, HEADER, MAGIC = 40, 24, 'rapport1'
-local OUTCOME, RESERVED = 38, 255
+local OUTCOME, PRESENTED, RESERVED, ALONE = 38, 2, 255, '\0\0\0\0'
 local MANY, STEP = 128, 32 -- from how many records on, and after how many more, some are dropped
 local sub, byte, find, floor, unpack = string.sub, string.byte, string.find, math.floor, struct.unpack
 
@@ -27,14 +27,20 @@ local function held_until(records, at)
   return unpack('<i8', records, at) + 1000 * unpack('<f', records, at + 24)
 end
 
--- Of many records of an action, outcome and channel only the newest few: no limit counts further.
+-- Of many records of an action, outcome and channel only the newest few: no limit counts further. Of
+-- what one interaction presented more than once only the newest: it counts once.
 local function newest(records, keep)
-  local seen, pieces, stop = {}, {}, #records
+  local seen, told, pieces, stop = {}, {}, {}, #records
   for at = #records - SIZE + 1, 1, -SIZE do
     local low, high, _, _, channel, _, outcome = byte(records, at + 32, at + OUTCOME)
     local kind = ((high * 256 + low) * 256 + channel) * 256 + outcome
-    seen[kind] = (seen[kind] or 0) + 1
-    if seen[kind] > keep and outcome ~= RESERVED then
+    local interaction, again = sub(records, at + 20, at + 23), false
+    if outcome == PRESENTED and interaction ~= ALONE then
+      again = told[kind .. interaction]
+      told[kind .. interaction] = true
+    end
+    if not again then seen[kind] = (seen[kind] or 0) + 1 end
+    if (again or seen[kind] > keep) and outcome ~= RESERVED then
       if at + SIZE <= stop then table.insert(pieces, sub(records, at + SIZE, stop)) end
       stop = at - 1
     end
@@ -93,7 +99,6 @@ local function place(records, hash)
 end
 -- [/search]
 
-local PRESENTED = 2
 local now, ttl, horizon, keep = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local stored = redis.call('GET', KEYS[1]) or ''
 local records = sub(stored, HEADER + 1)
@@ -106,7 +111,8 @@ local moved = redis.call('EXISTS', KEYS[4]) == 1
 
 -- What counts, by action: moments and channels. A reservation that is open may be presented any time
 -- from now on, so it counts in every window.
-local shown = {}
+-- What an interaction shows more than once on a channel is one contact: the newest counts.
+local shown, contacts = {}, {}
 local function count_in(action, t, channel)
   local of_action = shown[action]
   if not of_action then
@@ -117,15 +123,25 @@ local function count_in(action, t, channel)
   of_action[#of_action + 1] = channel
 end
 
+-- The contact that a record is part of, or nil: it stands alone.
+local function contact(records, at)
+  local interaction = sub(records, at + 20, at + 23)
+  if interaction ~= ALONE then return interaction .. sub(records, at + 32, at + 33) .. byte(records, at + 36) end
+end
+
 local function look()
-  for at = 1, #records, SIZE do
+  for at = #records - SIZE + 1, 1, -SIZE do
     local outcome, t = byte(records, at + OUTCOME), nil
     if outcome == PRESENTED then
       t = unpack('<i8', records, at)
     elseif outcome == RESERVED and now < held_until(records, at) then
       t = math.huge
     end
-    if t then count_in(sub(records, at + 32, at + 33), t, byte(records, at + 36)) end
+    local of = t and contact(records, at)
+    if t and not (of and contacts[of]) then
+      count_in(sub(records, at + 32, at + 33), t, byte(records, at + 36))
+      if of then contacts[of] = t end
+    end
   end
 end
 
@@ -160,9 +176,12 @@ local function used(within, channel, actions)
   return count
 end
 
-local function room(first, caps)
+-- Whether no cap forbids it. `own` is the moment at which the same interaction showed the same action
+-- last, or nil: within a cap that counts it, showing it again adds nothing.
+local function room(first, caps, own)
   for i = first, first + 4 * (caps - 1), 4 do
-    if used(ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]) + 1 > tonumber(ARGV[i]) then return false end
+    local more = own and own > now - tonumber(ARGV[i + 1]) and 0 or 1
+    if used(ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]) + more > tonumber(ARGV[i]) then return false end
   end
   return true
 end
@@ -195,10 +214,15 @@ while i <= #ARGV do
         look()
         looked = true
       end
-      if room(i + 3, caps) then
+      local of = contact(record, 1)
+      local own = of and contacts[of]
+      if room(i + 3, caps, own) then
         allowed = 1
         insert(record)
-        if now < held_until(record, 1) then hold(sub(record, 33, 34), byte(record, 37)) end
+        if not own and now < held_until(record, 1) then
+          hold(sub(record, 33, 34), byte(record, 37))
+          if of then contacts[of] = math.huge end
+        end
         last = redis.call('XADD', KEYS[2], '*', 'e', ARGV[i + 1])
       end
     end

@@ -16,6 +16,7 @@ from tests.training import people
 from tests.training.people import bank, leaning, quiet
 from training import archive, audit_page, fairness, ratio_plot, said
 from training.audited import Audit, Cause, Compared
+from training.causes import named, ranked
 from training.fairness import Asked
 
 BANDS = {"age": [60.0]}
@@ -249,3 +250,31 @@ def test_the_largest_gap_is_the_surest_and_comes_first(planted: Audit) -> None:
     sizes = [said.size(by_id[gap.comparison]) for gap in planted.gaps]
     assert sizes == sorted(sizes, reverse=True)
     assert planted.gaps[0].sentence in planted.summary
+
+
+def test_causes_are_ranked_by_how_much_of_the_gap_they_leave(planted: Audit) -> None:
+    known = causes(planted, "issue grow")[0]
+
+    def cause(name: str, kind: str, share: float, low: float = 0.05) -> Cause:
+        return msgspec.structs.replace(
+            known, name=name, kind=kind, explained=share, explained_low=low
+        )
+
+    some = [
+        cause("half", "rule", 0.5), cause("all", "rule", 0.98), cause("turned", "limit", 1.7),
+        cause("whole", "model", 1.0),
+    ]  # fmt: skip
+    assert [one.name for one in ranked(some)] == ["all", "half", "turned", "whole"]
+    unsure = [cause("unsure", "rule", 0.9, -0.1), cause("whole", "model", 1.0)]
+    assert [one.name for one in ranked(unsure)] == ["whole", "unsure"]
+    assert not named(unsure[0])
+
+
+def test_a_gap_that_closes_because_nobody_gets_it_is_said_to(planted: Audit) -> None:
+    gap = compared(
+        planted, measure="selection", of="issue grow", attribute="age", segment="60 and over"
+    )
+    known = causes(planted, "issue grow")[0]
+    assert "fewer of everybody" not in said.blamed(known, gap)
+    vanished = msgspec.structs.replace(known, rate_without=0.0, rate_others_without=0.0)
+    assert "fewer of everybody" in said.blamed(vanished, gap)

@@ -308,6 +308,7 @@ class ReservationReply(_message.Message):
     ACTION_FIELD_NUMBER: _builtins.int
     RESERVED_FIELD_NUMBER: _builtins.int
     REFUSED_FIELD_NUMBER: _builtins.int
+    SELECTION_PROBABILITY_FIELD_NUMBER: _builtins.int
     placement: _builtins.str
     """Placement that it was drawn for."""
     action: _builtins.str
@@ -316,6 +317,8 @@ class ReservationReply(_message.Message):
     """True: it was reserved. False: a default of the placement was shown in its place."""
     refused: _builtins.str
     """Why not: "CAPPED", "CEILING", "UNAVAILABLE". Absent: it was reserved."""
+    selection_probability: _builtins.float
+    """P(it was put in its slot), given what stands above it, 0 to 1."""
     def __init__(
         self,
         *,
@@ -323,10 +326,11 @@ class ReservationReply(_message.Message):
         action: _builtins.str = ...,
         reserved: _builtins.bool = ...,
         refused: _builtins.str = ...,
+        selection_probability: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "placement", b"placement", "refused", b"refused", "reserved", b"reserved"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "placement", b"placement", "refused", b"refused", "reserved", b"reserved", "selection_probability", b"selection_probability"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -423,6 +427,7 @@ class PlacementDeliberation(_message.Message):
     UPLIFT_FIELD_NUMBER: _builtins.int
     FATE_FIELD_NUMBER: _builtins.int
     SLOTS_FIELD_NUMBER: _builtins.int
+    NOTHING_FIELD_NUMBER: _builtins.int
     placement: _builtins.str
     """The placement."""
     rows: _builtins.bytes
@@ -449,6 +454,8 @@ class PlacementDeliberation(_message.Message):
     """Why each was or was not taken: 0 shown, else a code of `service.exploration.Fate`."""
     slots: _builtins.int
     """Slots that there were."""
+    nothing: _builtins.float
+    """Priority of doing nothing, which an action had to exceed."""
     def __init__(
         self,
         *,
@@ -465,10 +472,11 @@ class PlacementDeliberation(_message.Message):
         uplift: _builtins.bytes = ...,
         fate: _builtins.bytes = ...,
         slots: _builtins.int = ...,
+        nothing: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acceptance", b"acceptance", "capacity", b"capacity", "context_weight", b"context_weight", "evidence", b"evidence", "fate", b"fate", "lever", b"lever", "model", b"model", "placement", b"placement", "priority", b"priority", "rows", b"rows", "slots", b"slots", "uplift", b"uplift", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acceptance", b"acceptance", "capacity", b"capacity", "context_weight", b"context_weight", "evidence", b"evidence", "fate", b"fate", "lever", b"lever", "model", b"model", "nothing", b"nothing", "placement", b"placement", "priority", b"priority", "rows", b"rows", "slots", b"slots", "uplift", b"uplift", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
