@@ -42,5 +42,16 @@ def current(business: Business, now: int) -> list[tuple[str, str, int]]:
     return [(one.name, period(one, now, zone), limit(one)) for one in business.policies.ceilings]
 
 
+def needs(business: Business) -> dict[str, int]:
+    """The most that one presentation uses up of each ceiling."""
+    return {
+        one.name: max(
+            (amount(one, action) for action in business.actions if one.target.covers(action)),
+            default=1,
+        )
+        for one in business.policies.ceilings
+    }
+
+
 def _cents(money: float | None) -> float:
     return round((money or 0.0) * _CENTS, 6)  # 0.07 x 100 is 7, not a little more

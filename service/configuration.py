@@ -88,7 +88,9 @@ class Configuration:
         business = self.current.business
         await claim(self._store, business.vocabulary)
         await self._store.keep_configuration(business.digest, business.written())
-        await self._world.leases.start(ceilings.current(business, self._world.clock()))
+        await self._world.leases.start(
+            ceilings.current(business, self._world.clock()), ceilings.needs(business)
+        )
         if self._path is not None:
             self._task = asyncio.create_task(self._run(), name="configuration")
 
@@ -142,7 +144,9 @@ class Configuration:
             self._prices.declare(business.policies.resources)
             self.current = serving
             self.refused = ""
-        await self._world.leases.start(ceilings.current(business, self._world.clock()))
+        await self._world.leases.start(
+            ceilings.current(business, self._world.clock()), ceilings.needs(business)
+        )
         structlog.get_logger().info("configuration active", digest=business.digest)
         return True
 

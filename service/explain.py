@@ -40,11 +40,16 @@ def explain(
         for one in trace.fared(decision.deliberation, size)
     }
     taken = _taken(decision.deliberation)
+    reasons = {
+        (slate.placement, shown.action): shown.reasons
+        for slate in answer.slates
+        for shown in slate.recommendations
+    }
     candidates = []
     for one in trace.candidates(decision.deliberation, answer.slates, business, every=True):
         if one.action == trace.DO_NOTHING or request.action not in ("", one.action):
             continue
-        one.voices.CopyFrom(voices(one))
+        one.voices.CopyFrom(voices(one, reasons.get((one.placement, one.action), ())))
         if one.reason.code:
             how = fared[one.placement, one.action]
             one.change.CopyFrom(

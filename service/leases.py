@@ -8,7 +8,7 @@ what one leaves unused goes back. Knows a store and a clock, and neither redis n
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -64,19 +64,24 @@ class Leases:
         self._clock = clock
         self._most = block
         self._limits: dict[str, int] = {}
+        self._needs: dict[str, int] = {}
         self._blocks: dict[tuple[str, str], _Block] = {}
         self._wake = asyncio.Event()
         self._one_at_a_time = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
         self._closing = False
 
-    async def start(self, ceilings: Iterable[tuple[str, str, int]]) -> None:
+    async def start(
+        self, ceilings: Iterable[tuple[str, str, int]], needs: Mapping[str, int] | None = None
+    ) -> None:
         """Lease the first blocks and go on in the background. Again after a reload.
 
         Args:
             ceilings: Name, current period and limit of each.
+            needs: The most that one decision takes of a ceiling, where it is more than a unit.
         """
         asked = list(ceilings)
+        self._needs = dict(needs or {})
         self._limits = {name: limit for name, _, limit in asked}
         for (name, period), block in list(self._blocks.items()):
             before, block.limit = block.limit, self._limits.get(name, 0)
@@ -155,6 +160,7 @@ class Leases:
         block = self._blocks.get((ceiling, period))
         if block is None:
             block = self._blocks[ceiling, period] = _Block(limit, self._clock())
+            block.need = self._needs.get(ceiling, 1)
         return block
 
     def _size(self, block: _Block) -> int:

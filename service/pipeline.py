@@ -501,7 +501,7 @@ class Pipeline:
         reasons = self.arbiter.reasons(action, factors, weighed.situation)
         if instead_of is not None:
             drawn = self.business.actions[instead_of].name
-            reasons = [Reason("FALLBACK", f"{drawn} may not be shown once more"), *reasons]
+            reasons = [Reason("FALLBACK", f"{drawn} could not be reserved"), *reasons]
         price = self.policies.price(row, weighed.results)
         return Shown(row, treatment, factors, reasons, probability, price, instead_of)
 

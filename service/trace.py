@@ -168,7 +168,7 @@ def candidates(
             continue
         candidate = pb.Candidate(action=business.actions[one.row].name, placement=one.placement)
         if one.place >= 0:
-            _as_ranked(candidate, one, business)
+            _as_ranked(candidate, one)
         reasons = [pb.Reason(code=cause.code, text=cause.text) for cause in one.causes]
         lost = None if one.place < 0 else fate(one, business)
         if lost is not None:
@@ -192,31 +192,28 @@ def candidates(
     told = []
     for placement, some in found.items():
         told += [one for _, one in sorted(some, key=lambda pair: pair[0])]
-        told.append(_nothing(placement, deliberation, business))
+        told.append(_nothing(placement, deliberation))
     return told
 
 
-def _as_ranked(candidate: pb.Candidate, one: Fared, business: Business) -> None:
+def _as_ranked(candidate: pb.Candidate, one: Fared) -> None:
     numbers = one.compared.ranked.factors(one.place)
     nothing = one.compared.nothing
     candidate.factors.CopyFrom(factors(numbers))
     candidate.rank = one.place + 1 + (not numbers.priority > nothing)
 
 
-def _nothing(
-    placement: str, deliberation: log_pb2.Deliberation, business: Business
-) -> pb.Candidate:
+def _nothing(placement: str, deliberation: log_pb2.Deliberation) -> pb.Candidate:
     """Doing nothing, which competes too: what does not rank above it is not shown."""
-    worth = business.placements[placement].nothing
     read = next(one for one in deliberation.placements if one.placement == placement)
-    above = int((np.frombuffer(read.priority, "<f8") > worth).sum())
+    above = int((np.frombuffer(read.priority, "<f8") > read.nothing).sum())
     text = "Leaving the customer alone: what ranks below is not shown"
     return pb.Candidate(
         action=DO_NOTHING,
         placement=placement,
         dropped_by=pb.STAGE_ARBITRATION if above else pb.STAGE_UNSPECIFIED,
         reason=pb.Reason(code="DO_NOTHING", text=text) if above else None,
-        factors=pb.Factors(priority=worth),
+        factors=pb.Factors(priority=read.nothing),
         rank=above + 1,
     )
 

@@ -6,9 +6,14 @@ without the names of our rules. The auditor hears codes, names and numbers.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import Final
 
 from rapport.v1 import decision_pb2 as pb
+
+_NAMED: Final = re.compile(r" \((?:limit |ceiling |quiet hours )?[\w-]+\)$")
+"""The name of a rule at the end of a sentence: nothing for a conversation."""
 
 _CUSTOMER: Final = {
     "": "We suggested this because it looked useful to you now.",
@@ -18,17 +23,17 @@ _CUSTOMER: Final = {
     "BLOCKED": "This was ruled out for this conversation.",
     "NOT_VALID_NOW": "This is not available at the moment.",
     "ASSURANCE_TOO_LOW": "We first need to be sure that it is you.",
-    "NO_CONSENT": "You have not agreed that we suggest this here. You can change that at any time.",
+    "NO_CONSENT": "We have no agreement of yours to suggest this here. You may change that.",
     "CONSENT_UNREADABLE": "We could not see whether you agreed to this, so we left it out.",
     "RULE": "You do not meet the conditions for this at the moment.",
     "RULE_UNKNOWN": "We do not know enough about you to suggest this.",
     "PART_DROPPED": "A part of this is not available to you at the moment.",
     "LEDGER_UNREADABLE": "We could not see what we showed you lately, so we left it out.",
-    "CONTACT_LIMIT": "We have brought this up with you lately, so we left it out.",
+    "CONTACT_LIMIT": "You have seen or answered this lately, so we left it out.",
     "SUPPRESSED": "You told us that this is not for you, so we leave it be for a while.",
     "CEILING": "We can only offer this to so many people at a time.",
     "QUIET_HOURS": "It was late where you are, so we did not get in touch.",
-    "RESERVATION_FAILED": "We had just brought this up with you elsewhere.",
+    "RESERVATION_FAILED": "Just then we could not offer this to you.",
     "NO_PRIORITY": "This did not seem useful to you now.",
     "SHOWN_ELSEWHERE": "We showed you this in another place.",
     "GROUP_FULL": "We showed you something like it instead.",
@@ -40,24 +45,31 @@ _CUSTOMER: Final = {
 }
 
 
-def voices(candidate: pb.Candidate) -> pb.Voices:
+def voices(candidate: pb.Candidate, reasons: Sequence[pb.Reason] = ()) -> pb.Voices:
     """Tell why an action is, or is not, part of an answer.
 
     Args:
         candidate: With its decisive reason, or without one where it was shown.
+        reasons: Why it was shown, strongest first.
     """
     code = candidate.reason.code
-    return pb.Voices(agent=_agent(candidate), customer=_CUSTOMER[code], auditor=_auditor(candidate))
-
-
-def _agent(candidate: pb.Candidate) -> str:
-    if candidate.reason.code:
-        return f"Not now: {candidate.reason.text.rstrip('.')}."
-    chance = candidate.factors.acceptance_probability
-    whose = (
-        "by the model's estimate" if candidate.factors.HasField("model_probability") else "as usual"
+    return pb.Voices(
+        agent=_agent(candidate, reasons), customer=_CUSTOMER[code], auditor=_auditor(candidate)
     )
-    return f"Shown: accepted by {chance:.0%} of customers like this one, {whose}."
+
+
+def _agent(candidate: pb.Candidate, reasons: Sequence[pb.Reason]) -> str:
+    f = candidate.factors
+    if candidate.reason.code:
+        text = _NAMED.sub("", candidate.reason.text).rstrip(".")
+        against = ""
+        if candidate.reason.code in ("RANKED_LOWER", "GROUP_FULL") and f.context_weight < 1:
+            against = f" The situation weighs against it (x{f.context_weight:.2g})."
+        return f"Not now: {text}.{against}"
+    if reasons:
+        return f"{reasons[0].text.rstrip('.')}."
+    whose = "by the model's estimate" if f.HasField("model_probability") else "as usual"
+    return f"Accepted by {f.acceptance_probability:.0%} of customers like this one, {whose}."
 
 
 def _auditor(candidate: pb.Candidate) -> str:

@@ -36,7 +36,7 @@ TRAINING_MAY_USE = {
     "service.pipeline": "decides again what was decided",
     "service.questions": "reads a logged request again",
     "service.reading": "the timeline of customers who are one",
-    "service.trace": "reads how every action fared",
+    "service.variables": "what conditions may read",
     "service.models": "scores golden cases as the service will",
     "service.policies": "what the catalogue says of actions, as numbers",
     "service.redis_store": "the exporter reads the log",

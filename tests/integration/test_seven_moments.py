@@ -79,7 +79,7 @@ def test_a_cap_that_the_app_has_used_up_holds_by_phone(played: dict[str, Played]
     assert "savings_flexible" in before.shown
     assert "savings_flexible" not in after.shown
     assert after.code("savings_flexible") == "CONTACT_LIMIT"
-    assert "Presented 3 times within 30d" in after.told["savings_flexible"].reason.text
+    assert "Shown or held 3 times within 30d" in after.told["savings_flexible"].reason.text
     assert not codes(after, SAVINGS - {"savings_flexible"}) & {"CONTACT_LIMIT"}
     assert after.of("grow") == ["savings_child"]
 
@@ -137,7 +137,7 @@ def test_what_an_agent_presents_instead_counts_and_what_they_passed_over_does_no
     # Passed over, it is free; presented instead, the other has been shown for the third time.
     assert list(after.shown) == ["better_savings_rate"]
     assert after.code("savings_flexible") == "CONTACT_LIMIT"
-    assert "Presented 3 times within 30d" in after.told["savings_flexible"].reason.text
+    assert "Shown or held 3 times within 30d" in after.told["savings_flexible"].reason.text
 
 
 def test_with_the_store_down_service_is_left_in_time_and_all_comes_back_with_it(

@@ -877,7 +877,8 @@ def sound(answer: Answer, of: Business) -> None:
                 assert action.name in placement.defaults
                 assert one.instead_of not in everything
             elif not action.mandatory:
-                assert one.factors.priority > placement.nothing
+                by_chance = weighed.group == "probability_only"  # no money to compare with
+                assert one.factors.priority > (0.0 if by_chance else placement.nothing)
             if weighed.rung == pb.RUNG_DEFAULTS:
                 assert action.name in placement.defaults
             if slate.held_back or weighed.group == "hold_out":

@@ -272,7 +272,7 @@ def test_showing_it_once_more_must_not_exceed_a_limit(at_most: int, times: int) 
     for cause in found:
         assert (cause.stage, cause.code) == (pb.STAGE_CONTACT_POLICY, "CONTACT_LIMIT")
         often = "once" if at_most == 1 else f"{at_most} times"
-        assert cause.text == f"Presented {often} within 7d (limit weekly)"
+        assert cause.text == f"Shown or held {often} within 7d (limit weekly)"
         assert cause.name == "weekly"
 
 

@@ -45,7 +45,7 @@ def test_what_was_shown_has_no_reason_and_says_so_too() -> None:
     one.ClearField("reason")
     one.selection_probability = 0.125
     told = voices.voices(one)
-    assert told.agent.startswith("Shown: accepted by 25%")
+    assert told.agent.startswith("Accepted by 25%")
     assert told.auditor.startswith("shown, selection probability 0.125; rank 3")
     assert told.customer
 
@@ -60,3 +60,19 @@ def test_every_code_has_words_of_its_own(code: str) -> None:
 def test_a_code_that_nobody_has_words_for_is_an_error_and_no_silence() -> None:
     with pytest.raises(KeyError):
         voices.voices(candidate("BECAUSE"))
+
+
+def test_the_agent_hears_why_it_is_shown_and_not_what_our_rules_are_called() -> None:
+    one = candidate("")
+    one.ClearField("reason")
+    why = pb.Reason(code="CONTEXT_WEIGHT", text="They just failed to help themselves.")
+    assert voices.voices(one, [why]).agent == "They just failed to help themselves."
+    told = voices.voices(candidate("CONTACT_LIMIT", "Rejected once within 30d (limit no_means_no)"))
+    assert told.agent == "Not now: Rejected once within 30d."
+    assert "no_means_no" in told.auditor
+
+
+def test_the_agent_hears_that_the_situation_speaks_against_a_sale() -> None:
+    one = candidate("RANKED_LOWER", "2 other actions rank higher")
+    one.factors.context_weight = 0.2
+    assert voices.voices(one).agent.endswith("The situation weighs against it (x0.2).")
