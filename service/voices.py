@@ -66,8 +66,9 @@ def _agent(candidate: pb.Candidate, reasons: Sequence[pb.Reason]) -> str:
         if candidate.reason.code in ("RANKED_LOWER", "GROUP_FULL") and f.context_weight < 1:
             against = f" The situation weighs against it (x{f.context_weight:.2g})."
         return f"Not now: {text}.{against}"
-    if reasons:
-        return f"{reasons[0].text.rstrip('.')}."
+    telling = next((one.text for one in reasons if one.code != "VALUE"), "")
+    if telling:
+        return f"{telling.rstrip('.')}."
     whose = "by the model's estimate" if f.HasField("model_probability") else "as usual"
     return f"Accepted by {f.acceptance_probability:.0%} of customers like this one, {whose}."
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from features import usage
+from features import ledger, usage
 from features.duration import DAY, HOUR, MINUTE
 from features.record import EMPTY, RESERVED
 from features.usage import Counting
@@ -56,8 +56,10 @@ def counted(events: list[Event], *keys: Key, now: int = NOW) -> tuple[list[int],
 
 def slowly(events: list[Event], key: Key, now: int = NOW) -> tuple[int, int]:
     """What the ledger says of one key, straight from the words of the declarations."""
-    moments = []  # (when, whether it is a reservation)
-    for event in events:
+    moments: dict[
+        tuple[object, ...], tuple[int, bool]
+    ] = {}  # contact: (when, whether it is a reservation)
+    for event in sorted(events, key=lambda one: ledger.order(one.packed())):
         outcome = event.outcome
         if outcome == RESERVED:
             if now >= event.at + 1000 * (event.value or 0.0):
@@ -65,13 +67,16 @@ def slowly(events: list[Event], key: Key, now: int = NOW) -> tuple[int, int]:
             outcome = SHOWN
         here = key.channel in (0, event.code("channel"))
         if here and event.at <= now and (outcome, event.code("action")) in key.counts:
-            moments.append((event.at, event.outcome == RESERVED))
-    moments.sort()
+            contact = (event.interaction, event.code("action"), event.code("channel"))
+            stands_alone = outcome != SHOWN or not event.interaction
+            at = (len(moments),) if stands_alone else contact
+            moments[at] = (event.at, event.outcome == RESERVED)  # the newest of a contact
+    told = sorted(moments.values())
     if not key.after:
-        return sum(held or now - at < key.within for at, held in moments), 0
+        return sum(held or now - at < key.within for at, held in told), 0
     until = 0
-    for n in range(key.after - 1, len(moments)):
-        last, first = moments[n][0], moments[n - key.after + 1][0]
+    for n in range(key.after - 1, len(told)):
+        last, first = told[n][0], told[n - key.after + 1][0]
         if last - first <= key.within:
             until = last + key.lasts
     return 0, until
@@ -83,14 +88,21 @@ AGES = st.one_of(
 )
 LEDGERS = st.lists(
     st.builds(
-        lambda age, channel, action, outcome, value: Event(
-            NOW - age, "outcome", channel, action=action, outcome=outcome, value=value
+        lambda age, channel, action, outcome, value, interaction: Event(
+            NOW - age,
+            "outcome",
+            channel,
+            action=action,
+            outcome=outcome,
+            value=value,
+            interaction=interaction,
         ),
         AGES,
         st.integers(0, 3),
         st.sampled_from([0, 1, 2, 3, 4, 5, 60_000]),
         st.sampled_from([0, SHOWN, SHOWN, CLICKED, REFUSED, 11, 12, 200, RESERVED]),
         st.sampled_from([0.0, 1.0, 1.5, 60.0, 3_600.0, 90_000.0, 1_000_000.0]),
+        st.sampled_from(["", "", "call", "chat"]),
     ),
     max_size=40,
 ).map(unique)

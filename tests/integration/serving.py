@@ -265,9 +265,7 @@ async def serving(
     """
     tenant = tenant or uuid.uuid4().hex
     known = of or business()
-    store = RedisStore(
-        url, tenant=tenant, horizon=known.ledger_window_ms, keep=known.ledger_keep
-    )
+    store = RedisStore(url, tenant=tenant, horizon=known.ledger_window_ms, keep=known.ledger_keep)
     server = Server(
         known,
         store,

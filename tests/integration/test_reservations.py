@@ -10,6 +10,7 @@ import random
 import re
 import struct
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from importlib import resources
 from typing import Any
@@ -517,3 +518,37 @@ async def test_after_sixty_thousand_presentations_a_call_takes_less_than_a_milli
     print(f"{size} records left of 60,000; a write and a reservation: {best:.0f} us")
     assert size < 300
     assert best <= 1_000
+
+
+def contact(
+    customer: str, at: int, id: object, interaction: int, *, outcome: int = PRESENTED
+) -> bytes:
+    return record.pack(
+        occurred_at=at, hash=hash_of(id), type=1, action=1, channel=1, outcome=outcome,
+        interaction=interaction, value=1_800.0 if outcome == RESERVED else None,
+    )  # fmt: skip
+
+
+async def test_the_ledger_keeps_one_presentation_of_an_interaction_and_all_that_others_need(
+    store_url: str,
+) -> None:
+    """A screen that is drawn anew all day must not push out what a cap has to count."""
+    store = RedisStore(store_url, tenant=f"test-{uuid.uuid4().hex}", keep=3)
+    try:
+        packed = [contact("ann", NOW - HOUR + n, f"other-{n}", 100 + n) for n in range(2)]
+        packed += [contact("ann", NOW - 1_000 + n, f"same-{n}", 7) for n in range(400)]
+        writes = [
+            ("ann", Write(one, True, log_pb2.LogEntry(customer_id="ann").SerializeToString()))
+            for one in packed
+        ]
+        await store.record(writes)
+        kept = await stored(store, "ann")
+        assert len(kept) < 200
+        assert {100, 101, 7} <= set(kept["interaction"].tolist())
+        thrice = Cap(3, DAY, 0, codes(1))
+        for interaction, granted in ((7, True), (8, False)):
+            held = contact("ann", NOW, f"hold-{interaction}", interaction, outcome=RESERVED)
+            entry = log_pb2.LogEntry(customer_id="ann").SerializeToString()
+            assert await store.reserve("ann", NOW, [Hold(held, [thrice], entry)]) == [granted]
+    finally:
+        await store.close()

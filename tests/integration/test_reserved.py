@@ -203,3 +203,36 @@ async def test_the_ledger_that_a_decision_read_is_told(careful: Client) -> None:
     second = await asked(careful, customer)
     assert first.read.ledger == ""
     assert second.read.ledger
+
+
+async def test_asking_again_in_the_same_interaction_uses_nothing_up(careful: Client) -> None:
+    customer = somebody()
+    for _ in range(4 * CAP):
+        assert shown(await asked(careful, customer, interaction_id="call-1")) == ["a"]
+    for call in range(2, CAP + 1):
+        assert shown(await asked(careful, customer, interaction_id=f"call-{call}")) == ["a"]
+    assert shown(await asked(careful, customer, interaction_id="call-9")) != ["a"]
+    again = await asked(careful, customer, interaction_id="call-1")
+    assert shown(again) == ["a"], "what the call shows already may stay on its screen"
+
+
+async def test_what_one_interaction_presents_twice_counts_once(careful: Client) -> None:
+    customer = somebody()
+    for call in range(CAP):
+        for _ in range(2):
+            answer = await asked(careful, customer, interaction_id=f"visit-{call}")
+            assert shown(answer) == ["a"]
+            done = await careful.outcome(answer.decision_id, "a", event_pb2.OUTCOME_PRESENTED)
+            assert done == Status.STATUS_STORED
+    refused = await asked(careful, customer, interaction_id="visit-9")
+    assert drops(refused)["a"] == "CONTACT_LIMIT"
+
+
+async def test_many_interactions_at_once_never_take_it_past_its_cap(careful: Client) -> None:
+    customer = somebody()
+    calls = [f"call-{number % 10}" for number in range(40)]
+    answers = await asyncio.gather(
+        *(asked(careful, customer, interaction_id=call) for call in calls)
+    )
+    showing = {call for call, one in zip(calls, answers, strict=True) if shown(one) == ["a"]}
+    assert len(showing) == CAP
