@@ -274,6 +274,17 @@ class Definitions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return hashlib.blake2b(written, digest_size=8).hexdigest()
 
 
+FEELINGS = frozenset({"relationship", "sentiment", "sentiment_trend"})
+"""Journey facts and fields that say how the customer feels."""
+
+
+def felt(feature: Feature) -> bool:
+    """Whether a feature says how the customer feels: what decides over a queue may not see it."""
+    if isinstance(feature, Journey):
+        return feature.fact in FEELINGS
+    return getattr(feature, "field", None) in FEELINGS
+
+
 def scope(feature: Feature) -> Literal["customer", "action", "pair"]:
     """What a feature is about: the customer, the action, or the two together."""
     if isinstance(feature, Action):

@@ -45,8 +45,8 @@ NO_SENTIMENT: Final = -128
 MAX_SEQUENCE: Final = 2**16 - 1
 
 RESERVED: Final = 255
-"""Outcome of a ledger's record that holds a place for a presentation; no event has it. Its moment is
-that of the decision, and its value the seconds until its window ends."""
+"""Outcome of a ledger's record that holds a place for a presentation; no event has it. Its moment
+is that of the decision, and its value the seconds until its window ends."""
 
 Records = npt.NDArray[Any]
 """A one-dimensional array of dtype :data:`RECORD`."""

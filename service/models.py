@@ -15,7 +15,7 @@ import numpy as np
 
 from features import journey
 from features import profile as profiles
-from features.definitions import Definitions
+from features.definitions import Definitions, felt
 from features.elementary import Floats, sigmoid, softmax
 from features.kernels import Integers
 from features.plan import Context, Plan, rows_of
@@ -96,6 +96,10 @@ class Models:
         self._action_at, self._pair_at = customers, customers + actions
         self._rows = np.empty((len(codes), len(self.plan.names)))
         self._rows[:, customers : self._pair_at] = self._actions
+        self._queueing = np.array(
+            [row for row, action in enumerate(business.actions) if action.queue_priority], np.int64
+        )
+        self._felt = feelings(self.plan)
         for number, case in enumerate(golden):
             try:
                 self._reproduce(number, case)
@@ -172,13 +176,16 @@ class Models:
     def rows(self, vector: Floats, records: Records, now: int) -> Floats:
         """Everything the acceptance model may see of each action: [actions, names of the plan].
 
-        The array is overwritten by the next call.
+        How the customer feels is absent for actions that move somebody ahead in a queue. The array
+        is overwritten by the next call.
         """
         self._rows[:, : len(vector)] = vector
         if self._pair_at < self._rows.shape[1]:
             self._rows[:, self._pair_at :] = self.plan.pairs(
                 records, now, self.row_of_action, len(self._rows)
             )
+        if len(self._queueing) and len(self._felt):
+            self._rows[np.ix_(self._queueing, self._felt)] = np.nan
         return self._rows
 
     def acceptance(self, rows: Floats) -> Floats:
@@ -279,6 +286,12 @@ def nothing(customers: Floats, names: int) -> Floats:
     rows[:, : customers.shape[1]] = customers
     rows[:, -1] = 0.0
     return rows
+
+
+def feelings(plan: Plan) -> Integers:
+    """Columns that say how the customer feels: absent for actions that move somebody ahead."""
+    names = {feature.name for feature in plan.definitions.features if felt(feature)}
+    return np.array([i for i, name in enumerate(plan.names) if name in names], np.int64)
 
 
 def _booster(bundle: Bundle, name: str) -> Any:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from features.plan import Plan, rows_of
 from features.profile import Profile
 from features.record import NEVER, LogId, Records
 from features.timeline import as_of
 from rapport.v1 import decision_pb2, log_pb2
 from service.business import Business
+from service.models import feelings
 from service.policies import described
 from training import archive, decisions, replay
 from training.archive import Entry
@@ -102,6 +105,10 @@ def _same_actions(
             + plan.actions([rows[logged.action]]).tobytes()
             + plan.pairs(records, now, rows_of([code]), 1).tobytes()
         )
+        if business.by_name[logged.action].queue_priority:
+            seen = np.frombuffer(ours).copy()
+            seen[feelings(plan)] = np.nan
+            ours = seen.tobytes()
         if ours != logged.vector:
             return False
     return True

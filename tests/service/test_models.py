@@ -99,10 +99,29 @@ def test_each_row_holds_the_customer_and_its_own_action(
     records, _ = seen(cases[-1])
     vector = np.frombuffer(cases[-1].vector)
     rows = models.rows(vector, records, cases[-1].now)
-    assert np.array_equal(rows[:, : len(vector)], np.tile(vector, (len(rows), 1)), equal_nan=True)
+    queueing = [row for row, one in enumerate(business().actions) if one.queue_priority]
+    others = np.delete(rows[:, : len(vector)], queueing, axis=0)
+    assert np.array_equal(others, np.tile(vector, (len(others), 1)), equal_nan=True)
     code = models.plan.names.index("action_code")
     codes = [business().vocabulary.actions[action.name] for action in business().actions]
     assert rows[:, code].tolist() == codes
+
+
+def test_how_the_customer_feels_does_not_move_them_ahead_in_a_queue(
+    models: Models, cases: list[Golden]
+) -> None:
+    names = ["sentiment_mean_30d", "sentiment_last", "journey_relationship"]
+    felt = [models.plan.names.index(name) for name in names]
+    records, _ = seen(cases[0])
+    calm, angry = (np.frombuffer(cases[0].vector).copy() for _ in range(2))
+    calm[felt], angry[felt] = [1.0, 1.0, 2.0], [-1.0, -1.0, 3.0]
+    queueing = np.array([one.queue_priority for one in business().actions])
+    calmly = models.rows(calm, records, cases[0].now).copy()
+    angrily = models.rows(angry, records, cases[0].now)
+    assert queueing.any()
+    assert np.array_equal(calmly[queueing], angrily[queueing], equal_nan=True)
+    assert np.isnan(angrily[np.ix_(queueing, felt)]).all()
+    assert not np.array_equal(calmly[~queueing], angrily[~queueing], equal_nan=True)
 
 
 def test_a_bundle_without_an_acceptance_model_scores_intents_only(cases: list[Golden]) -> None:
