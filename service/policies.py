@@ -340,7 +340,8 @@ class Policies:
             key = self._keys[number]
             if key.holds_on in (0, channel):
                 again = 0
-                if own and counts.within[number] - 1 <= self._room[number]:
+                shows = isinstance(key.declared, Limit) and key.declared.outcome == "presented"
+                if own and shows and counts.within[number] - 1 <= self._room[number]:
                     again = rows_of(row for row, age in own if age < self._counting.within[number])
                 _, actions = found.get(id(key.declared), (key.declared, 0))
                 found[id(key.declared)] = key.declared, actions | key.actions & ~again

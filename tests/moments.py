@@ -503,7 +503,7 @@ MOMENTS: Final = [
         story="Otto has seen the better savings rate three times; the fourth is the last that the "
         "limit allows, and it is held for the agent he speaks with, so that no other channel shows "
         "it meanwhile. The agent offers the savings account instead. That one counts as shown, for "
-        "the third and last time; the better rate was not shown, and is free again.",
+        "the third and last time; when he calls again, the better rate is free.",
         before=[
             Consent(True),
             Events(_SAVING),
@@ -517,7 +517,7 @@ MOMENTS: Final = [
             Ask(
                 "After the agent's choice",
                 [Said("better_savings_rate", [_OVERRIDDEN], "savings_flexible", answer=0)],
-                interaction="o1",
+                interaction="o2",
                 slots=1,
             ),
         ],

@@ -228,6 +228,18 @@ async def test_what_one_interaction_presents_twice_counts_once(careful: Client) 
     assert drops(refused)["a"] == "CONTACT_LIMIT"
 
 
+async def test_no_is_no_in_the_interaction_that_said_it(url: str) -> None:
+    refused = Limit("no_means_no", 0, "30d", "rejected", action="a")
+    async with serving(url, of=capped(limits=[refused])) as client:
+        customer = somebody()
+        answer = await asked(client, customer, interaction_id="call-1")
+        assert shown(answer) == ["a"]
+        await client.outcome(answer.decision_id, "a", event_pb2.OUTCOME_PRESENTED)
+        await client.outcome(answer.decision_id, "a", event_pb2.OUTCOME_REJECTED)
+        again = await asked(client, customer, interaction_id="call-1")
+        assert drops(again)["a"] == "CONTACT_LIMIT"
+
+
 async def test_many_interactions_at_once_never_take_it_past_its_cap(careful: Client) -> None:
     customer = somebody()
     calls = [f"call-{number % 10}" for number in range(40)]
