@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from features.duration import DAY
 from features.record import RECORD, RESERVED, SIZE, Records, pack
 from features.vocabulary import Outcome
 
@@ -50,6 +51,8 @@ def fold(
                 changed = True
             changed |= _end(records, entry.releases)
         elif entry.kind == "reserved":
+            of = contact(entry.records)
+            records = [one for one in records if not (of and _held_by(one, of))]
             _insert(records, entry.records)
             changed = True
         elif entry.kind == "adopted":
@@ -67,7 +70,7 @@ def fold(
 def presented(records: Records, now: int) -> npt.NDArray[np.bool_]:
     """Which records count as presented at a moment: those that were, and open reservations.
 
-    Of those of one interaction, action and channel a limit counts only the newest.
+    Of one :func:`contact` a limit counts one: what is held, or else the newest.
     """
     shown: npt.NDArray[np.bool_] = (records["outcome"] == Outcome.presented) | (
         (records["outcome"] == RESERVED) & (now < held_until(records))
@@ -95,6 +98,20 @@ def ended(record: bytes, reservation: bytes) -> bytes:
     moment = int(_parsed(record)["occurred_at"][0])
     hash = int.from_bytes(reservation, "little")
     return pack(occurred_at=moment, hash=hash, type=0, outcome=RESERVED, value=0.0)
+
+
+def contact(record: bytes) -> tuple[int, int, int, int] | None:
+    """The contact that a record is part of: interaction, action, channel and day. None: alone."""
+    one = _parsed(record)[0]
+    if not one["interaction"]:
+        return None
+    day = int(one["occurred_at"]) // DAY
+    return int(one["interaction"]), int(one["action"]), int(one["channel"]), day
+
+
+def _held_by(record: bytes, of: tuple[int, int, int, int]) -> bool:
+    """Whether a record is a reservation of a contact."""
+    return bool(_parsed(record)["outcome"][0] == RESERVED) and contact(record) == of
 
 
 def hash_of(record: bytes) -> bytes:

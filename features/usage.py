@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 import numba
 import numpy as np
 
+from features.duration import DAY
 from features.kernels import Integers
 from features.record import RESERVED, Records
 from features.vocabulary import Outcome
@@ -50,18 +51,23 @@ def _open(records: Records, i: int, now: int) -> bool:
 
 @numba.njit(cache=True)
 def _again(records: Records, i: int, now: int) -> bool:
-    """Whether the same interaction showed the action again later: a contact counts once."""
-    for j in range(i + 1, len(records)):
+    """Whether another record stands for the same contact: what is held, or else the newest."""
+    one = records[i]
+    held = one.outcome == RESERVED
+    for j in range(0 if not held else i + 1, len(records)):
+        other = records[j]
         if (
-            records[j].interaction == records[i].interaction
-            and records[j].action == records[i].action
-            and records[j].channel == records[i].channel
-            and records[j].occurred_at <= now
-            and (
-                records[j].outcome == _PRESENTED
-                or (records[j].outcome == RESERVED and _open(records, j, now))
-            )
+            j == i
+            or other.interaction != one.interaction
+            or other.action != one.action
+            or other.channel != one.channel
+            or other.occurred_at > now
+            or other.occurred_at // DAY != one.occurred_at // DAY
         ):
+            continue
+        if other.outcome == RESERVED and _open(records, j, now):
+            return True
+        if not held and j > i and other.outcome == _PRESENTED:
             return True
     return False
 
@@ -121,8 +127,8 @@ def count(records: Records, now: int, counting: Counting) -> Counts:
 
     Args:
         records: The ledger, in order. An open reservation counts as presented, and in every window:
-            it may be presented any time from now on. What one interaction shows more than once on a
-            channel is one contact, and counts once.
+            it may be presented any time from now on. What one interaction shows more than once a
+            day on a channel is one contact and counts once: as held, or else as last presented.
         now: Milliseconds since 1970-01-01 UTC; later events do not count.
         counting: What to count.
     """

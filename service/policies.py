@@ -361,11 +361,13 @@ class Policies:
     def _own(self, at: Circumstances, channel: int) -> Iterable[tuple[int, float]]:
         """Rows that the interaction itself has shown or holds, with the age of that contact.
 
-        Showing them again makes no new contact. What is held counts in every window.
+        Showing them again on the same day makes no new contact; what is held counts in every
+        window.
         """
         assert at.ledger is not None  # noqa: S101  asked before
         here = (at.ledger["interaction"] == at.interaction) & (at.ledger["channel"] == channel)
         here &= ledger.presented(at.ledger, at.now) & (at.ledger["occurred_at"] <= at.now)
+        here &= at.ledger["occurred_at"] // duration.DAY == at.now // duration.DAY
         for record in at.ledger[here]:
             row = self._row_of_code.get(int(record["action"]))
             if row is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 from collections.abc import AsyncIterator, Hashable, Sequence
 from contextlib import asynccontextmanager
 from importlib import resources
@@ -116,13 +117,20 @@ class RedisClient:
             return reply
 
 
+_INCLUDE: Final = re.compile(r"^-- include (\w+)\n", re.MULTILINE)
+
+
 def _scripts() -> list[tuple[str, _Script]]:
-    """Every script of ours by its name."""
+    """Every script of ours by its name; a line ``-- include NAME`` stands for another file."""
+    folder = resources.files("service").joinpath("lua")
     found = []
-    for file in resources.files("service").joinpath("lua").iterdir():
+    for file in folder.iterdir():
         name, _, kind = file.name.rpartition(".")
-        if kind == "lua":
-            text = file.read_text("utf-8")
+        if kind == "lua" and not name.startswith("_"):
+            text = _INCLUDE.sub(
+                lambda line: folder.joinpath(f"{line[1]}.lua").read_text("utf-8"),
+                file.read_text("utf-8"),
+            )
             sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
             found.append((name, _Script(text, sha)))
     return found

@@ -9,95 +9,9 @@
 -- forgotten after the moment of the record.
 --
 -- Counts what features/ledger.py calls presented; slow and plain, that is the reference.
--- [ledger] The same lines in every script that writes a ledger; a test compares them.
-local SIZE, HEADER, MAGIC = 40, 24, 'rapport1'
-local OUTCOME, PRESENTED, RESERVED, ALONE = 38, 2, 255, '\0\0\0\0'
-local MANY, STEP = 128, 32 -- from how many records on, and after how many more, some are dropped
-local sub, byte, find, floor, unpack = string.sub, string.byte, string.find, math.floor, struct.unpack
+-- include _ledger
 
-local function milliseconds(id) return tonumber(string.match(id, '^%d+')) end
-
-local function header(id)
-  local ms, sequence = string.match(id, '(%d+)-(%d+)')
-  return MAGIC .. struct.pack('<I8I8', tonumber(ms), tonumber(sequence))
-end
-
--- Until when a reservation holds.
-local function held_until(records, at)
-  return unpack('<i8', records, at) + 1000 * unpack('<f', records, at + 24)
-end
-
--- Of many records of an action, outcome and channel only the newest few: no limit counts further. Of
--- what one interaction presented more than once only the newest: it counts once.
-local function newest(records, keep)
-  local seen, told, pieces, stop = {}, {}, {}, #records
-  for at = #records - SIZE + 1, 1, -SIZE do
-    local low, high, _, _, channel, _, outcome = byte(records, at + 32, at + OUTCOME)
-    local kind = ((high * 256 + low) * 256 + channel) * 256 + outcome
-    local interaction, again = sub(records, at + 20, at + 23), false
-    if outcome == PRESENTED and interaction ~= ALONE then
-      again = told[kind .. interaction]
-      told[kind .. interaction] = true
-    end
-    if not again then seen[kind] = (seen[kind] or 0) + 1 end
-    if (again or seen[kind] > keep) and outcome ~= RESERVED then
-      if at + SIZE <= stop then table.insert(pieces, sub(records, at + SIZE, stop)) end
-      stop = at - 1
-    end
-  end
-  table.insert(pieces, sub(records, 1, stop))
-  for i = 1, floor(#pieces / 2) do
-    pieces[i], pieces[#pieces + 1 - i] = pieces[#pieces + 1 - i], pieces[i]
-  end
-  return table.concat(pieces)
-end
-
--- What a ledger keeps at a moment: nothing past the horizon, and no reservation that has ended or
--- whose time is up.
-local function settled(records, count_before, ms, horizon, keep, ended)
-  local start = 1
-  while start < #records and unpack('<i8', records, start) < ms - horizon do start = start + SIZE end
-  local pieces = {}
-  for outcome_at = start + OUTCOME, #records, SIZE do
-    if byte(records, outcome_at) == RESERVED then
-      local at = outcome_at - OUTCOME
-      if ended[sub(records, at + 8, at + 15)] or not (ms < held_until(records, at)) then
-        pieces[#pieces + 1] = sub(records, start, at - 1)
-        start = at + SIZE
-      end
-    end
-  end
-  pieces[#pieces + 1] = sub(records, start)
-  records = table.concat(pieces)
-  local count = #records / SIZE
-  if keep > 0 and count > MANY and floor(count / STEP) > floor(count_before / STEP) then
-    return newest(records, keep)
-  end
-  return records
-end
--- [/ledger]
-
--- [search] The same lines in reserve.lua and adopt.lua; a test compares them.
--- Whether one record comes before another: by moment, sequence and hash.
-local function precedes(a, at, b, by)
-  local t, low, high, sequence = unpack('<i8I4I4I2', a, at)
-  local t2, low2, high2, sequence2 = unpack('<i8I4I4I2', b, by)
-  if t ~= t2 then return t < t2 end
-  if sequence ~= sequence2 then return sequence < sequence2 end
-  if high ~= high2 then return high < high2 end
-  return low < low2
-end
-
--- Where a string of records holds a hash, or nil.
-local function place(records, hash)
-  local from = 9
-  while true do
-    local at = find(records, hash, from, true)
-    if not at or at % SIZE == 9 then return at and at - 8 end
-    from = at + 1
-  end
-end
--- [/search]
+-- include _search
 
 local now, ttl, horizon, keep = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local stored = redis.call('GET', KEYS[1]) or ''
@@ -110,23 +24,25 @@ if erased >= 0 then erased = erased + ON_ITS_WAY end
 local moved = redis.call('EXISTS', KEYS[4]) == 1
 
 -- What counts, by action: moments and channels. A reservation that is open may be presented any time
--- from now on, so it counts in every window.
--- What an interaction shows more than once on a channel is one contact: the newest counts.
+-- from now on, so it counts in every window. What an interaction shows more than once a day on a
+-- channel is one contact: an open reservation counts, or else the newest presentation.
 local shown, contacts = {}, {}
-local function count_in(action, t, channel)
+local function count_in(action, t, channel, of)
   local of_action = shown[action]
   if not of_action then
     of_action = {}
     shown[action] = of_action
   end
-  of_action[#of_action + 1] = t
-  of_action[#of_action + 1] = channel
+  local at = #of_action + 1
+  of_action[at], of_action[at + 1] = t, channel
+  if of then contacts[of] = {moments = of_action, at = at} end
 end
 
 -- The contact that a record is part of, or nil: it stands alone.
 local function contact(records, at)
   local interaction = sub(records, at + 20, at + 23)
-  if interaction ~= ALONE then return interaction .. sub(records, at + 32, at + 33) .. byte(records, at + 36) end
+  if interaction == ALONE then return nil end
+  return interaction .. sub(records, at + 32, at + 33) .. byte(records, at + 36) .. ' ' .. day(records, at)
 end
 
 local function look()
@@ -138,9 +54,11 @@ local function look()
       t = math.huge
     end
     local of = t and contact(records, at)
-    if t and not (of and contacts[of]) then
-      count_in(sub(records, at + 32, at + 33), t, byte(records, at + 36))
-      if of then contacts[of] = t end
+    local known = of and contacts[of]
+    if known then
+      if t == math.huge then known.moments[known.at] = t end
+    elseif t then
+      count_in(sub(records, at + 32, at + 33), t, byte(records, at + 36), of)
     end
   end
 end
@@ -172,7 +90,7 @@ local function used(within, channel, actions)
       end
     end
   end
-  counted[key] = {count = count, channel = channel, actions = actions}
+  counted[key] = {count = count, channel = channel, actions = actions, since = since}
   return count
 end
 
@@ -187,13 +105,30 @@ local function room(first, caps, own)
 end
 
 -- Count a reservation that is open in what was counted already, and in what will be.
-local function hold(code, channel)
-  count_in(code, math.huge, channel)
+local function hold(code, channel, of)
+  local known = of and contacts[of]
+  local before = known and known.moments[known.at]
+  if known then known.moments[known.at] = math.huge else count_in(code, math.huge, channel, of) end
   for _, cap in pairs(counted) do
-    if (cap.channel == 0 or cap.channel == channel) and listed(cap.actions, code) then
+    local told = before and before > cap.since
+    if not told and (cap.channel == 0 or cap.channel == channel) and listed(cap.actions, code) then
       cap.count = cap.count + 1
     end
   end
+end
+
+-- Drop what the contact holds for less long; false where it holds the place for as long already.
+local function supersedes(record, of)
+  local from, ends = 1, held_until(record, 1)
+  while of and from <= #records do
+    if byte(records, from + OUTCOME) == RESERVED and contact(records, from) == of then
+      if held_until(records, from) >= ends then return false end
+      records = sub(records, 1, from - 1) .. sub(records, from + SIZE)
+    else
+      from = from + SIZE
+    end
+  end
+  return true
 end
 
 local function insert(record)
@@ -216,14 +151,15 @@ while i <= #ARGV do
       end
       local of = contact(record, 1)
       local own = of and contacts[of]
-      if room(i + 3, caps, own) then
+      if room(i + 3, caps, own and own.moments[own.at]) then
         allowed = 1
-        insert(record)
-        if not own and now < held_until(record, 1) then
-          hold(sub(record, 33, 34), byte(record, 37))
-          if of then contacts[of] = math.huge end
+        if supersedes(record, of) then
+          insert(record)
+          if now < held_until(record, 1) then
+            hold(sub(record, 33, 34), byte(record, 37), of)
+          end
+          last = redis.call('XADD', KEYS[2], '*', 'e', ARGV[i + 1])
         end
-        last = redis.call('XADD', KEYS[2], '*', 'e', ARGV[i + 1])
       end
     end
   end

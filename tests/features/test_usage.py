@@ -67,10 +67,14 @@ def slowly(events: list[Event], key: Key, now: int = NOW) -> tuple[int, int]:
             outcome = SHOWN
         here = key.channel in (0, event.code("channel"))
         if here and event.at <= now and (outcome, event.code("action")) in key.counts:
-            contact = (event.interaction, event.code("action"), event.code("channel"))
+            contact = (
+                event.interaction, event.code("action"), event.code("channel"), event.at // DAY
+            )  # fmt: skip
             stands_alone = outcome != SHOWN or not event.interaction
             at = (len(moments),) if stands_alone else contact
-            moments[at] = (event.at, event.outcome == RESERVED)  # the newest of a contact
+            held = event.outcome == RESERVED
+            if held or not moments.get(at, (0, False))[1]:
+                moments[at] = (event.at, held)  # what is held of a contact, or else the newest
     told = sorted(moments.values())
     if not key.after:
         return sum(held or now - at < key.within for at, held in told), 0

@@ -7,12 +7,10 @@ import itertools
 import math
 import os
 import random
-import re
 import struct
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from importlib import resources
 from typing import Any
 
 import numpy as np
@@ -415,24 +413,6 @@ async def test_a_shorter_horizon_holds_from_the_next_write_on(store: RedisStore)
     store.retain(HOUR, 0, DAY)
     await store.record([event("ann", NOW, "new", PRESENTED)])
     assert len(await stored(store, "ann")) == 1
-
-
-# The scripts
-
-
-def test_what_scripts_have_in_common_is_the_same_to_the_letter() -> None:
-    folder = resources.files("service").joinpath("lua")
-    for part, scripts in {
-        "ledger": ["record", "reserve", "adopt"],
-        "search": ["reserve", "adopt"],
-    }.items():
-        found = [
-            re.findall(rf"-- \[{part}\].*?-- \[/{part}\]", text, re.DOTALL)
-            for script in scripts
-            if (text := folder.joinpath(f"{script}.lua").read_text("utf-8"))
-        ]
-        assert [len(blocks) for blocks in found] == [1] * len(scripts)
-        assert len({blocks[0] for blocks in found}) == 1
 
 
 # Speed, by the server's own clock

@@ -11,6 +11,8 @@ import pytest
 import pytest_asyncio
 from google.protobuf import duration_pb2
 
+from features.duration import HOUR
+from features.record import decode
 from rapport.v1 import decision_pb2 as pb
 from rapport.v1 import event_pb2
 from service.business import Business
@@ -22,9 +24,11 @@ from tests.integration.serving import (
     drops,
     event,
     flushed,
+    now,
     serving,
     shown,
     somebody,
+    stamp,
     until,
 )
 from tests.service.test_pipeline import shop, thing
@@ -248,3 +252,43 @@ async def test_many_interactions_at_once_never_take_it_past_its_cap(careful: Cli
     )
     showing = {call for call, one in zip(calls, answers, strict=True) if shown(one) == ["a"]}
     assert len(showing) == CAP
+
+
+async def test_a_conversation_that_outlasts_a_window_holds_no_more_than_the_cap(url: str) -> None:
+    one = Limit("one", 1, "1h", per="customer")
+    of = shop([thing("a", 9.0), thing("b", 8.0)], {"max_actions": 2}, limits=[one])
+    async with serving(url, of=of) as client:
+        customer = somebody()
+        ago = now() - 2 * HOUR
+        for name in ("a", "b"):
+            seen = {"type": "outcome", "action": name, "outcome": event_pb2.OUTCOME_PRESENTED}
+            await client.record(
+                event(customer, channel="phone", interaction_id="c", occurred_at=stamp(ago), **seen)
+            )
+        answer = await asked(client, customer, interaction_id="c")
+        assert shown(answer) == ["a"]
+        assert "RESERVATION_FAILED" in codes(answer)
+
+
+async def test_what_is_held_is_not_forgotten_when_the_interaction_shows_it_again(url: str) -> None:
+    of = capped(limits=[Limit("one", 1, "1s", action="a")])
+    async with serving(url, of=of) as client:
+        customer = somebody()
+        an_hour = duration_pb2.Duration(seconds=3_600)
+        await asked(client, customer, interaction_id="x", hold_for=an_hour)
+        again = await asked(client, customer, interaction_id="x")
+        await client.outcome(again.decision_id, "a", event_pb2.OUTCOME_PRESENTED)
+        await asyncio.sleep(1.1)
+        assert shown(await asked(client, customer, interaction_id="y")) != ["a"]
+
+
+async def test_a_screen_that_asks_all_day_holds_one_place_and_the_longest(
+    careful: Client,
+) -> None:
+    customer = somebody()
+    long = duration_pb2.Duration(seconds=7_200)
+    await asked(careful, customer, interaction_id="s", hold_for=long)
+    for _ in range(30):
+        assert shown(await asked(careful, customer, interaction_id="s")) == ["a"]
+    _, ledger = decode((await careful.store.read(customer)).ledger)
+    assert [float(one["value"]) for one in ledger] == [7_200.0]

@@ -23,8 +23,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from rapport.v1 import decision_pb2, decision_pb2_grpc, event_pb2, log_pb2
 from service.bundle import Bundle
-from service.redis_store import RedisStore
 from service.configuration import claim
+from service.redis_store import RedisStore
 from tests.integration.serving import CONFIG, business, event, key, shown, somebody, until, value
 from training import archive, publish
 
