@@ -43,6 +43,7 @@ NO_DURATION: Final = 65_535
 MAX_DURATION: Final = 64_800  # 18 hours
 NO_SENTIMENT: Final = -128
 MAX_SEQUENCE: Final = 2**16 - 1
+_END: Final = 253_402_300_800_000  # the year 10,000, in milliseconds
 
 RESERVED: Final = 255
 """Outcome of a ledger's record that holds a place for a presentation; no event has it. Its moment
@@ -167,7 +168,7 @@ def decode(stored: bytes | None) -> tuple[LogId, Records]:
         The id of the last log entry folded into it, and its records, read-only and in order.
 
     Raises:
-        ValueError: The bytes are no timeline: wrong magic or length.
+        ValueError: The bytes are no timeline: wrong magic or length, or an impossible moment.
     """
     if not stored:
         return NEVER, EMPTY
@@ -178,6 +179,11 @@ def decode(stored: bytes | None) -> tuple[LogId, Records]:
         )
     header = np.frombuffer(stored, HEADER, count=1)
     records = np.frombuffer(stored, RECORD, offset=HEADER.itemsize)
+    if (
+        len(records)
+        and not 0 <= records["occurred_at"].min() <= records["occurred_at"].max() < _END
+    ):
+        raise ValueError("a record lies outside the years 1970 to 9999")
     return LogId(int(header["log_ms"][0]), int(header["log_sequence"][0])), records
 
 

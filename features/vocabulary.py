@@ -198,7 +198,8 @@ class Vocabulary(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=T
         """Say how ``newer`` would change the meaning of what this vocabulary has stored.
 
         Returns:
-            One sentence for each name that went or changed its code; empty where all is well.
+            One sentence for each name that went, or changed its code or kind; empty where all is
+            well.
         """
         problems = []
         theirs = newer._codes()
@@ -209,4 +210,11 @@ class Vocabulary(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=T
                     problems.append(f"{field}.{name} (code {code}) is gone; put it back")
                 elif now != code:
                     problems.append(f"{field}.{name} was code {code} and is {now}; put it back")
+        for name, declared in self.attributes.items():
+            other = newer.attributes.get(name)
+            if other is not None and other.kind != declared.kind:
+                problems.append(
+                    f"attributes.{name} was a {declared.kind} and is a {other.kind}; put it back, "
+                    "and give the other a name of its own"
+                )
         return problems

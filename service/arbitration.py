@@ -18,9 +18,13 @@ from features.kernels import Integers
 from service.business import Business
 from service.catalogue import Action
 from service.declared import Target, When
+from service.facts import LIKELY
 
 NOBODY: Final = ""
 """Segment of a customer of whom none is known, and control group of those who are in none."""
+
+_LEAST: Final = 1e-9  # evidence
+_HIGHEST: Final = 1e15  # priority: weights of 100 may multiply beyond all numbers
 
 RANDOM, PROBABILITY_ONLY, NO_MODEL, HOLD_OUT = "random", "probability_only", "no_model", "hold_out"
 
@@ -199,8 +203,8 @@ class Arbiter:
             if scores.evidence is not None:
                 evidence, k = scores.evidence[rows], self._worth[rows]
                 total = k + evidence
-                drawn = (k * prior + evidence * model) / np.where(total > 0, total, 1.0)
-                acceptance = np.where(total > 0, drawn, prior)
+                drawn = (k * prior + evidence * model) / np.where(total > _LEAST, total, 1.0)
+                acceptance = np.where(total > _LEAST, drawn, prior)
         capacity = np.zeros(len(rows))
         for resource, price in situation.prices.items():
             if price:
@@ -218,6 +222,7 @@ class Arbiter:
             uplift = np.where(by_uplift[:, None], uplift, np.nan)
         if group == PROBABILITY_ONLY:
             priority = np.where(priority > 0, acceptance, priority)
+        priority = np.clip(priority, -_HIGHEST, _HIGHEST)
         order = np.lexsort((self._by_name[rows], -priority))
         return Ranked(
             rows[order],
@@ -243,6 +248,9 @@ class Arbiter:
             answers = self._answers[:, 0] < len(self._intents)
             matched = match.floor + (match.ceiling - match.floor) * likeliest
             weight = np.where(answers, matched, 1.0)
+        else:  # nobody knows why they are here: what answers something special is a guess
+            special = self._answers[:, 0] < len(self._intents)
+            weight = np.where(special, self._business.policies.intent_match.floor, 1.0)
         for one, factor in self._weights:
             if holds(one.when, situation):
                 weight = weight * factor
@@ -266,9 +274,9 @@ class Arbiter:
             match = policies.intent_match
             text = f"They are here about {vocabulary.intents[name].title!r}"
             strength = match.floor + (match.ceiling - match.floor) * chance
-            found.append(
-                (strength, Reason("INTENT_MATCH", f"{text} with {chance:.0%} probability"))
-            )
+            if chance >= LIKELY:
+                told = Reason("INTENT_MATCH", f"{text} with {chance:.0%} probability")
+                found.append((strength, told))
         for weight in policies.context_weights:
             if weight.target.covers(action) and holds(weight.when, situation):
                 found.append((weight.weight, Reason("CONTEXT_WEIGHT", weight.reason)))

@@ -56,6 +56,24 @@ class Business(msgspec.Struct, frozen=True, dict=True):
         return {action.name: row for row, action in enumerate(self.actions)}
 
     @cached_property
+    def beside(self) -> list[int]:
+        """Of each row, the set of those that may not stand beside it, bit by bit.
+
+        A bundle and its parts, and bundles that share one.
+        """
+        parts = [sum(1 << self.rows[part] for part in action.parts) for action in self.actions]
+        bundles = [row for row, held in enumerate(parts) if held]
+        return [
+            held
+            | sum(
+                1 << other
+                for other in bundles
+                if other != row and (parts[other] >> row & 1 or parts[other] & held)
+            )
+            for row, held in enumerate(parts)
+        ]
+
+    @cached_property
     def digest(self) -> str:
         """16 hexadecimal digits that change with anything a decision depends on."""
         parts = (

@@ -127,6 +127,10 @@ class Exploration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     temperature: Annotated[float, msgspec.Meta(ge=0, le=10)] = 0.0  # in units of the best priority
     floor: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0  # share of draws that are uniform
 
+    def __post_init__(self) -> None:
+        if 0 < self.temperature < 0.001:
+            raise ValueError("temperature: too low to tell from 0; write 0, or at least 0.001")
+
 
 class Placement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A slot in which actions are shown."""

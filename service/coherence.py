@@ -136,6 +136,8 @@ def _unfit(
     ]
     if rules:
         yield f"{where} has rule {rules[0].name!r}, which may not hold; choose one without"
+    if any(price.when is not None for price in action.prices):
+        yield f"{where} has a price that depends on who asks; choose one without"
     if action.parts or action.mandatory:
         yield f"{where} is a bundle or mandatory; choose a plain action"
     if action.prior * (action.value - action.cost) <= placement.nothing:
@@ -165,6 +167,10 @@ def _of_policies(business: Business, written: Written) -> Iterator[str]:
     for i, limit in enumerate(policies.limits):
         where = f"{places.at('limits', i)}: {limit.name}.channel"
         yield from _unknown(where, [limit.channel], vocabulary.channels)
+    for i, suppression in enumerate(policies.suppressions):
+        if suppression.outcome == "presented":
+            where = f"{places.at('suppressions', i)}: {suppression.name}.outcome"
+            yield f"{where}: 'presented' is for limits, which are reserved; write a limit"
     for i, quiet in enumerate(policies.quiet_hours):
         where = f"{places.at('quiet_hours', i)}: {quiet.name}.channels"
         yield from _unknown(where, quiet.channels, vocabulary.channels)

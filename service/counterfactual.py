@@ -12,7 +12,7 @@ from service import exploration
 from service.arbitration import NOBODY, PROBABILITY_ONLY, Factors
 from service.business import Business
 from service.exploration import Candidates, Fate, Shape
-from service.policies import Rows, exclusions
+from service.policies import Rows
 from service.trace import Fared
 
 _MARGIN: Final = 1e-9
@@ -88,8 +88,6 @@ def _greedy(one: Fared, business: Business, taken: Rows, priority: float | None)
     order = np.argsort(-priorities, kind="stable")
     rows = ranked.rows[order].tolist()
     actions = business.actions
-    beside = exclusions(business)
-    excludes = [beside[row] for row in rows]
     placement = business.placements[one.placement]
     drawn = exploration.draw(
         Candidates(
@@ -97,7 +95,7 @@ def _greedy(one: Fared, business: Business, taken: Rows, priority: float | None)
             priorities[order],
             [actions[row].group for row in rows],
             [actions[row].mandatory for row in rows],
-            excludes,
+            [business.beside[row] for row in rows],
         ),
         Shape(one.compared.slots, placement.per_group, one.compared.nothing, taken),
         exploration.GREEDY,

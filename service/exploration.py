@@ -5,8 +5,8 @@ uplift. Then slot by slot, from (1 - floor) softmax + floor uniform over what st
 are fixed before the draw. The probability of a slot is conditional on the slots above it, and their
 product is the slate's. What is mandatory is shown first, never drawn and never held back.
 
-The softmax is over priority / (temperature x best priority), so that a temperature means the same
-at every placement; at 0 the best is always taken.
+The softmax is over priority / (temperature x best priority of what still fits), so that a
+temperature means the same at every placement and slot; at 0 the best is always taken.
 """
 
 from __future__ import annotations
@@ -106,9 +106,8 @@ def draw(
     if not exploration.temperature and not exploration.floor:
         slate.fill()
         return slate.closed(Fate.ranked_lower, probability=probability)
-    best = max((float(candidates.priorities[place]) for place in slate.fitting), default=0.0)
     while slate.room and slate.fitting:
-        chances = _chances(candidates.priorities[slate.fitting], best, exploration)
+        chances = _chances(candidates.priorities[slate.fitting], exploration)
         at = _drawn(chances, chance.random())
         probability *= float(chances[at])
         slate.show(slate.fitting[at], float(chances[at]))
@@ -118,8 +117,9 @@ def draw(
     return slate.closed(Fate.ranked_lower, probability=probability, greedy=greedy)
 
 
-def _chances(priorities: Floats, best: float, exploration: Exploration) -> Floats:
+def _chances(priorities: Floats, exploration: Exploration) -> Floats:
     """Probability of each to be drawn next."""
+    best = float(priorities.max())
     if exploration.temperature and best > 0:
         soft = softmax(priorities / (exploration.temperature * best))
     else:

@@ -5,6 +5,7 @@ This is also the gate for emotions: only a customer's is kept, and only with a l
 
 from __future__ import annotations
 
+import re
 from typing import Final, NamedTuple
 
 from features import record
@@ -12,7 +13,7 @@ from features.vocabulary import Direction, Outcome, Vocabulary
 from rapport.v1 import event_pb2, log_pb2
 from service import identity
 from service.callers import Caller
-from service.checks import LONGEST_VALUE, Checks
+from service.checks import LONGEST_VALUE, SKEW, Checks
 from service.errors import Violation
 from service.store import Write
 
@@ -24,6 +25,7 @@ _OUTCOMES: Final = frozenset(map(int, Outcome))
 _MODALITIES: Final = frozenset(event_pb2.Sentiment.Modality.values())
 _SUBJECTS: Final = frozenset(event_pb2.Sentiment.Subject.values())
 _BASES: Final = frozenset(event_pb2.Sentiment.Basis.values())
+_DECISION: Final = re.compile("[0-9a-f]{25}")
 _ENDING: Final = frozenset(map(int, (Outcome.presented, Outcome.overridden)))
 _NO_BASIS: Final = "no basis was stated"
 
@@ -212,6 +214,11 @@ def _released(event: event_pb2.Event) -> bytes:
     """Hash of the reservation that an event ends; empty where it ends none."""
     if not (event.decision_id and event.action and event.outcome in _ENDING):
         return b""
+    if not _DECISION.fullmatch(event.decision_id):
+        return b""
+    moment = event.occurred_at.seconds * 1000 + event.occurred_at.nanos // 1_000_000
+    if moment < int(event.decision_id[2:13], 16) - SKEW:
+        return b""  # nobody saw the answer before it was given
     return record.reservation_hash(event.decision_id, event.action).to_bytes(8, "little")
 
 

@@ -108,7 +108,8 @@ class Leases:
     def take(self, ceiling: str, period: str, amount: int, limit: int) -> bool:
         """Take units of this worker's block; False, and none, where it has fewer."""
         block = self._block(ceiling, period, limit)
-        block.limit = limit
+        # A decision that began before a reload may still know a higher limit.
+        block.limit = min(limit, self._limits.get(ceiling, limit))
         block.used_at = self._clock()
         block.need = max(block.need, amount)
         enough = 0 <= amount <= block.left

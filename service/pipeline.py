@@ -50,7 +50,6 @@ from service.policies import (
     Offers,
     Policies,
     Rows,
-    exclusions,
     rows_of,
 )
 from service.store import Cap
@@ -218,7 +217,7 @@ class Pipeline:
         self._lens = Lens.of(business.vocabulary, business.definitions.journey)
         self._groups = [action.group for action in business.actions]
         self._mandatory = [action.mandatory for action in business.actions]
-        self._excludes = exclusions(business)
+        self._excludes = business.beside
 
     def weigh(self, inputs: Inputs, models: Models | None) -> Weighed:
         """Go from what is known to what was drawn."""

@@ -94,20 +94,6 @@ def rows_of(rows: Iterable[int]) -> Rows:
     return found
 
 
-def exclusions(business: Business) -> list[Rows]:
-    """Of each row, those that may not stand beside it: a bundle, its parts, and what shares one."""
-    parts = [rows_of(business.rows[part] for part in action.parts) for action in business.actions]
-    return [
-        parts[row]
-        | rows_of(
-            other
-            for other, held in enumerate(parts)
-            if other != row and (held >> row & 1 or held & parts[row])
-        )
-        for row in range(len(parts))
-    ]
-
-
 class Policies:
     """The filter stages of one configuration."""
 
@@ -139,6 +125,7 @@ class Policies:
             for row, action in enumerate(business.actions)
         ]
         self._caps_of = list(self._find_caps())
+        self._asking = self._where(lambda one: any(price.when for price in one.prices))
         self._row_of_code = {
             business.vocabulary.actions[name]: row for name, row in business.rows.items()
         }
@@ -261,6 +248,7 @@ class Policies:
         causes = [
             *self._of_consent(at),
             *self._of_eligibility(at),
+            *self._of_prices(at),
             *self._of_rules(at.results),
             *self._of_ledger(at),
             *self._of_everybody(at),
@@ -306,6 +294,12 @@ class Policies:
                     text = f"Needs a caller who is {name}"
                     yield Cause(pb.STAGE_ELIGIBILITY, "ASSURANCE_TOO_LOW", text, needing, name)
 
+    def _of_prices(self, at: Circumstances) -> Iterable[Cause]:
+        """Who cannot be read cannot be told a price that depends on who they are."""
+        if at.profile is None and self._asking:
+            text = "What they would pay could not be read"
+            yield Cause(pb.STAGE_ELIGIBILITY, "RULE_UNKNOWN", text, self._asking, "price")
+
     def _of_rules(self, results: Results) -> list[Cause]:
         causes = []
         for condition, failed, unknown in self._rules:
@@ -317,7 +311,7 @@ class Policies:
             elif (known := unknown.get(result.what)) is not None:
                 causes.append(known)
             else:
-                text = f"{failed.text} ({result.what})"
+                text = f"Cannot tell, since {result.what} (rule {failed.name})"
                 unknown[result.what] = failed._replace(code="RULE_UNKNOWN", text=text)
                 causes.append(unknown[result.what])
         return causes

@@ -58,6 +58,7 @@ class Decisions(decision_pb2_grpc.DecisionServiceServicer):
         self._clock = clock
         self._deadline = deadline
         self._catalogues = Catalogues(store)
+        self._explaining = asyncio.Semaphore(1)
 
     @property
     def _business(self) -> Business:
@@ -207,7 +208,8 @@ class Decisions(decision_pb2_grpc.DecisionServiceServicer):
             outcome=event_pb2.Outcome.Name(request.outcome),
             stored=pb.EventResult.Status.Name(status),
         )
-        customer_id = "" if decision is None else decision.customer_id
+        told = decision is not None and caller.scopes & {"decide", "profile"}
+        customer_id = decision.customer_id if decision is not None and told else ""
         return pb.RecordOutcomeResponse(status=status, customer_id=customer_id)
 
     async def _orphan(self, request: pb.RecordOutcomeRequest) -> pb.EventResult.Status.ValueType:
@@ -264,7 +266,10 @@ class Decisions(decision_pb2_grpc.DecisionServiceServicer):
             known = dict.fromkeys(business.rows, 1)
             checks.code("action", request.action, known, required=True)
             checks.finish()
-        return explain.explain(entry.decision, request, business, self._registry.models)
+        async with self._explaining:  # off the loop, one at a time: decisions come first
+            return await asyncio.to_thread(
+                explain.explain, entry.decision, request, business, self._registry.models
+            )
 
 
 def _decision(checks: Checks, decision_id: str) -> None:

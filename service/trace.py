@@ -232,9 +232,7 @@ def fate(one: Fared, business: Business) -> tuple[pb.Stage.ValueType, str, str] 
         case Fate.shown:
             return None
         case Fate.below_nothing:
-            text = "Nothing speaks for it here: value, probability or context weight is nothing"
-            if nothing > 0:
-                text = f"Doing nothing is worth more ({nothing:.2f})"
+            text = _worthless(one.compared.ranked.factors(one.place), nothing)
             return pb.STAGE_ARBITRATION, "NO_PRIORITY", text
         case Fate.elsewhere:
             return pb.STAGE_ARBITRATION, "SHOWN_ELSEWHERE", "Shown in another placement"
@@ -256,6 +254,19 @@ def fate(one: Fared, business: Business) -> tuple[pb.Stage.ValueType, str, str] 
         case Fate.held_out:
             text = "The customer belongs to a control group that gets nothing"
             return pb.STAGE_EXPLORATION, "HELD_OUT", text
+
+
+def _worthless(numbers: Factors, nothing: float) -> str:
+    """Why doing nothing is better than an action."""
+    if numbers.context_weight == 0:
+        return "The situation rules it out"
+    if numbers.uplift is not None and numbers.uplift[1] < 0:
+        return "It might do harm: whether it brings more than doing nothing is not sure"
+    if numbers.value <= 0:
+        return "It costs more than it brings at the moment"
+    if nothing > 0:
+        return f"Doing nothing is worth more ({nothing:.2f})"
+    return "Nothing speaks for it here"
 
 
 def factors(numbers: Factors) -> pb.Factors:

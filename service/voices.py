@@ -12,7 +12,7 @@ from typing import Final
 
 from rapport.v1 import decision_pb2 as pb
 
-_NAMED: Final = re.compile(r" \((?:limit |ceiling |quiet hours )?[\w-]+\)$")
+_NAMED: Final = re.compile(r" \((?:limit |ceiling |quiet hours |rule )?[\w-]+\)$")
 """The name of a rule at the end of a sentence: nothing for a conversation."""
 
 _CUSTOMER: Final = {

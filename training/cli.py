@@ -122,7 +122,7 @@ def export_(
 @app.command("replay")
 def replay_(
     decision_id: Annotated[str, typer.Argument(help="Of the answer.")],
-    archive: Archive = Path("build/archive"),
+    archive: Archive = Path("build/live"),
     store: StoreUrl = None,
     tenant: Tenant = "main",
 ) -> None:

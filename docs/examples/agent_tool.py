@@ -29,10 +29,12 @@ with grpc.insecure_channel(address) as channel:
     )
     for fact in answer.facts:
         print("!", fact.text)
-    hint = answer.slates[0].recommendations[0]
-    print(f"> {hint.title}: {hint.treatment.text}")
-    for reason in hint.reasons:
-        print("  because", reason.text)
+    for hint in answer.slates[0].recommendations:  # none where nothing qualified, or by chance
+        print(f"> {hint.title}: {hint.treatment.text}")
+        for reason in hint.reasons:
+            print("  because", reason.text)
+    for advisory in answer.advisories:
+        print("note:", advisory.message)
 
     why = service.Explain(
         rapport.ExplainRequest(decision_id=answer.decision_id, action="gold_credit_card")

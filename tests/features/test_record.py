@@ -52,7 +52,7 @@ def test_a_record_is_what_struct_packs_by_hand() -> None:
 
 
 @given(
-    occurred_at=st.integers(0, 2**53),
+    occurred_at=st.integers(0, 253_402_300_799_999),  # the year 9999 ends
     hash=st.integers(0, 2**64 - 1),
     sequence=st.integers(0, record.MAX_SEQUENCE),
     agent=st.integers(0, 2**16 - 1),
@@ -180,3 +180,14 @@ def test_what_is_no_log_id_is_refused(written: str) -> None:
 
 def test_log_ids_sort_in_the_order_of_the_log() -> None:
     assert NEVER < LogId(1, 0) < LogId(1, 1) < LogId(1, 10) < LogId(2, 0)
+
+
+def test_a_record_of_an_impossible_moment_cannot_be_read() -> None:
+    sound = record.encode(
+        record.LogId(1, 0), np.frombuffer(record.pack(occurred_at=1, hash=1, type=1), record.RECORD)
+    )
+    for moment in (-1, 2**60):
+        broken = bytearray(sound)
+        broken[24:32] = moment.to_bytes(8, "little", signed=True)
+        with pytest.raises(ValueError, match="years 1970 to 9999"):
+            record.decode(bytes(broken))

@@ -281,7 +281,7 @@ def test_levers_multiply_on_their_days() -> None:
 @pytest.mark.parametrize(
     ("intents", "factor"),
     [
-        ({}, 1.0),
+        ({}, 0.5),
         ({"moving": 1.0}, 0.5),
         ({"billing": 0.0}, 0.5),
         ({"billing": 1.0}, 5.0),
@@ -500,6 +500,8 @@ def slowly(case: Case, row: int) -> Factors:
         chance = max(at.intents.get(name, 0.0) for name in one.intents)
         match = policies.intent_match
         factor = match.floor * (1 - chance) + match.ceiling * chance
+    elif one.intents:
+        factor = policies.intent_match.floor
     for each in policies.context_weights:
         factor *= each.weight if each.target.covers(one) and at_hand(each.when, at) else 1.0
     day = datetime.datetime.fromtimestamp(at.now / 1000, datetime.UTC).date()

@@ -63,7 +63,9 @@ def rivals(draw: st.DrawFn) -> tuple[Business, Inputs]:
 
 
 def greedily(of: Business, inputs: Inputs) -> list[str]:
-    """The answer without chance and control groups."""
+    """The answer without chance and control groups, but for the one that ranks in another way."""
+    if of.policies.control.probability_only:
+        return names(decide(of, inputs._replace(greedy=True)), of)["hint"]
     policies = msgspec.structs.replace(of.policies, control=ControlGroups())
     plain = msgspec.structs.replace(of, policies=policies)
     return names(decide(plain, inputs._replace(greedy=True)), of)["hint"]

@@ -52,9 +52,10 @@ def _fits(one: One, above: Sequence[One], elsewhere: Sequence[One], slots: Slots
     return sum(other.group == one.group for other in above) < slots.per_group
 
 
-def chances(fitting: Sequence[One], best: float, how: Exploration) -> list[float]:
+def chances(fitting: Sequence[One], how: Exploration) -> list[float]:
     """Probability of each of those that fit, best first, to come next."""
     if how.temperature:
+        best = max(one.priority for one in fitting)
         powers = [math.exp(one.priority / (how.temperature * best)) for one in fitting]
     else:
         powers = [1.0, *[0.0] * (len(fitting) - 1)]
@@ -77,15 +78,13 @@ def slates(
     for one in candidates:
         if one.mandatory and len(first) < slots.slots and _fits(one, first, elsewhere, slots):
             first.append(one)
-    begun = [one for one in candidates if _fits(one, first, elsewhere, slots)]
-    best = max((one.priority for one in begun), default=1.0)
 
     def below(above: list[One], so_far: float) -> Iterator[tuple[tuple[str, ...], float]]:
         fitting = [one for one in candidates if _fits(one, above, elsewhere, slots)]
         if len(above) >= slots.slots or not fitting:
             yield tuple(one.name for one in above), so_far
             return
-        for one, chance in zip(fitting, chances(fitting, best, how), strict=True):
+        for one, chance in zip(fitting, chances(fitting, how), strict=True):
             if chance > 0:
                 yield from below([*above, one], so_far * chance)
 
@@ -280,11 +279,11 @@ def begins(seed: int, *first: float) -> Begins:
 def test_of_a_hundred_the_second_slot_depends_on_the_first_as_it_should(first: int) -> None:
     ones = tuple(One(f"a{n}", 100.0 - n, group=f"g{n % 10}") for n in range(100))
     case = Case(ones, Slots(2, per_group=1), Exploration(temperature=2.0, floor=0.5))
-    above = chances(ones, 100.0, case.how)
+    above = chances(ones, case.how)
     told = math.fsum(above[:first]) + above[first] / 2
     fitting = [one for one in ones if one.group != ones[first].group]
     assert len(fitting) == 90
-    below = dict(zip((one.name for one in fitting), chances(fitting, 100.0, case.how), strict=True))
+    below = dict(zip((one.name for one in fitting), chances(fitting, case.how), strict=True))
     numbers = math.ceil(50.01 / min(below.values()))
     seen: Counter[str] = Counter()
     for seed in range(numbers):
@@ -307,13 +306,14 @@ def test_a_temperature_means_the_same_whatever_the_currency() -> None:
         assert one.probability == pytest.approx(other.probability)
 
 
-def test_what_fills_up_above_does_not_change_the_temperature() -> None:
-    """The best priority is that of the first drawn slot, for all slots of a slate."""
+def test_a_clear_winner_leaves_no_junk_to_the_slots_below() -> None:
+    """The temperature is in units of the best that still fits, slot by slot."""
     case = CASES["only a temperature"]
     drawn = case.ask(begins(0, 0.0, 0.0))
-    soft = [math.exp(one.priority / (0.8 * 9.0)) for one in FIVE]
+    left = FIVE[1:]
+    soft = [math.exp(one.priority / (0.8 * left[0].priority)) for one in left]
     assert case.named(drawn) == (False, ("a", "b"))
-    assert drawn.slots[1].probability == pytest.approx(soft[1] / sum(soft[1:]))
+    assert drawn.slots[1].probability == pytest.approx(soft[0] / sum(soft))
 
 
 # What leaves nothing to chance

@@ -21,6 +21,8 @@ from service.errors import Violation
 from service.intake import Named, Taken
 from tests.chain import NOW, VOCABULARY
 
+DECISION = f"00{NOW - 5_000:011x}0000deadbeef"
+
 IVR = Caller("ivr-eu", frozenset({"record"}), frozenset({"acd"}))
 IMPORTER = Caller("loader", frozenset({"record", "import"}))
 COUNTED = frozenset({2})
@@ -73,7 +75,7 @@ FULL = event(
     source="acd", sequence=3, channel="phone", direction=1, intent="billing", action="discount",
     outcome=2, value=12.5, duration=duration_pb2.Duration(seconds=61, nanos=900_000_000),
     sentiment=mood(-0.256), interaction_id="call-1", parent_interaction_id="call-0", agent_id="bob",
-    decision_id="00-d", skill="s", queue="q", locale="nl-NL", attributes={"k": "v"},
+    decision_id=DECISION, skill="s", queue="q", locale="nl-NL", attributes={"k": "v"},
 )  # fmt: skip
 
 
@@ -158,9 +160,9 @@ def test_a_mood_as_older_clients_send_it_does_not_slip_into_the_log() -> None:
 def test_what_was_presented_or_overridden_ends_its_reservation(
     outcome: Any, fields: dict[str, str], ends: bool
 ) -> None:
-    known = {"decision_id": "00-d", "action": "discount"}
+    known = {"decision_id": DECISION, "action": "discount"}
     found = taken(event(outcome=outcome, **{**known, **fields}))
-    hash = record.reservation_hash("00-d", "discount").to_bytes(8, "little")
+    hash = record.reservation_hash(DECISION, "discount").to_bytes(8, "little")
     assert found.write.releases == (hash if ends else b"")
     entry = log_pb2.LogEntry.FromString(found.write.entry)
     assert entry.event.releases == found.write.releases

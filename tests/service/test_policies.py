@@ -194,7 +194,7 @@ def test_a_rule_that_cannot_be_evaluated_does_not_hold_and_says_why() -> None:
     cause = only(policies, values={})
     assert (cause.stage, cause.code) == (pb.STAGE_SUITABILITY, "RULE_UNKNOWN")
     assert cause.name == "adult"
-    assert cause.text == "It does not fit (customer.age is not known)"
+    assert cause.text == "Cannot tell, since customer.age is not known (rule adult)"
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def test_what_is_said_is_passed_on() -> None:
     assert who.identifier[0] == "phone"
     assert question == Question(
         "", "chat", 2, ["hint"], 3, "nl-NL", "hello", {"wait": 3.5, "tone": "angry"},
-        {"agent_id": "a7", "skill": "cards", "queue": "gold"}, 2, NOW - DAY,
+        {"agent_id": "a7", "skill": "cards", "queue": "gold"}, "", 2, NOW - DAY,
         ["tablet", "discount"], ["callback"], 90_500, True, 2**64 - 1,
     )  # fmt: skip
     assert not question.recorded

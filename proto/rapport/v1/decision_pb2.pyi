@@ -1278,7 +1278,9 @@ class RecordOutcomeResponse(_message.Message):
     status: Global___EventResult.Status.ValueType
     """As for an event of a batch."""
     customer_id: _builtins.str
-    """The customer of the decision."""
+    """The customer of the decision, for callers with scope decide or profile. Absent: an orphan, or
+    the caller may not know.
+    """
     def __init__(
         self,
         *,
