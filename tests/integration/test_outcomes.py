@@ -76,9 +76,9 @@ async def test_an_outcome_is_found_while_its_decision_waits_for_the_log(
     released = asyncio.Event()
     write = client.store.journal
 
-    async def held(decisions: list[tuple[str, str, bytes, bytes]]) -> None:
+    async def held(decisions: list[tuple[str, str, bytes, bytes]]) -> list[bool]:
         await released.wait()
-        await write(decisions)
+        return await write(decisions)
 
     monkeypatch.setattr(client.store, "journal", held)
     customer, answer, action = await offered(client)
@@ -212,9 +212,9 @@ async def test_an_outcome_at_another_server_waits_for_the_journal_of_the_first(
 ) -> None:
     write = client.store.journal
 
-    async def slow(decisions: list[tuple[str, str, bytes, bytes]]) -> None:
+    async def slow(decisions: list[tuple[str, str, bytes, bytes]]) -> list[bool]:
         await asyncio.sleep(0.06)
-        await write(decisions)
+        return await write(decisions)
 
     async with serving(client.url, tenant=client.store.tenant) as other:
         monkeypatch.setattr(client.store, "journal", slow)
