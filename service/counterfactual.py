@@ -67,7 +67,7 @@ def _needed(one: Fared, business: Business, taken: Rows) -> float | None:
     """The lowest priority with which it would be in the greedy answer; None: there is none."""
     own = float(one.compared.ranked.priority[one.place])
     nothing = one.compared.nothing
-    others = {float(p) for p in one.compared.ranked.priority if p >= max(own, nothing)}
+    others = {float(p) for p in one.compared.ranked.priority if p >= own}
     steps = [p + _MARGIN * max(1.0, abs(p)) for p in sorted({nothing, *others}) if p >= own]
     low, high = 0, len(steps)  # the first step that is enough; it only gets easier upwards
     while low < high:

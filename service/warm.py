@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from features import elementary, journey, timeline
+from features import elementary, journey, timeline, usage
 from features.definitions import Count, Definitions
 from features.plan import Context, Plan, rows_of
 from features.profile import EMPTY
 from features.record import pack
+from features.usage import Counting
 from features.vocabulary import Type, Vocabulary
 
 
@@ -24,6 +25,9 @@ def kernels() -> None:
     facts = journey.read(records, 2, plan.lens)
     plan.customer(records, EMPTY, Context(), 2, facts)
     plan.pairs(records, 2, rows_of([1]), 1)
+    none = np.zeros(0, np.int64)
+    first = np.zeros(usage.OUTCOMES * 2 + 1, np.int64)
+    usage.count(records, 2, Counting(2, first, none, none, none, none, none))
     elementary.softmax(elementary.sigmoid(np.zeros(2)))
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 
 from features.record import LogId
 from service.errors import StoreUnavailable
-from service.store import Snapshot, Status, Write
+from service.store import Hold, Snapshot, Status, Write
 
 
 class Shelf:
@@ -52,6 +52,36 @@ class Shelf:
 
     async def link(self, namespace: str, value: str, customer_id: str, entry: bytes) -> str:
         raise NotImplementedError
+
+    async def reserve(self, customer_id: str, now: int, holds: Sequence[Hold]) -> list[bool]:
+        raise NotImplementedError
+
+    async def root(self, customer_id: str) -> str:
+        return customer_id
+
+    async def merge(self, customer_id: str, into: str, caller: str) -> bool:
+        raise NotImplementedError
+
+    async def orphan(self, decision_id: str, hash: bytes, entry: bytes) -> int:
+        raise NotImplementedError
+
+    async def lease(self, ceiling: str, period: str, amount: int, limit: int, ttl: int) -> int:
+        raise NotImplementedError
+
+    async def give_back(self, ceiling: str, period: str, amount: int) -> None:
+        raise NotImplementedError
+
+    async def prices(self) -> dict[str, float]:
+        return {}
+
+    async def set_prices(self, prices: Mapping[str, float]) -> None:
+        raise NotImplementedError
+
+    async def keep_configuration(self, digest: str, written: bytes) -> None:
+        raise NotImplementedError
+
+    async def configuration(self, digest: str) -> bytes | None:
+        return None
 
     async def journal(self, decisions: Sequence[tuple[str, str, bytes, bytes]]) -> list[bool]:
         self._reached()

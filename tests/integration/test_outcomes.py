@@ -294,7 +294,8 @@ async def test_a_reservation_ends_when_its_action_is_presented_or_overridden(
         await client.outcome(answer.decision_id, action, outcome)
     else:
         fields = {"action": action, "outcome": outcome, "decision_id": answer.decision_id}
-        await client.record(event(customer, type="outcome", **fields))
+        sent = event(customer, type="outcome", occurred_at=stamp(now()), **fields)
+        await client.record(sent)
     left = await reserved(client, customer)
     assert (hash not in left) is ends
     assert other in left

@@ -120,7 +120,7 @@ def test_how_the_customer_feels_does_not_move_them_ahead_in_a_queue(
     angrily = models.rows(angry, records, cases[0].now)
     assert queueing.any()
     assert np.array_equal(calmly[queueing], angrily[queueing], equal_nan=True)
-    assert np.isnan(angrily[np.ix_(queueing, felt)]).all()
+    assert np.isnan(angrily[queueing][:, felt]).all()
     assert not np.array_equal(calmly[~queueing], angrily[~queueing], equal_nan=True)
 
 

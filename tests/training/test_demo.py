@@ -55,7 +55,7 @@ def test_stories_are_told_in_order_and_of_different_customers() -> None:
 def test_the_demo_shows_three_customers_and_what_their_answers_change(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(demo, "_CUSTOMERS", 150)
+    monkeypatch.setattr(demo, "_CUSTOMERS", 400)
     stale = tmp_path / "demo" / "bundles" / "old"
     stale.mkdir(parents=True)
     told = io.StringIO()

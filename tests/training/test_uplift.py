@@ -266,7 +266,7 @@ def test_a_slot_is_learnt_from_without_what_the_other_slots_of_its_slate_add() -
         made.slates.slate, flat[0, made.slates.action], minlength=len(made.slates.rewards)
     )
     target = msgspec.convert({"reward": {"resolved": 1.0}}, UpliftTarget)
-    data = made.slates._replace(rewards=rewards)
+    data = made.slates._replace(rewards=rewards.astype(np.float64))
     goals = np.asarray(uplift._Learner(data, PLAN, DESCRIBED, target)._set.get_label())
     drawn = goals[: len(data.action)]
     alone = np.bincount(data.slate)[data.slate] == 1
