@@ -54,9 +54,9 @@ class Sources:
         looked = self._folder or "none is there"
         log = "the log of the store" if self._store else "a store, since none was named"
         raise NotFound(
-            f"decision {decision_id!r} is neither in the archive ({looked}) nor in {log}: name them "
-            "with --archive and --store. Or it was never taken, recorded nothing, or its customer "
-            "was forgotten since"
+            f"decision {decision_id!r} is neither in the archive ({looked}) nor in {log}: name "
+            "them with --archive and --store. Or it was never taken, recorded nothing, or its "
+            "customer was forgotten since"
         )
 
     async def decisions(self, number: int) -> list[Entry]:

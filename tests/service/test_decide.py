@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import msgspec
@@ -48,10 +48,7 @@ class Reserving(Shelf):
         self.deaf = False  # reservations fail
         self.slow: asyncio.Event | None = None  # reservations wait for it
 
-    def reserve(self, customer_id: str, now: int, holds: Sequence[Hold]) -> Awaitable[list[bool]]:
-        return self._reserve(customer_id, now, holds)
-
-    async def _reserve(self, customer_id: str, now: int, holds: Sequence[Hold]) -> list[bool]:
+    async def reserve(self, customer_id: str, now: int, holds: Sequence[Hold]) -> list[bool]:
         self.asked.append((customer_id, now, list(holds)))
         if self.slow is not None:
             await self.slow.wait()
