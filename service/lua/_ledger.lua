@@ -1,6 +1,7 @@
 -- What every script that writes a ledger has in common.
 local SIZE, HEADER, MAGIC = 40, 24, 'rapport1'
 local OUTCOME, PRESENTED, RESERVED, ALONE = 38, 2, 255, '\0\0\0\0'
+local HELD = '\255\128' -- outcome and mood of a reservation, see features/record.py
 local MANY, STEP = 128, 32 -- from how many records on, and after how many more, some are dropped
 local sub, byte, find, floor, unpack = string.sub, string.byte, string.find, math.floor, struct.unpack
 
@@ -50,9 +51,13 @@ end
 local function settled(records, count_before, ms, horizon, keep, ended)
   local start = 1
   while start < #records and unpack('<i8', records, start) < ms - horizon do start = start + SIZE end
-  local pieces = {}
-  for outcome_at = start + OUTCOME, #records, SIZE do
-    if byte(records, outcome_at) == RESERVED then
+  local pieces, from = {}, start + OUTCOME
+  while true do
+    -- A search in C: a reservation holds no mood, so its last two bytes are these.
+    local outcome_at = find(records, HELD, from, true)
+    if not outcome_at then break end
+    from = outcome_at + 1
+    if (outcome_at - 1) % SIZE == OUTCOME then
       local at = outcome_at - OUTCOME
       if ended[sub(records, at + 8, at + 15)] or not (ms < held_until(records, at)) then
         pieces[#pieces + 1] = sub(records, start, at - 1)
@@ -60,8 +65,10 @@ local function settled(records, count_before, ms, horizon, keep, ended)
       end
     end
   end
-  pieces[#pieces + 1] = sub(records, start)
-  records = table.concat(pieces)
+  if start > 1 then -- else all of it stays as it is
+    pieces[#pieces + 1] = sub(records, start)
+    records = table.concat(pieces)
+  end
   local count = #records / SIZE
   if keep > 0 and count > MANY and floor(count / STEP) > floor(count_before / STEP) then
     return newest(records, keep)

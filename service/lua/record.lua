@@ -107,9 +107,9 @@ local function rank(set, event, from)
   return from
 end
 
--- All records as one string.
-local function merged(set)
-  local pieces, from = {}, set.first
+-- All records as one string, after what comes before them.
+local function merged(set, head)
+  local pieces, from = {head}, set.first
   for _, event in ipairs(set.added) do
     local to = rank(set, event, from)
     if to > from then
@@ -173,11 +173,11 @@ end
 
 if refused then return {'', statuses, moved} end
 if last ~= '' then
-  redis.call('SET', KEYS[1], header(last) .. merged(timeline), 'PX', ttl)
+  redis.call('SET', KEYS[1], merged(timeline, header(last)), 'PX', ttl)
 end
 if last_of_ledger ~= '' then
   local left = settled(
-    merged(ledger), ledger.count, milliseconds(last_of_ledger), horizon, keep, ended
+    merged(ledger, ''), ledger.count, milliseconds(last_of_ledger), horizon, keep, ended
   )
   redis.call('SET', KEYS[2], header(last_of_ledger) .. left, 'PX', ttl)
 end
