@@ -20,18 +20,13 @@ def explain(
     decision: log_pb2.DecisionLogged,
     request: pb.ExplainRequest,
     business: Business,
-    models: Models | None,
 ) -> pb.ExplainResponse:
     """Give the one reason that decided, for each placement and action of the catalogue.
 
     Args:
         decision: As it was logged.
-        request: Which action, and whether with contributions.
+        request: Which action.
         business: The configuration that decided.
-        models: The models in charge, for contributions.
-
-    Raises:
-        Precondition: Contributions cannot be given; the message says why.
     """
     answer = decision.response
     size = len(business.actions)
@@ -56,16 +51,13 @@ def explain(
                 _change(one, how, business, taken[one.placement], answer.control_group)
             )
         candidates.append(one)
-    explained = pb.ExplainResponse(
+    return pb.ExplainResponse(
         decision_id=answer.decision_id,
         decided_at=answer.decided_at,
         rung=answer.rung,
         candidates=candidates,
         versions=answer.versions,
     )
-    if request.include_contributions:
-        explained.contributions.extend(_contributions(decision, request.action, models))
-    return explained
 
 
 def _change(
@@ -89,9 +81,19 @@ def _taken(deliberation: log_pb2.Deliberation) -> dict[str, Rows]:
     return before
 
 
-def _contributions(
+def contributions(
     decision: log_pb2.DecisionLogged, action: str, models: Models | None
 ) -> list[pb.Contribution]:
+    """What each feature added to the score of an action.
+
+    Args:
+        decision: As it was logged.
+        action: One of its answer.
+        models: The models in charge.
+
+    Raises:
+        Precondition: They cannot be given; the message says why.
+    """
     logged = {one.action: one.vector for one in decision.action_vectors}
     version = decision.response.versions.bundle
     if action not in logged:

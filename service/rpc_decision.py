@@ -267,9 +267,12 @@ class Decisions(decision_pb2_grpc.DecisionServiceServicer):
             checks.code("action", request.action, known, required=True)
             checks.finish()
         async with self._explaining:  # off the loop, one at a time: decisions come first
-            return await asyncio.to_thread(
-                explain.explain, entry.decision, request, business, self._registry.models
+            told = await asyncio.to_thread(explain.explain, entry.decision, request, business)
+        if request.include_contributions:  # the models are asked by one thread alone
+            told.contributions.extend(
+                explain.contributions(entry.decision, request.action, self._registry.models)
             )
+        return told
 
 
 def _decision(checks: Checks, decision_id: str) -> None:

@@ -57,7 +57,7 @@ def logged(answer: Answer, of: Business) -> log_pb2.DecisionLogged:
 
 def explained(answer: Answer, of: Business, action: str = "") -> list[pb.Candidate]:
     request = pb.ExplainRequest(decision_id="id", action=action)
-    return list(explain.explain(logged(answer, of), request, of, None).candidates)
+    return list(explain.explain(logged(answer, of), request, of).candidates)
 
 
 def told(answer: Answer, of: Business, action: str = "a", placement: str = "hint") -> pb.Candidate:
@@ -451,9 +451,8 @@ def test_contributions_and_base_add_up_to_what_the_model_said() -> None:
     decision = decided(models)
     assert decision.response.slates[0].recommendations
     for one in decision.response.slates[0].recommendations:
-        request = pb.ExplainRequest(decision_id="id", action=one.action, include_contributions=True)
-        found = explain.explain(decision, request, bank(), models)
-        total = math.fsum(part.log_odds for part in found.contributions)
+        found = explain.contributions(decision, one.action, models)
+        total = math.fsum(part.log_odds for part in found)
         assert 1 / (1 + math.exp(-total)) == pytest.approx(
             one.factors.model_probability, abs=1e-9
         )  # fmt: skip
@@ -463,18 +462,16 @@ def test_contributions_need_the_bundle_that_decided() -> None:
     models = Models(sealed(), bank())
     decision = decided(models)
     action = decision.response.slates[0].recommendations[0].action
-    request = pb.ExplainRequest(decision_id="id", action=action, include_contributions=True)
     with pytest.raises(Precondition, match="not in charge any more"):
-        explain.explain(decision, request, bank(), None)
-    request.action = "gold_credit_card"
+        explain.contributions(decision, action, None)
     with pytest.raises(Precondition, match="was not in the answer"):
-        explain.explain(decision, request, bank(), models)
+        explain.contributions(decision, "gold_credit_card", models)
 
 
 def test_what_is_explained_is_the_decision_as_it_was_logged() -> None:
     of, inputs = hindered({"BLOCKED"})
     decision = logged(decide(of, inputs), of)
-    found = explain.explain(decision, pb.ExplainRequest(), of, None)
+    found = explain.explain(decision, pb.ExplainRequest(), of)
     assert (found.decision_id, found.rung) == ("id", pb.RUNG_WITHOUT_MODELS)
     assert found.decided_at == decision.response.decided_at
     assert found.versions == decision.response.versions
