@@ -56,7 +56,7 @@ def fuse(rules: Sequence[Checked], environment: Environment) -> Fused:
         ConfigurationError: A rule does not belong to this environment or this version.
     """
     for rule in rules:
-        _verify(rule, environment)
+        verify(rule, environment)
     try:
         writer = _Writer([rule.tree for rule in rules])
         code = compile(writer.source(), "<rules>", "exec")
@@ -69,7 +69,7 @@ def fuse(rules: Sequence[Checked], environment: Environment) -> Fused:
     return fused
 
 
-def _verify(rule: Checked, environment: Environment) -> None:
+def verify(rule: Checked, environment: Environment) -> None:
     """Refuse a tree that this environment or this version does not know."""
     if tree.depth(rule.tree) > tree.MAX_DEPTH:
         raise ConfigurationError(f"{rule.text}: nests deeper than {tree.MAX_DEPTH}; split it")
