@@ -1,4 +1,4 @@
-"""All conditions of a configuration, compiled into one function. Pure.
+"""All conditions of a configuration, compiled into one program. Pure.
 
 What a condition reads of its action is put in when the configuration loads, so that one rule over a
 group becomes the few conditions in which its actions differ, and equal ones are evaluated once.
@@ -6,20 +6,17 @@ group becomes the few conditions in which its actions differ, and equal ones are
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from zoneinfo import ZoneInfo
 
 import msgspec
 
 from service import variables
 from service.business import Business
 from service.catalogue import Price
-from service.rules import Checked, Unknown, fuse, specialise
-from service.variables import Values
-
-Fused = Callable[[Values], list[bool | Unknown]]
-
-Results = Sequence[bool | Unknown]
-"""One for each compiled condition."""
+from service.loader import Load, loader
+from service.rules import Answers, Checked, Environment, Program, specialise
+from service.variables import Subject, Values
 
 
 class Conditions:
@@ -35,7 +32,10 @@ class Conditions:
         self._compiled: list[Checked] = []
         self._places: dict[bytes, int] = {}
         self._seen: dict[tuple[str, int], int] = {}
-        self._run: Fused | None = None
+        self._drops: Sequence[tuple[int, int]] = ()
+        self._zone = ZoneInfo(business.definitions.time_zone)
+        self._program: Program | None = None
+        self._load: Load | None = None
         self.prices: list[list[tuple[int | None, Price]]] = [
             [
                 (None if one.when is None else self.place(one.when, row), one)
@@ -56,20 +56,37 @@ class Conditions:
             if key not in self._places:
                 self._places[key] = len(self._compiled)
                 self._compiled.append(checked)
-                self._run = None
+                self._program = None
             self._seen[at] = self._places[key]
         return self._seen[at]
 
     def __len__(self) -> int:
         return len(self._compiled)
 
-    def compile(self) -> None:
-        """Compile what was placed, which takes tens of milliseconds: not while serving."""
-        if self._compiled and self._run is None:
-            environment = variables.environment(self._business.vocabulary)
-            self._run = fuse(self._compiled, environment)
+    def compile(self, drops: Sequence[tuple[int, int]] = ()) -> Program:
+        """Compile what was placed, which takes tens of milliseconds: not while serving.
 
-    def evaluate(self, values: Values) -> Results:
+        Args:
+            drops: Places of conditions, and the rows that each drops where it does not hold.
+        """
+        self._drops = drops
+        # Names that no condition could write are no mistake as long as there is none.
+        words = self._business.vocabulary
+        environment = variables.environment(words) if self._compiled else Environment({})
+        self._program = Program(self._compiled, environment, drops)
+        self._load = loader(self._program, self._zone)
+        return self._program
+
+    def of(self, subject: Subject) -> Answers:
+        """Evaluate all of them for one request."""
+        program, load = self._program, self._load
+        if program is None or load is None:
+            self.compile(self._drops)
+            return self.of(subject)
+        values = variables.known(subject, self._zone) if program.asks_python else {}
+        return program.answers(*load(subject), values)
+
+    def evaluate(self, values: Values) -> Answers:
         """Evaluate all of them; an :class:`service.rules.Unknown` says why one could not be."""
-        self.compile()
-        return () if self._run is None else self._run(values)
+        program = self._program or self.compile(self._drops)
+        return program.answers(*program.told(values), values)

@@ -11,8 +11,8 @@ from rapport.v1 import decision_pb2 as pb
 from service import exploration
 from service.arbitration import NOBODY, PROBABILITY_ONLY, Factors
 from service.business import Business
+from service.causes import Rows
 from service.exploration import Candidates, Fate, Shape
-from service.policies import Rows
 from service.trace import Fared
 
 _MARGIN: Final = 1e-9

@@ -8,10 +8,10 @@ from rapport.v1 import decision_pb2 as pb
 from rapport.v1 import log_pb2
 from service import counterfactual, trace
 from service.business import Business
+from service.causes import Rows, rows_of
 from service.errors import Precondition
 from service.exploration import Fate
 from service.models import Models
-from service.policies import Rows, rows_of
 from service.trace import Fared
 from service.voices import voices
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from features.elementary import Floats, softmax
 from service.catalogue import Exploration
-from service.policies import Rows
+from service.causes import Rows
 
 
 class Fate(enum.IntEnum):

@@ -24,7 +24,7 @@ from features.plan import Context
 from features.profile import Profile, Value
 from features.record import EMPTY, NEVER, LogId, Records, interaction_hash
 from rapport.v1 import decision_pb2 as pb
-from service import exploration, facts, variables
+from service import exploration, facts
 from service.arbitration import (
     HOLD_OUT,
     PROBABILITY_ONLY,
@@ -38,21 +38,16 @@ from service.arbitration import (
 )
 from service.business import Business
 from service.catalogue import ASSURANCE, Exploration, Placement, Price, Treatment
+from service.causes import Cause, Filtered, Rows, rows_of, union
 from service.checks import SKEW
-from service.conditions import Results
 from service.experiments import group_of
 from service.exploration import Candidates, Drawn, Shape
 from service.facts import Fact
 from service.models import Models
-from service.policies import (
-    Cause,
-    Circumstances,
-    Offers,
-    Policies,
-    Rows,
-    rows_of,
-)
+from service.policies import Circumstances, Offers, Policies
+from service.rules import Answers
 from service.store import Cap
+from service.variables import Subject
 
 
 class Question(NamedTuple):
@@ -155,14 +150,19 @@ class Weighed(NamedTuple):
     intents: Sequence[tuple[str, float]]
     told: Sequence[Fact]
     situation: Situation
-    results: Results
-    causes: Sequence[Cause]
+    results: Answers
+    filtered: Filtered
     weighings: Sequence[Weighing]
     wants: Sequence[Want]
     models: Models | None
     vector: Floats | None
     seen: Mapping[int, Floats]  # what the acceptance model saw of actions that may be shown
     events: int  # of the timeline, that had happened
+
+    @property
+    def causes(self) -> Sequence[Cause]:
+        """What spoke against actions, whatever the placement."""
+        return self.filtered.causes
 
 
 class Shown(NamedTuple):
@@ -245,7 +245,7 @@ class Pipeline:
         )  # fmt: skip
         results = self._conditions(question, known.profile, situation, scored.intents)
         group = group_of(question.customer_id, self.business.policies.control)
-        causes = self.policies.causes(
+        filtered = self.policies.filtered(
             Circumstances(
                 question.channel,
                 question.direction,
@@ -260,7 +260,7 @@ class Pipeline:
                 interaction_hash(question.interaction_id),
             )
         )
-        weighings = self._weigh_placements(inputs, scored, situation, causes, group)
+        weighings = self._weigh_placements(inputs, scored, situation, filtered.dropped, group)
         told = (
             []
             if chain is None
@@ -269,7 +269,7 @@ class Pipeline:
         wants = list(self._wants(question, weighings))
         return Weighed(
             inputs, now, scored.rung, group, advisories, scored.intents, told, situation, results,
-            causes, weighings, wants, models, scored.vector, self._seen(scored.rows, weighings),
+            filtered, weighings, wants, models, scored.vector, self._seen(scored.rows, weighings),
             len(records),
         )  # fmt: skip
 
@@ -279,23 +279,21 @@ class Pipeline:
         profile: Profile | None,
         situation: Situation,
         intents: Sequence[tuple[str, float]],
-    ) -> Results:
+    ) -> Answers:
         """Evaluate every condition of the configuration."""
-        return self.policies.conditions.evaluate(
-            {
-                "customer": variables.of_customer(profile),
-                "context": variables.of_context(
-                    question.context,
-                    {**question.contact, "locale": question.locale},
-                    channel=question.channel,
-                    direction=question.direction,
-                    assurance=question.assurance,
-                    now=situation.now,
-                    zone=self.policies.zone,
-                ),
-                "journey": variables.of_journey(situation.facts),
-                "intent": variables.of_intents(intents),
-            }
+        return self.policies.conditions.of(
+            Subject(
+                profile,
+                question.context,
+                question.contact,
+                question.locale,
+                question.channel,
+                question.direction,
+                question.assurance,
+                situation.now,
+                situation.facts,
+                intents,
+            )
         )
 
     def _seen(self, rows: Floats | None, weighings: Sequence[Weighing]) -> dict[int, Floats]:
@@ -357,13 +355,12 @@ class Pipeline:
         inputs: Inputs,
         scored: _Scored,
         situation: Situation,
-        causes: Sequence[Cause],
+        dropped: Rows,
         group: str,
     ) -> list[Weighing]:
         """Rank and draw, placement by placement; no action twice in an answer."""
         question = inputs.question
         relationship = Relationship(int(situation.facts.get("relationship", 0))).name
-        dropped = _union(causes)
         chance = random.Random(inputs.seed)  # noqa: S311  reproducible on purpose
         taken: Rows = 0
         weighings = []
@@ -371,7 +368,7 @@ class Pipeline:
             placement = self.business.placements[name]
             offers = self.policies.offers(name, question.channel, question.locale, relationship)
             local = list(self._local(name, placement, offers, question, scored.rung))
-            rows = _members(offers.actions & ~dropped & ~_union(local))
+            rows = _members(offers.actions & ~dropped & ~union(local))
             ranked = self.arbiter.rank(rows, scored.scores, situation, group)
             slots = question.max_actions or placement.max_actions
             # A probability cannot be compared with what doing nothing is worth in money.
@@ -521,7 +518,7 @@ class Pipeline:
             standing: Rows that the answer shows.
             groups: How many of each group the placement shows.
         """
-        dropped = _union(weighed.causes) | _union(weighing.causes)
+        dropped = weighed.filtered.dropped | union(weighing.causes)
         placement = self.business.placements[weighing.name]
         for name in placement.defaults:
             row = self.business.rows[name]
@@ -567,13 +564,6 @@ def _until(known: Known, now: int) -> Known:
         ledger=None if known.ledger is None else timeline.as_of(known.ledger, now),
         profile=None if known.profile is None else known.profile.as_of(now),
     )
-
-
-def _union(causes: Iterable[Cause]) -> Rows:
-    dropped = 0
-    for cause in causes:
-        dropped |= cause.actions
-    return dropped
 
 
 def _members(rows: Rows) -> Integers:

@@ -1,9 +1,7 @@
 """What may be offered to this customer, here and now: the filter stages as sets of actions. Pure.
 
-A *cause* is one reason with the set of all actions that it speaks against, as the bits of a whole
-number: bit ``n`` is row ``n`` of the catalogue. Nothing here runs once for each action: what does
-not depend on the customer is worked out when the configuration loads, and a decision only joins
-sets. The first cause that names an action is decisive; every later one would have dropped it too.
+Nothing here runs once for each action: what does not depend on the customer is worked out when the
+configuration loads, and a decision only joins sets.
 """
 
 from __future__ import annotations
@@ -24,12 +22,11 @@ from features.vocabulary import Direction, Outcome
 from rapport.v1 import decision_pb2 as pb
 from service.business import Business
 from service.catalogue import ASSURANCE, ISSUES, Action, Price, Treatment, treatment
-from service.conditions import Conditions, Results
+from service.causes import Cause, Filtered, Rows, Rules, rows_of, union
+from service.conditions import Conditions
 from service.declared import Limit, Suppression, outcome_code
+from service.rules import Answers, Unknown
 from service.store import Cap
-
-Rows = int
-"""A set of actions: bit ``n`` is row ``n`` of the catalogue."""
 
 STAGES: Final = (
     (pb.STAGE_ELIGIBILITY, "eligibility"),
@@ -37,16 +34,6 @@ STAGES: Final = (
     (pb.STAGE_SUITABILITY, "suitability"),
 )
 _DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-
-
-class Cause(NamedTuple):
-    """One reason with all the actions that it speaks against."""
-
-    stage: pb.Stage.ValueType
-    code: str
-    text: str
-    actions: Rows
-    name: str = ""  # of the rule, limit, purpose or whatever it is
 
 
 class Circumstances(NamedTuple):
@@ -58,7 +45,7 @@ class Circumstances(NamedTuple):
     now: int  # milliseconds
     profile: Profile | None  # None: it could not be read; then only what needs no consent passes
     ledger: Records | None  # None: it could not be read; then only what nothing counts passes
-    results: Results  # of all conditions
+    results: Answers  # of all conditions
     full_ceilings: frozenset[str] = frozenset()
     allow: Sequence[str] = ()
     block: Sequence[str] = ()
@@ -72,26 +59,12 @@ class Offers(NamedTuple):
     treatments: Sequence[Treatment | None]  # by row
 
 
-class _Rule(NamedTuple):
-    condition: int  # place among the conditions
-    failed: Cause
-    unknown: dict[str, Cause]  # by why it could not be evaluated, made as they come
-
-
 class _Key(NamedTuple):
     """What a limit or a suppression counts for."""
 
     declared: Limit | Suppression
     holds_on: int  # code of the channel; 0: on every channel
     actions: Rows
-
-
-def rows_of(rows: Iterable[int]) -> Rows:
-    """The set of some rows."""
-    found = 0
-    for row in rows:
-        found |= 1 << row
-    return found
 
 
 class Policies:
@@ -111,8 +84,8 @@ class Policies:
             purpose: self._where(lambda one, purpose=purpose: one.purpose == purpose)  # type: ignore[misc]
             for purpose in business.vocabulary.purposes
         }
-        self._rules = list(self._staged())
-        self.conditions.compile()
+        self._rules = Rules(self._staged(), len(business.actions))
+        self.conditions.compile(self._rules.drops())
         self._keys, self._counting = self._counted()
         self._room = np.array([_room(key.declared) for key in self._keys], np.int64)
         self._counted_rows = rows_of(
@@ -135,7 +108,7 @@ class Policies:
         self._ceilings = [
             (ceiling, self._where(ceiling.target.covers)) for ceiling in business.policies.ceilings
         ]
-        self.bundles = [
+        self._bundles = [
             (row, rows_of(business.rows[part] for part in action.parts))
             for row, action in enumerate(business.actions)
             if action.parts
@@ -155,7 +128,7 @@ class Policies:
         ]
         return moments, invalid
 
-    def _staged(self) -> Iterable[_Rule]:
+    def _staged(self) -> Iterable[tuple[int, Cause]]:
         """Every rule with the actions that it is about, once for each way it turns out.
 
         In the order in which they are declared, the actions' own last.
@@ -178,7 +151,7 @@ class Policies:
                 at = (rule.name, rule.reason, self.conditions.place(rule.when, row))
                 found[at] = found.get(at, 0) | 1 << row
             for (rule_name, reason, condition), actions in found.items():
-                yield _Rule(condition, Cause(stage, "RULE", reason, actions, rule_name), {})
+                yield condition, Cause(stage, "RULE", reason, actions, rule_name)
 
     def _counted(self) -> tuple[list[_Key], Counting]:
         """Compile limits and suppressions to keys."""
@@ -243,25 +216,25 @@ class Policies:
                 self._offers[at] = found
         return found
 
-    def causes(self, at: Circumstances) -> list[Cause]:
-        """All that speaks against any action whatever the placement, in the order of the stages."""
-        causes = [
-            *self._of_consent(at),
-            *self._of_eligibility(at),
-            *self._of_prices(at),
-            *self._of_rules(at.results),
-            *self._of_ledger(at),
-            *self._of_everybody(at),
-        ]
-        dropped = 0
+    def filtered(self, at: Circumstances) -> Filtered:
+        """All that speaks against any action whatever the placement."""
+        before = [*self._of_consent(at), *self._of_eligibility(at), *self._of_prices(at)]
+        after = [*self._of_ledger(at), *self._of_everybody(at)]
+        if parted := self.parted([*before, *after], at.results.dropped):
+            after.append(parted)
+        dropped = at.results.dropped | union(before) | union(after)
+        return Filtered(dropped, before, (self._rules, at.results), after)
+
+    def parted(self, causes: Iterable[Cause], dropped: Rows = 0) -> Cause | None:
+        """What speaks against bundles of which a part is dropped; None: nothing does."""
+        if not self._bundles:
+            return None
         for cause in causes:
             if cause.code != "NOT_ALLOWED":  # who asks for a bundle asks for its parts
                 dropped |= cause.actions
-        parted = rows_of(row for row, parts in self.bundles if parts & dropped)
-        if parted:
-            text = "A part of the bundle may not be offered"
-            causes.append(Cause(pb.STAGE_SUITABILITY, "PART_DROPPED", text, parted))
-        return causes
+        parted = rows_of(row for row, parts in self._bundles if parts & dropped)
+        text = "A part of the bundle may not be offered"
+        return Cause(pb.STAGE_SUITABILITY, "PART_DROPPED", text, parted) if parted else None
 
     def _of_consent(self, at: Circumstances) -> Iterable[Cause]:
         for purpose, actions in self._purposes.items():
@@ -299,22 +272,6 @@ class Policies:
         if at.profile is None and self._asking:
             text = "What they would pay could not be read"
             yield Cause(pb.STAGE_ELIGIBILITY, "RULE_UNKNOWN", text, self._asking, "price")
-
-    def _of_rules(self, results: Results) -> list[Cause]:
-        causes = []
-        for condition, failed, unknown in self._rules:
-            result = results[condition]
-            if result is True:
-                continue
-            if result is False:
-                causes.append(failed)
-            elif (known := unknown.get(result.what)) is not None:
-                causes.append(known)
-            else:
-                text = f"Cannot tell, since {result.what} (rule {failed.name})"
-                unknown[result.what] = failed._replace(code="RULE_UNKNOWN", text=text)
-                causes.append(unknown[result.what])
-        return causes
 
     def _of_ledger(self, at: Circumstances) -> Iterable[Cause]:
         if not self._keys:
@@ -424,7 +381,7 @@ class Policies:
         """Names of the ceilings that showing an action, and so its parts, uses up."""
         return [one.name for one, actions in self._ceilings if actions & self._shown[row]]
 
-    def price(self, row: int, results: Results) -> Price | None:
+    def price(self, row: int, results: Sequence[bool | Unknown]) -> Price | None:
         """What a customer pays who meets a public condition; None where there is no price."""
         for place, price in self.conditions.prices[row]:
             if place is None or results[place] is True:

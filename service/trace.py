@@ -15,11 +15,11 @@ from features.elementary import Floats
 from features.kernels import Integers
 from rapport.v1 import decision_pb2 as pb
 from rapport.v1 import log_pb2
+from service import causes
 from service.arbitration import Factors, Ranked
 from service.business import Business
 from service.exploration import Fate
 from service.pipeline import Weighed, Weighing
-from service.policies import Cause
 
 DO_NOTHING: Final = "do_nothing"
 """Name of the candidate that stands for leaving the customer alone."""
@@ -32,27 +32,16 @@ def written(weighed: Weighed, actions: int) -> log_pb2.Deliberation:
         weighed: The decision.
         actions: Rows of its catalogue.
     """
-    size = (actions + 7) // 8
-    causes = [
-        _cause(cause, size, weighing.name)
-        for weighing in weighed.weighings
-        for cause in weighing.causes
-    ]
-    return log_pb2.Deliberation(
-        causes=[*causes, *(_cause(cause, size, "") for cause in weighed.causes)],
-        placements=[_placement(weighing) for weighing in weighed.weighings],
+    deliberation = log_pb2.Deliberation.FromString(
+        b"".join(
+            causes.written(cause, actions, weighing.name)
+            for weighing in weighed.weighings
+            for cause in weighing.causes
+        )
+        + weighed.filtered.written(actions)
     )
-
-
-def _cause(cause: Cause, size: int, placement: str) -> log_pb2.Cause:
-    return log_pb2.Cause(
-        stage=cause.stage,
-        code=cause.code,
-        text=cause.text,
-        name=cause.name,
-        actions=cause.actions.to_bytes(size, "little"),
-        placement=placement,
-    )
+    deliberation.placements.extend(map(_placement, weighed.weighings))
+    return deliberation
 
 
 def _placement(weighing: Weighing) -> log_pb2.PlacementDeliberation:

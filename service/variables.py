@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 from features.journey import Relationship, Stage
@@ -166,3 +166,36 @@ def of_intents(intents: Sequence[tuple[str, float]]) -> dict[str, RuleValue]:
         return {}
     name, probability = intents[0]
     return {"name": name, "probability": probability, "all": dict(intents)}
+
+
+class Subject(NamedTuple):
+    """Whom and what the conditions of one request are about."""
+
+    profile: Profile | None
+    context: Mapping[str, Value]  # declared values that the caller sent
+    contact: Mapping[str, str]  # agent_id, skill and queue, empty or absent where not sent
+    locale: str
+    channel: str
+    direction: int
+    assurance: int  # level, 1 to 3
+    now: int  # milliseconds since 1970-01-01 UTC
+    facts: Mapping[str, float]  # journey facts by their magnitudes
+    intents: Sequence[tuple[str, float]]
+
+
+def known(subject: Subject, zone: ZoneInfo) -> Values:
+    """All values that the conditions of a request may read."""
+    return {
+        "customer": of_customer(subject.profile),
+        "context": of_context(
+            subject.context,
+            {**subject.contact, "locale": subject.locale},
+            channel=subject.channel,
+            direction=subject.direction,
+            assurance=subject.assurance,
+            now=subject.now,
+            zone=zone,
+        ),
+        "journey": of_journey(subject.facts),
+        "intent": of_intents(subject.intents),
+    }

@@ -14,6 +14,7 @@ from features.profile import EMPTY
 from features.record import pack
 from features.usage import Counting
 from features.vocabulary import Type, Vocabulary
+from service.rules import Environment, Program
 
 
 def kernels() -> None:
@@ -28,6 +29,7 @@ def kernels() -> None:
     none = np.zeros(0, np.int64)
     first = np.zeros(usage.OUTCOMES * 2 + 1, np.int64)
     usage.count(records, 2, Counting(2, first, none, none, none, none, none))
+    Program([], Environment({})).answers([], [])
     elementary.softmax(elementary.sigmoid(np.zeros(2)))
 
 

@@ -29,6 +29,7 @@ TRAINING_MAY_USE = {
     "service.business": "reads and checks a configuration",
     "service.callers": "who may ask what, for reading a logged request again",
     "service.catalogue": "actions, treatments and placements",
+    "service.causes": "what speaks against actions",
     "service.declared": "what is declared about many actions",
     "service.config": "reads YAML the same way",
     "service.errors": "one tree of errors",

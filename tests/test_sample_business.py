@@ -22,11 +22,10 @@ from service import declared as declarations
 from service import variables
 from service.business import Business, load
 from service.catalogue import ASSURANCE, Action, Placement, treatment
-from service.conditions import Results
 from service.declared import Release
 from service.experiments import group_of
 from service.policies import Circumstances, Policies
-from service.rules import Source, Value, check
+from service.rules import Answers, Source, Value, check
 from training.stories import STORIES
 
 ROOT = Path(__file__).parents[1]
@@ -198,9 +197,9 @@ def someone(dice: random.Random) -> dict[str, dict[str, Value]]:
     }  # fmt: skip
 
 
-def trials() -> list[Results]:
+def trials() -> list[Answers]:
     dice = random.Random(11)
-    return [list(POLICIES.conditions.evaluate(someone(dice))) for _ in range(6_000)]
+    return [POLICIES.conditions.evaluate(someone(dice)) for _ in range(6_000)]
 
 
 def rules() -> Iterator[tuple[str, str, list[int]]]:
@@ -233,7 +232,7 @@ def test_every_rule_holds_for_somebody_and_fails_for_somebody() -> None:
     assert seen > 40
 
 
-def nothing_known(channel: str) -> Results:
+def nothing_known(channel: str) -> Answers:
     return POLICIES.conditions.evaluate(
         {
             "customer": {},
@@ -252,7 +251,7 @@ def test_every_default_qualifies_for_whom_nothing_is_known_of(readable: bool) ->
     for name, placement in SAMPLE.placements.items():
         for channel in placement.channels:
             for direction in (Direction.inbound, Direction.outbound):
-                causes = POLICIES.causes(
+                filtered = POLICIES.filtered(
                     Circumstances(
                         channel,
                         int(direction),
@@ -266,7 +265,7 @@ def test_every_default_qualifies_for_whom_nothing_is_known_of(readable: bool) ->
                 )
                 for default in placement.defaults:
                     row = SAMPLE.rows[default]
-                    against = [one for one in causes if one.actions >> row & 1]
+                    against = [one for one in filtered.causes if one.actions >> row & 1]
                     assert not against, (name, channel, default)
                     assert treatment(SAMPLE.by_name[default], name, channel)
 

@@ -17,13 +17,13 @@ import numpy as np
 
 from features.elementary import Floats
 from features.record import Records
-from rapport.v1 import decision_pb2 as pb
 from service.arbitration import Arbiter, holds
 from service.business import Business
+from service.causes import Cause, Filtered, union
 from service.declared import IntentMatch
 from service.models import Models
 from service.pipeline import Pipeline, Weighed
-from service.policies import STAGES, Cause, Circumstances, Policies, rows_of
+from service.policies import STAGES, Circumstances, Policies
 
 _FILTERS: Final = {
     "RULE": "rule",
@@ -68,22 +68,16 @@ class _Lenient(Policies):
         self.__dict__.update(policies.__dict__)
         self._ignored = ignored
 
-    def causes(self, at: Circumstances) -> list[Cause]:
+    def filtered(self, at: Circumstances) -> Filtered:
         """All causes but one; what followed from it goes with it."""
         kept = [
             one
-            for one in super().causes(at)
+            for one in super().filtered(at).causes
             if key(one) != self._ignored and one.code != "PART_DROPPED"
         ]
-        dropped = 0
-        for one in kept:
-            if one.code != "NOT_ALLOWED":
-                dropped |= one.actions
-        parted = rows_of(row for row, parts in self.bundles if parts & dropped)
-        if parted:
-            text = "A part of the bundle may not be offered"
-            kept.append(Cause(pb.STAGE_SUITABILITY, "PART_DROPPED", text, parted))
-        return kept
+        if parted := self.parted(kept):
+            kept.append(parted)
+        return Filtered(union(kept), kept)
 
 
 def pipeline(whole: Pipeline, cause: Key) -> Pipeline:

@@ -8,13 +8,14 @@ around it is left to Python and filled in like a field.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from features.kernels import Integers
-from service.rules import fold, parts
+from service.rules import fold, parts, tree
 from service.rules.kernel import Code, Op, Shorts
 from service.rules.tree import (
     And,
@@ -50,21 +51,14 @@ _OF_FLAGS: Final = frozenset({"not", "in_map", "in_list", "in_numbers"})
 
 
 class Loaded(NamedTuple):
-    """A field that is loaded."""
+    """A field, or what a map has under a key, that a request loads into a register."""
 
     root: str
     name: str
-    why: int  # state where it is unset
-
-
-class Map(NamedTuple):
-    """A map, of which some keys are loaded."""
-
-    root: str
-    name: str
-    why: int
-    keys: list[str]
-    missing: list[int]  # state where a key is not in it
+    key: str | None
+    kind: str  # number, whole, text, or presence: of which it only matters whether it is set
+    why: int  # state where the field is unset
+    missing: int = 0  # state where the map has no such key
 
 
 class _HardError(Exception):
@@ -77,7 +71,8 @@ class _Register(NamedTuple):
     kind: str  # number, whole, text
 
 
-_PARTS: Final = ("numbers", "keys", "wholes", "texts", "maps", "hard", "constants", "made")
+_PARTS: Final = ("fields", "hard", "constants", "made")
+_KINDS: Final = {"number": "number", "count": "whole", "flag": "whole", "text": "text"}
 
 
 class Assembly:
@@ -86,36 +81,22 @@ class Assembly:
     def __init__(self, trees: Sequence[Node]) -> None:
         self.reasons: list[str] = []
         self.hard: list[Node] = []
-        self.numbers: list[Loaded] = []
-        self.wholes: list[Loaded] = []
-        self.texts: list[Loaded] = []
-        self.maps: list[Map] = []
+        self.fields: list[Loaded] = []
         self.codes: dict[str, int] = {}
-        self._keys: list[tuple[int, int]] = []  # map and place among its keys
         self._constants: list[tuple[int, int]] = []  # raw 8 bytes and state
         self._made: list[tuple[Op, tuple[_Register, ...]]] = []
         self._seen: dict[Any, _Register] = {}
+        for loaded in _fields(trees):  # root by root, which is how they are told
+            self._load(*loaded)
         self._answers = [self._flag(one) for one in trees]
 
     def code(self) -> Code:
         """The instructions, once everything is gathered."""
-        sizes = {
-            "numbers": len(self.numbers), "keys": len(self._keys), "wholes": len(self.wholes),
-            "texts": len(self.texts), "maps": len(self.maps), "hard": len(self.hard),
-            "constants": len(self._constants), "made": len(self._made),
-        }  # fmt: skip
-        offset, at = {}, 0
-        for part in _PARTS:
-            offset[part] = at
-            at += sizes[part]
-        # Keys are loaded map by map.
-        order = {pair: place for place, pair in enumerate(sorted(self._keys))}
+        sizes = [len(self.fields), len(self.hard), len(self._constants), len(self._made)]
+        offset = dict(zip(_PARTS, itertools.accumulate([0, *sizes]), strict=False))
 
         def place(register: _Register) -> int:
-            at = register.at
-            if register.part == "keys":
-                at = order[self._keys[at]]
-            return min(offset[register.part] + at, 65_535)
+            return min(offset[register.part] + register.at, 65_535)
 
         rows = [
             [op, *(place(one) for one in args), *[0] * (3 - len(args))] for op, args in self._made
@@ -280,45 +261,41 @@ class Assembly:
                 raise _HardError
 
     def _field(self, root: str, name: str, kind: str) -> _Register:
-        key = ("field", root, name)
-        if key not in self._seen:
-            loaded = Loaded(root, name, self._why(f"{root}.{name} is not known"))
-            match kind:
-                case "number":
-                    self.numbers.append(loaded)
-                    self._seen[key] = _Register("numbers", len(self.numbers) - 1, "number")
-                case "count" | "flag":
-                    self.wholes.append(loaded)
-                    self._seen[key] = _Register("wholes", len(self.wholes) - 1, "whole")
-                case "text":
-                    self.texts.append(loaded)
-                    self._seen[key] = _Register("texts", len(self.texts) - 1, "text")
-                case _:
-                    raise _HardError
-        return self._seen[key]
+        if kind not in _KINDS:
+            raise _HardError
+        return self._load(root, name, None, _KINDS[kind])
 
     def _presence(self, root: str, name: str) -> _Register:
         """A register that is known exactly if a field of any kind is set."""
-        key = ("field", root, name)
-        return self._seen[key] if key in self._seen else self._map(root, name)
-
-    def _map(self, root: str, name: str) -> _Register:
-        key = ("map", root, name)
-        if key not in self._seen:
-            why = self._why(f"{root}.{name} is not known")
-            self.maps.append(Map(root, name, why, [], []))
-            self._seen[key] = _Register("maps", len(self.maps) - 1, "whole")
-        return self._seen[key]
+        return self._seen.get(("field", root, name, None)) or self._load(
+            root, name, None, "presence"
+        )
 
     def _key(self, leaf: parts.Leaf) -> _Register:
         """The value under a constant key."""
-        key = ("key", *leaf)
-        if key not in self._seen:
-            root, name, word = leaf
-            field = self._map(root, name).at
-            keys, missing = self.maps[field].keys, self.maps[field].missing
-            keys.append(word)
-            missing.append(self._why(f"no key {word!r} in {root}.{name}"))
-            self._keys.append((field, len(keys) - 1))
-            self._seen[key] = _Register("keys", len(self._keys) - 1, "number")
-        return self._seen[key]
+        return self._load(leaf[0], leaf[1], leaf[2], "number")
+
+    def _load(self, root: str, name: str, key: str | None, kind: str) -> _Register:
+        at = ("field", root, name, key)
+        if at not in self._seen:
+            why = self._why(f"{root}.{name} is not known")
+            missing = 0 if key is None else self._why(f"no key {key!r} in {root}.{name}")
+            self.fields.append(Loaded(root, name, key, kind, why, missing))
+            self._seen[at] = _Register("fields", len(self.fields) - 1, kind)
+        return self._seen[at]
+
+
+def _fields(trees: Sequence[Node]) -> list[tuple[str, str, str | None, str]]:
+    """What rules read: root, name, key and kind, sorted; a field says itself whether it is set."""
+    found: dict[tuple[str, str, str | None], str] = {}
+    for node in (one for root in trees for one in tree.walk(root)):
+        match node:
+            case Field(root=root, name=name, kind=kind) if kind in _KINDS:
+                found[root, name, None] = _KINDS[kind]
+            case Has(root=root, name=name):
+                found.setdefault((root, name, None), "presence")
+            case Call() if leaf := parts.keyed(node):
+                found[leaf[0], leaf[1], leaf[2]] = "number"
+                if node.op == "in_map":
+                    found.setdefault((leaf[0], leaf[1], None), "presence")
+    return [(*at, found[at]) for at in sorted(found, key=lambda at: (at[0], at[1], at[2] or ""))]

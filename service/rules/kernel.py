@@ -10,13 +10,12 @@ requests, when caches are cold (``docs/decisions/0005-rules-and-cold-caches.md``
 from __future__ import annotations
 
 import enum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numba
 import numpy as np
 import numpy.typing as npt
 
-from features.elementary import Floats
 from features.kernels import Integers, Words
 
 Shorts = npt.NDArray[np.uint16]
@@ -57,49 +56,88 @@ class Op(enum.IntEnum):
 class Code(NamedTuple):
     """A compiled set of rules."""
 
-    instructions: Shorts  # [n, 4] op, a, b, c
+    instructions: Shorts  # [n, 4] op, a, b, c; instruction ``i`` writes register ``first + i``
     answers: Shorts  # [rules] register with the answer
     fields: int  # registers that the request fills, before those of the constants
     first: int  # register of the first instruction
 
 
-class Sets(NamedTuple):
-    """What is dropped where a rule does not hold."""
+class Memory(NamedTuple):
+    """All that a run touches, as one block of 8-byte words: nothing is looked for elsewhere.
 
-    rules: Shorts  # [sets] place of the rule
-    members: Words  # [sets, words] bit set over the rows of a catalogue
+    The sizes come first, then each part from a word of its own; all but the values are packed.
+    """
+
+    words: Integers
+    sizes: Integers  # [4] registers, instructions, rules, sets
+    values: int  # word of the first register
+    states: int
+    verdicts: int
+    dropped: int  # word of the first word of the dropped rows
+    width: int  # words of a set of rows
+
+
+def memory(code: Code, values: Integers, states: Shorts, rules: Shorts, members: Words) -> Memory:
+    """Lay out a program.
+
+    Args:
+        code: Its instructions.
+        values: [registers] with the constants in place.
+        states: [registers] of the constants.
+        rules: [sets] place of the rule that drops a set of rows where it does not hold.
+        members: [sets, words] bit sets over the rows of a catalogue.
+    """
+    width = members.shape[1]
+    parts = [
+        np.zeros(_HEADER, np.int64),
+        _packed(code.instructions),
+        _packed(code.answers),
+        _packed(rules),
+        members.reshape(-1).view(np.int64),
+        values,
+        _packed(states),
+        _packed(np.zeros(len(code.answers), np.uint16)),
+        np.zeros(width, np.int64),
+    ]
+    words = np.concatenate(parts)
+    starts = np.cumsum([len(part) for part in parts])
+    words[: len(starts)] = starts
+    sizes = [len(values), len(code.instructions), len(code.answers), len(rules), width, code.first]
+    words[len(starts) : len(starts) + len(sizes)] = sizes
+    at = starts.tolist()
+    return Memory(words, words[len(starts) :], at[4], at[5], at[6], at[7], width)
+
+
+def _packed(shorts: Shorts) -> Integers:
+    flat = np.zeros(-(-shorts.size // 4) * 4, np.uint16)
+    flat[: shorts.size] = shorts.reshape(-1)
+    return flat.view(np.int64)
+
+
+_HEADER: Final = 16
 
 
 @numba.njit(cache=True, error_model="numpy")
-def run(
-    instructions: Shorts,
-    first: int,
-    doubles: Floats,
-    wholes: Integers,
-    states: Shorts,
-    answers: Shorts,
-    verdicts: Shorts,
-    rules: Shorts,
-    members: Words,
-    dropped: Words,
-) -> None:
+def run(words: Integers) -> None:
     """Answer every rule and join the sets of those that do not hold.
 
     Args:
-        instructions: [n, 4]; instruction ``i`` writes register ``first + i``.
-        first: Number of registers that are filled already.
-        doubles: [registers].
-        wholes: The same bytes as int64.
-        states: [registers] 0 where known.
-        answers: [rules] register of each answer.
-        verdicts: [rules] written: NO, YES, or 1 + state.
-        rules: [sets] place of a rule.
-        members: [sets, words].
-        dropped: [words] written: all members of sets whose rule's verdict is not YES.
+        words: Of :class:`Memory`; the registers of fields, and their states, are filled. Verdicts
+            (:data:`NO`, :data:`YES`, or 1 + state) and dropped rows are written.
     """
-    for i in range(instructions.shape[0]):
-        op = instructions[i, 0]
-        a, b, c = instructions[i, 1], instructions[i, 2], instructions[i, 3]
+    shorts = words.view(np.uint16)
+    doubles, wholes = words[words[4] : words[5]].view(np.float64), words[words[4] : words[5]]
+    instructions = shorts[4 * words[0] : 4 * words[1]]
+    answers = shorts[4 * words[1] : 4 * words[2]]
+    rules = shorts[4 * words[2] : 4 * words[3]]
+    members = words[words[3] : words[4]]
+    states = shorts[4 * words[5] : 4 * words[6]]
+    verdicts = shorts[4 * words[6] : 4 * words[7]]
+    dropped = words[words[7] : words[8]]
+    count, asked, sets, width, first = words[10], words[11], words[12], words[13], words[14]
+    for i in range(count):
+        op = instructions[4 * i]
+        a, b, c = instructions[4 * i + 1], instructions[4 * i + 2], instructions[4 * i + 3]
         to = first + i
         state = states[a]
         if op <= 11:
@@ -174,10 +212,12 @@ def run(
             else:
                 doubles[to] = doubles[a] / doubles[b]
         states[to] = state
-    for rule in range(answers.shape[0]):
+    for rule in range(asked):
         register = answers[rule]
         verdicts[rule] = states[register] + 1 if states[register] else wholes[register]
-    for i in range(rules.shape[0]):
+    for word in range(width):
+        dropped[word] = 0
+    for i in range(sets):
         if verdicts[rules[i]] != 1:
-            for word in range(members.shape[1]):
-                dropped[word] |= members[i, word]
+            for word in range(width):
+                dropped[word] |= members[i * width + word]

@@ -7,44 +7,52 @@ few parts that have no instruction, and is the oracle of all others.
 
 from __future__ import annotations
 
+import struct
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, overload
 
 import numpy as np
 
-from features.kernels import Integers, Words
+from features.kernels import Words
 from service.errors import ConfigurationError
 from service.rules import kernel, translate
-from service.rules.assembly import Assembly
+from service.rules.assembly import Assembly, Loaded
 from service.rules.environment import Environment, Value
-from service.rules.kernel import Sets, Shorts
+from service.rules.kernel import Shorts
 from service.rules.tree import Checked
 from service.rules.values import Unknown
 
 Known = Mapping[str, Mapping[str, Value]]
 
 _MOST: Final = 65_000  # registers
-_NOWHERE: Final = -1  # code of a text that no rule names
-_EMPTY: Final[Mapping[str, Value]] = {}
+NOWHERE: Final = -1
+"""Code of a text that no rule names."""
+
+_EMPTY: Final[Mapping[str, Any]] = {}
 
 
 class Answers(Sequence[bool | Unknown]):
     """What every rule says of one request, and what is dropped by those that do not hold.
 
     Attributes:
-        verdicts: [rules] :data:`kernel.NO`, :data:`kernel.YES`, or more: it is not known.
         dropped: Bit set over the rows of the catalogue.
     """
 
-    __slots__ = ("_reasons", "dropped", "verdicts")
+    __slots__ = ("_reasons", "_verdicts", "dropped")
 
-    def __init__(self, verdicts: Shorts, dropped: int, reasons: Sequence[str]) -> None:
-        self.verdicts = verdicts
+    def __init__(self, verdicts: bytes, dropped: int, reasons: Sequence[str]) -> None:
         self.dropped = dropped
+        self._verdicts = verdicts
         self._reasons = reasons
 
+    @property
+    def verdicts(self) -> Shorts:
+        """[rules] :data:`kernel.NO`, :data:`kernel.YES`, or more: it is not known."""
+        return np.frombuffer(self._verdicts, np.uint16)
+
     def __len__(self) -> int:
-        return len(self.verdicts)
+        return len(self._verdicts) // 2
 
     @overload
     def __getitem__(self, place: int) -> bool | Unknown: ...
@@ -53,7 +61,8 @@ class Answers(Sequence[bool | Unknown]):
     def __getitem__(self, place: int | slice) -> bool | Unknown | Sequence[bool | Unknown]:
         if isinstance(place, slice):
             return [self[one] for one in range(*place.indices(len(self)))]
-        verdict = int(self.verdicts[place])
+        at = range(len(self))[place]
+        verdict = int.from_bytes(self._verdicts[2 * at : 2 * at + 2], sys.byteorder)
         if verdict <= kernel.YES:
             return verdict == kernel.YES
         return Unknown(self._reasons[verdict - 2])
@@ -88,100 +97,88 @@ class Program:
             translate.verify(rule, environment)
         try:
             built = Assembly([rule.tree for rule in rules])
-            self._code = built.code()
-            self._values, self._states = built.template()
+            code = built.code()
+            values, states = built.template()
         except (ValueError, IndexError, OverflowError) as error:
             raise ConfigurationError(
                 f"rules: cannot be translated ({error}); check them anew"
             ) from error
-        self._reasons = built.reasons
-        self._numbers, self._wholes, self._texts = built.numbers, built.wholes, built.texts
-        self._maps, self._codes = built.maps, built.codes
+        self._reasons, self._codes = built.reasons, built.codes
+        self.fields: Sequence[Loaded] = built.fields
         self._hard = (
             translate.fuse([Checked("", one, []) for one in built.hard], environment)
             if built.hard
             else None
         )
-        self._sets = _sets(drops)
-        size = self._code.first + len(self._code.instructions)
-        if max(size, len(rules), len(self._reasons)) > _MOST:
+        size = code.first + len(code.instructions)
+        if max(size, len(rules), len(drops), len(self._reasons)) > _MOST:
             raise ConfigurationError(
                 f"rules: {len(rules)} rules need {size} registers of at most {_MOST}; have fewer"
             )
+        self.instructions = len(code.instructions)
+        self._memory = kernel.memory(code, values, states, *_sets(drops))
+        formats = "".join("d" if one.kind == "number" else "q" for one in self.fields)
+        self._values = struct.Struct(f"={formats}{'q' * len(built.hard)}")
+        self._states = struct.Struct(f"={'H' * (len(formats) + len(built.hard))}")
+        self._words = self._memory.words.data.cast("B")
+        self._values_at, self._states_at = 8 * self._memory.values, 8 * self._memory.states
+        at = 8 * self._memory.verdicts
+        self._verdicts = self._words[at : at + 2 * len(rules)]
+        self._dropped = self._words[8 * self._memory.dropped :]
 
-    def __len__(self) -> int:
-        """Instructions."""
-        return len(self._code.instructions)
+    def code(self, at: Loaded) -> Mapping[str, int] | None:
+        """The codes of texts that a field may hold; None: it holds no text."""
+        return self._codes if at.kind == "text" else None
 
-    def answers(self, known: Known) -> Answers:
-        """Answer all rules.
+    @property
+    def asks_python(self) -> bool:
+        """Whether a part of some rule has no instruction."""
+        return self._hard is not None
+
+    def told(self, known: Known) -> tuple[list[Any], list[int]]:
+        """What a request knows of each of :attr:`fields`, for :meth:`answers`."""
+        values: list[Any] = []
+        states: list[int] = []
+        for at in self.fields:
+            value: Any = known.get(at.root, _EMPTY).get(at.name)
+            state = at.why if value is None else 0
+            if value is not None and at.key is not None:
+                value = value.get(at.key)
+                state = at.missing if value is None else 0
+            elif value is not None and at.kind == "text":
+                value = self._codes.get(value, NOWHERE)
+            elif at.kind == "presence":
+                value = None
+            values.append(0 if value is None else value)
+            states.append(state)
+        return values, states
+
+    def answers(self, values: list[Any], states: list[int], known: Known = _EMPTY) -> Answers:
+        """Answer all rules. Not to be called by two threads at a time.
 
         Args:
-            known: ``{"customer": {"age": 41.0}, ...}``, each value of its declared kind, what is
-                unset left out (or None).
+            values: Of each of :attr:`fields` the number, flag, or code of a text; 0 where unset.
+            states: 0, or the field's ``why`` or ``missing``.
+            known: ``{"customer": {"age": 41.0}, ...}``, for parts that ask Python.
         """
-        code, sets = self._code, self._sets
-        values, states = self._values.copy(), self._states.copy()
-        doubles = values.view(np.float64)
-        reasons = self._fill(known, values, doubles, states)
-        verdicts = np.empty(len(code.answers), np.uint16)
-        dropped = np.zeros(sets.members.shape[1], np.uint64)
-        kernel.run(
-            code.instructions, code.first, doubles, values, states, code.answers, verdicts,
-            sets.rules, sets.members, dropped,
-        )  # fmt: skip
-        return Answers(verdicts, int.from_bytes(dropped.tobytes(), "little"), reasons)
-
-    def _fill(self, known: Known, values: Integers, doubles: Any, states: Shorts) -> Sequence[str]:
-        """Load every field; give the reasons that states name."""
-        get = known.get
-        told: list[Any] = [get(at.root, _EMPTY).get(at.name) for at in self._numbers]
-        whys = [
-            0 if one is not None else at.why for one, at in zip(told, self._numbers, strict=True)
-        ]
-        tables: list[Any] = [get(at.root, _EMPTY).get(at.name) for at in self._maps]
-        for field, table in zip(self._maps, tables, strict=True):
-            if table is None:
-                told += [None] * len(field.keys)
-                whys += [field.why] * len(field.keys)
-            elif field.keys:
-                keyed = [table.get(key) for key in field.keys]
-                told += keyed
-                whys += [
-                    0 if one is not None else why
-                    for one, why in zip(keyed, field.missing, strict=True)
-                ]
-        doubles[: len(told)] = [0.0 if one is None else one for one in told]
-        whole: list[Any] = [get(at.root, _EMPTY).get(at.name) for at in self._wholes]
-        whys += [
-            0 if one is not None else at.why for one, at in zip(whole, self._wholes, strict=True)
-        ]
-        first = len(told)
-        told = [0 if one is None else one for one in whole]
-        codes = self._codes
-        texts: list[Any] = [get(at.root, _EMPTY).get(at.name) for at in self._texts]
-        whys += [
-            0 if one is not None else at.why for one, at in zip(texts, self._texts, strict=True)
-        ]
-        told += [codes.get(one, _NOWHERE) for one in texts]
-        told += [0] * len(tables)
-        whys += [at.why if one is None else 0 for one, at in zip(tables, self._maps, strict=True)]
-        reasons: Sequence[str] = self._reasons
+        reasons = self._reasons
         if self._hard is not None:
-            reasons = list(reasons)
+            reasons = [*reasons]
             for one in self._hard(known):
                 if isinstance(one, Unknown):
                     reasons.append(one.what)
-                told.append(0 if isinstance(one, Unknown) else one)
-                whys.append(len(reasons) if isinstance(one, Unknown) else 0)
-        values[first : first + len(told)] = told
-        states[: len(whys)] = whys
-        return reasons
+                values.append(0 if isinstance(one, Unknown) else one)
+                states.append(len(reasons) if isinstance(one, Unknown) else 0)
+        self._values.pack_into(self._words, self._values_at, *values)
+        self._states.pack_into(self._words, self._states_at, *states)
+        kernel.run(self._memory.words)
+        dropped = int.from_bytes(self._dropped, "little")
+        return Answers(self._verdicts.tobytes(), dropped, reasons)
 
 
-def _sets(drops: Sequence[tuple[int, int]]) -> Sets:
+def _sets(drops: Sequence[tuple[int, int]]) -> tuple[Shorts, Words]:
     words = max((-(-rows.bit_length() // 64) for _, rows in drops), default=0)
     members: Words = np.frombuffer(
         b"".join(rows.to_bytes(8 * words, "little") for _, rows in drops), "<u8"
     ).reshape(len(drops), words)
-    return Sets(np.array([place for place, _ in drops], np.uint16), members)
+    return np.array([place for place, _ in drops], np.uint16), members

@@ -37,6 +37,7 @@ from service import business as businesses
 from service import keys
 from service.business import Business
 from service.catalogue import Rule
+from service.causes import Filtered
 from service.embedded import EmbeddedStore
 from service.pipeline import Pipeline
 from service.policies import Policies
@@ -49,8 +50,8 @@ SECONDS: Final = 6.0
 IN_FLIGHT: Final = 16
 LIMIT_US: Final = 50.0
 STEPS: Final = {
-    "conditions": "values read, conditions evaluated",
-    "causes": "what they drop, as sets of actions",
+    "conditions": "values read, rules evaluated, what they drop joined",
+    "causes": "why, written for the log after the answer",
 }
 _SHAPES: Final = (
     "customer.age >= {n}.0 && customer.age < 90.0",
@@ -100,8 +101,8 @@ def serve(url: str, address: str) -> None:
 
         return run
 
-    policies: Any = Policies
-    policies._of_rules = timed("causes", Policies._of_rules)
+    filtered: Any = Filtered
+    filtered.written = timed("causes", Filtered.written)
     pipeline: Any = Pipeline
     pipeline._conditions = timed("conditions", Pipeline._conditions)
 
@@ -190,21 +191,20 @@ def main() -> int:
     )
     for column in ("step", "median us", "95 % us"):
         table.add_column(column, justify="left" if column == "step" else "right")
+    total = 0.0
     for name, said in STEPS.items():
         microseconds = sorted(one / 1e3 for one in took[name])
+        total = total or statistics.median(microseconds)
         table.add_row(
             said,
             f"{statistics.median(microseconds):.1f}",
             f"{microseconds[int(0.95 * len(microseconds))]:.1f}",
         )
-    both = [sum(pair) / 1e3 for pair in zip(*took.values(), strict=True)]
-    total = statistics.median(both)
-    table.add_row("both", f"{total:.1f}", f"{sorted(both)[int(0.95 * len(both))]:.1f}")
     Console().print(table)
     conditions = len(Policies(bank).conditions)
     Console().print(
         f"{len(businesses.conditions(bank))} conditions as written, {conditions} once actions are "
-        f"put in; {total:.1f} us of at most {LIMIT_US:.0f}"
+        f"put in; {total:.1f} us a request of at most {LIMIT_US:.0f}"
     )
     return int(total > LIMIT_US)
 

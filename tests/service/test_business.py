@@ -296,7 +296,7 @@ def decided(one: Business, age: float | None, ledger: Records = EMPTY, now: int 
         np.arange(len(one.actions)), Scores(), Situation("phone", {}, {}, now)
     )
     prices = [policies.price(row, results) for row in range(len(one.actions))]
-    return policies.causes(at), prices, ranked.rows.tolist(), ranked.priority.tolist()
+    return policies.filtered(at).causes, prices, ranked.rows.tolist(), ranked.priority.tolist()
 
 
 LEDGERS = st.lists(
@@ -356,7 +356,7 @@ business = load(Path(sys.argv[1]))
 empty = {"context": {}, "journey": {}, "intent": {}}
 policies = Policies(business)
 results = policies.conditions.evaluate({**empty, "customer": {"age": 50.0, "member": True}})
-print(business.digest, results, policies.price(0, results).amount)
+print(business.digest, list(results), policies.price(0, results).amount)
 """
     ran = subprocess.run(
         [sys.executable, "-c", script, str(file)], capture_output=True, text=True, check=False,
@@ -422,8 +422,9 @@ def test_no_count_can_do_without_what_is_kept_and_all_can_with_it(
     policies = Policies(one)
 
     def dropped(records: Records) -> list[Any]:
-        at = Circumstances("phone", 1, 3, NOW, Profile({}, []), records, ())
-        return [(cause.name, cause.code, cause.actions) for cause in policies.causes(at)]
+        results = policies.conditions.evaluate({})
+        at = Circumstances("phone", 1, 3, NOW, Profile({}, []), records, results)
+        return [(cause.name, cause.code, cause.actions) for cause in policies.filtered(at).causes]
 
     assert dropped(kept[since]) == dropped(ledger)
 

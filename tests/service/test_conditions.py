@@ -151,7 +151,7 @@ def test_conditions_are_compiled_when_the_configuration_loads_and_not_while_it_s
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     policies = of_all("customer.member")
-    monkeypatch.setattr("service.conditions.fuse", None)
+    monkeypatch.setattr("service.conditions.Program", None)
     assert policies.conditions.evaluate({**NOTHING, "customer": {"member": True}}) == [True]
 
 

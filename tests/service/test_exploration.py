@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from service import exploration
 from service.catalogue import Exploration
+from service.causes import rows_of
 from service.exploration import Candidates, Drawn, Fate, Shape, draw
-from service.policies import rows_of
 
 # A slow reference: it knows what the design says and nothing of the code
 

@@ -23,15 +23,9 @@ from features.vocabulary import Attribute, Direction, Outcome
 from rapport.v1 import decision_pb2 as pb
 from service.business import Business, complete, load
 from service.catalogue import ASSURANCE, ISSUES, Action, Price, Treatment, Validity
+from service.causes import Cause, rows_of
 from service.declared import Ceiling, Limit, QuietHours, StageRule, StageRules, Suppression, Target
-from service.policies import (
-    Cause,
-    Circumstances,
-    Policies,
-    counted_outcomes,
-    described,
-    rows_of,
-)
+from service.policies import Circumstances, Policies, counted_outcomes, described
 from service.rules import Unknown
 from service.rules import Value as RuleValue
 from service.store import Cap
@@ -54,18 +48,17 @@ def shown(age: int, name: str | int = "discount", **fields: Any) -> Event:
 def circumstances(policies: Policies, **given: Any) -> Circumstances:
     known: dict[str, Any] = {
         "channel": "phone", "direction": Direction.inbound, "assurance": 3, "now": NOW,
-        "profile": WILLING, "ledger": EMPTY, "results": (), **given,
+        "profile": WILLING, "ledger": EMPTY, **given,
     }  # fmt: skip
-    if "values" in known:
-        values = {**NOTHING, **known.pop("values")}
-        known["results"] = policies.conditions.evaluate(values)
+    values = {**NOTHING, **known.pop("values", {})}
+    known["results"] = policies.conditions.evaluate(values)
     return Circumstances(**known)
 
 
 def causes(policies: Policies, name: str = "discount", **given: Any) -> list[Cause]:
     """All that speaks against one action, the decisive cause first."""
     row = policies._business.rows[name]
-    found = policies.causes(circumstances(policies, **given))
+    found = policies.filtered(circumstances(policies, **given)).causes
     return [cause for cause in found if cause.actions >> row & 1]
 
 
@@ -82,7 +75,7 @@ def only(policies: Policies, name: str = "discount", **given: Any) -> Cause:
 
 
 def test_without_a_reason_against_it_an_action_passes() -> None:
-    assert Policies(business()).causes(circumstances(Policies(business()))) == []
+    assert Policies(business()).filtered(circumstances(Policies(business()))).causes == []
 
 
 MIDNIGHT = NOW // DAY * DAY
@@ -219,14 +212,14 @@ def test_a_rule_is_about_the_issue_group_or_action_that_it_names(
     for name in dropped:
         assert only(policies, name, values=values).stage == pb.Stage.Value(f"STAGE_{stage.upper()}")
     values = {"context": {"channel": "chat"}}
-    assert policies.causes(circumstances(policies, values=values)) == []
+    assert policies.filtered(circumstances(policies, values=values)).causes == []
 
 
 def test_one_rule_over_many_actions_is_one_cause_for_each_way_it_turns_out() -> None:
     staged = StageRules(suitability=[StageRule(rule("action.value < 20.0 || customer.member"))])
     policies = Policies(business(rules=staged))
     values: Any = {"customer": {"member": False}}
-    (cause,) = policies.causes(circumstances(policies, values=values))
+    (cause,) = policies.filtered(circumstances(policies, values=values)).causes
     assert cause.actions == rows_of([2, 3])
 
 
@@ -995,7 +988,7 @@ def test_what_speaks_against_each_action_is_what_the_declarations_say(
             "context": {"channel": channel},
         },
     )  # fmt: skip
-    found = policies.causes(at)
+    found = policies.filtered(at).causes
     for row, about in enumerate(one.actions):
         mine = [cause for cause in found if cause.actions >> row & 1]
         assert told(mine) == against(one, about.name, at, events)
@@ -1034,7 +1027,7 @@ def test_what_the_store_rechecks_is_what_the_filters_count(
     ledger = chained([event for event in events if event.at <= NOW])
     at = circumstances(policies, channel=channel, ledger=ledger)
     dropped = 0
-    for cause in policies.causes(at):
+    for cause in policies.filtered(at).causes:
         dropped |= cause.actions
     for row in range(len(one.actions)):
         caps = policies.caps(row, channel)

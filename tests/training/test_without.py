@@ -15,10 +15,10 @@ from features.vocabulary import Outcome
 from rapport.v1 import decision_pb2 as pb
 from service.business import Business
 from service.catalogue import Placement
+from service.causes import Cause
 from service.declared import ContextWeight, Goal, Limit, QuietHours, StageRule, StageRules, When
 from service.declared import Target as About
 from service.pipeline import Inputs, Known, Pipeline, Question, Weighed
-from service.policies import Cause
 from tests.business import ACTIONS, action, business, rule
 from tests.chain import NOW, Event, chained
 from training import without
