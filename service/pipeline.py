@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import NamedTuple
 
 import numpy as np
@@ -52,6 +52,7 @@ from service.policies import (
     Rows,
     rows_of,
 )
+from service.rooms import Room, Rooms, full
 from service.store import Cap
 
 
@@ -163,6 +164,7 @@ class Weighed(NamedTuple):
     vector: Floats | None
     seen: Mapping[int, Floats]  # what the acceptance model saw of actions that may be shown
     events: int  # of the timeline, that had happened
+    rooms: Sequence[Room] = ()  # what shared limits left to the answer
 
 
 class Shown(NamedTuple):
@@ -213,6 +215,7 @@ class Pipeline:
     def __init__(self, business: Business) -> None:
         self.business = business
         self.policies = Policies(business)
+        self.rooms = Rooms(self.policies, business.vocabulary.channels)
         self.arbiter = Arbiter(business)
         self._lens = Lens.of(business.vocabulary, business.definitions.journey)
         self._groups = [action.group for action in business.actions]
@@ -245,22 +248,23 @@ class Pipeline:
         )  # fmt: skip
         results = self._conditions(question, known.profile, situation, scored.intents)
         group = group_of(question.customer_id, self.business.policies.control)
-        causes = self.policies.causes(
-            Circumstances(
-                question.channel,
-                question.direction,
-                question.assurance,
-                now,
-                known.profile,
-                known.ledger,
-                results,
-                inputs.full_ceilings,
-                question.allow,
-                question.block,
-                interaction_hash(question.interaction_id),
-            )
+        at = Circumstances(
+            question.channel,
+            question.direction,
+            question.assurance,
+            now,
+            known.profile,
+            known.ledger,
+            results,
+            inputs.full_ceilings,
+            question.allow,
+            question.block,
+            interaction_hash(question.interaction_id),
+            self.policies.counted(known.ledger, now),
         )
-        weighings = self._weigh_placements(inputs, scored, situation, causes, group)
+        causes = self.policies.causes(at)
+        rooms = self.rooms.of(at, sum(self._slots(question, name) for name in question.placements))
+        weighings = self._weigh_placements(inputs, scored, situation, causes, group, rooms)
         told = (
             []
             if chain is None
@@ -270,7 +274,7 @@ class Pipeline:
         return Weighed(
             inputs, now, scored.rung, group, advisories, scored.intents, told, situation, results,
             causes, weighings, wants, models, scored.vector, self._seen(scored.rows, weighings),
-            len(records),
+            len(records), rooms,
         )  # fmt: skip
 
     def _conditions(
@@ -359,6 +363,7 @@ class Pipeline:
         situation: Situation,
         causes: Sequence[Cause],
         group: str,
+        rooms: Sequence[Room],
     ) -> list[Weighing]:
         """Rank and draw, placement by placement; no action twice in an answer."""
         question = inputs.question
@@ -373,7 +378,7 @@ class Pipeline:
             local = list(self._local(name, placement, offers, question, scored.rung))
             rows = _members(offers.actions & ~dropped & ~_union(local))
             ranked = self.arbiter.rank(rows, scored.scores, situation, group)
-            slots = question.max_actions or placement.max_actions
+            slots = self._slots(question, name)
             # A probability cannot be compared with what doing nothing is worth in money.
             nothing = 0.0 if group == PROBABILITY_ONLY else placement.nothing
             order = ranked.rows.tolist()
@@ -385,7 +390,7 @@ class Pipeline:
                     [self._mandatory[row] for row in order],
                     [self._excludes[row] for row in order],
                 ),
-                Shape(slots, placement.per_group, nothing, taken),
+                Shape(slots, placement.per_group, nothing, taken, rooms),
                 _left_to_chance(placement, inputs, scored.rung, group),
                 chance,
                 held_out=group == HOLD_OUT,
@@ -393,6 +398,9 @@ class Pipeline:
             taken |= rows_of(order[slot.place] for slot in drawn.slots)
             weighings.append(Weighing(name, offers, local, ranked, drawn, slots, nothing))
         return weighings
+
+    def _slots(self, question: Question, placement: str) -> int:
+        return question.max_actions or self.business.placements[placement].max_actions
 
     def _local(
         self,
@@ -446,6 +454,13 @@ class Pipeline:
         standing = rows_of(
             row for name, rows in drawn_of.items() for row in rows if (name, row) not in refused
         )
+        # Another decision took the last place of one of these; the store does not say of which.
+        spent = {
+            cap
+            for want, reply in zip(weighed.wants, replies, strict=True)
+            if reply.refused == "CAPPED"
+            for cap in want.caps
+        }
         slates = []
         for weighing in weighed.weighings:
             taken: list[Shown] = []
@@ -459,7 +474,7 @@ class Pipeline:
                 if (weighing.name, row) not in refused:
                     taken.append(self._shown(weighed, weighing, row, slot.probability))
                     continue
-                fallback = self._fallback(weighed, weighing, shown, standing, groups)
+                fallback = self._fallback(weighed, weighing, shown, standing, groups, spent)
                 text = f"{self.business.actions[row].name} could not be reserved any more"
                 advisories.append(Reason("RESERVATION_FAILED", text))
                 if fallback is not None:
@@ -511,6 +526,7 @@ class Pipeline:
         shown: set[int],
         standing: Rows,
         groups: Mapping[str, int],
+        spent: Set[Cap],
     ) -> int | None:
         """The first default of the placement that may stand beside what is in the answer.
 
@@ -520,8 +536,11 @@ class Pipeline:
             shown: Rows that were drawn, or are fallbacks already.
             standing: Rows that the answer shows.
             groups: How many of each group the placement shows.
+            spent: Limits that may have no place left after all.
         """
         dropped = _union(weighed.causes) | _union(weighing.causes)
+        dropped |= full(weighed.rooms, standing)
+        channel = weighed.inputs.question.channel
         placement = self.business.placements[weighing.name]
         for name in placement.defaults:
             row = self.business.rows[name]
@@ -530,6 +549,7 @@ class Pipeline:
                 and not dropped >> row & 1
                 and not self._excludes[row] & standing
                 and groups.get(self._groups[row], 0) < placement.per_group
+                and spent.isdisjoint(self.policies.caps(row, channel))
             ):
                 return row
         return None
