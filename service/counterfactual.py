@@ -97,7 +97,9 @@ def _greedy(one: Fared, business: Business, taken: Rows, priority: float | None)
             [actions[row].mandatory for row in rows],
             [business.beside[row] for row in rows],
         ),
-        Shape(one.compared.slots, placement.per_group, one.compared.nothing, taken),
+        Shape(
+            one.compared.slots, placement.per_group, one.compared.nothing, taken, one.compared.rooms
+        ),
         exploration.GREEDY,
         exploration.NO_CHANCE,
     )

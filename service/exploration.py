@@ -21,6 +21,7 @@ import numpy as np
 from features.elementary import Floats, softmax
 from service.catalogue import Exploration
 from service.causes import Rows
+from service.rooms import Room, full
 
 
 class Fate(enum.IntEnum):
@@ -35,6 +36,7 @@ class Fate(enum.IntEnum):
     not_drawn = 6  # chance decided against it
     held_back = 7  # the slate was held back
     held_out = 8  # the customer is in a control group that gets nothing
+    limit_full = 9  # what is shown takes the last place that a limit leaves
 
 
 class Candidates(NamedTuple):
@@ -54,6 +56,7 @@ class Shape(NamedTuple):
     per_group: int
     nothing: float  # priority that an action must exceed
     taken: Rows = 0  # rows that the answer shows already
+    rooms: Sequence[Room] = ()  # what shared limits leave to the whole answer
 
 
 class Slot(NamedTuple):
@@ -147,6 +150,7 @@ class _Slate:
         self._shown: Rows = 0
         self._excluded: Rows = 0
         self._groups: dict[str, int] = {}
+        self._full = full(shape.rooms, shape.taken)
         self.slots: list[Slot] = []
         everything = range(len(candidates.rows))
         self.fitting = [place for place in everything if self._unfit(place) is None]
@@ -166,8 +170,9 @@ class _Slate:
         self._excluded |= self._candidates.excludes[place]
         self._groups[group] = self._groups.get(group, 0) + 1
         self.slots.append(Slot(place, probability))
-        full = self._groups[group] >= self._shape.per_group
-        if full or self._excluded:
+        if self._shape.rooms:
+            self._full = full(self._shape.rooms, self._shape.taken | self._shown)
+        if self._groups[group] >= self._shape.per_group or self._excluded or self._full:
             self.fitting = [one for one in self.fitting if self._unfit(one) is None]
         if place in self.fitting:
             self.fitting.remove(place)
@@ -190,6 +195,8 @@ class _Slate:
             return Fate.bundled
         if self._groups.get(self._candidates.groups[place], 0) >= shape.per_group:
             return Fate.group_full
+        if self._full >> row & 1:
+            return Fate.limit_full
         return None
 
     def closed(self, fate: Fate, *, probability: float = 1.0, greedy: Container[int] = ()) -> Drawn:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import NamedTuple
 
 import numpy as np
@@ -45,6 +45,7 @@ from service.exploration import Candidates, Drawn, Shape
 from service.facts import Fact
 from service.models import Models
 from service.policies import Circumstances, Offers, Policies
+from service.rooms import Room, Rooms, full
 from service.rules import Answers
 from service.store import Cap
 from service.variables import Subject
@@ -158,6 +159,7 @@ class Weighed(NamedTuple):
     vector: Floats | None
     seen: Mapping[int, Floats]  # what the acceptance model saw of actions that may be shown
     events: int  # of the timeline, that had happened
+    rooms: Sequence[Room] = ()  # what shared limits left to the answer
 
     @property
     def causes(self) -> Sequence[Cause]:
@@ -213,6 +215,7 @@ class Pipeline:
     def __init__(self, business: Business) -> None:
         self.business = business
         self.policies = Policies(business)
+        self.rooms = Rooms(self.policies, business.vocabulary.channels)
         self.arbiter = Arbiter(business)
         self._lens = Lens.of(business.vocabulary, business.definitions.journey)
         self._groups = [action.group for action in business.actions]
@@ -245,22 +248,25 @@ class Pipeline:
         )  # fmt: skip
         results = self._conditions(question, known.profile, situation, scored.intents)
         group = group_of(question.customer_id, self.business.policies.control)
-        filtered = self.policies.filtered(
-            Circumstances(
-                question.channel,
-                question.direction,
-                question.assurance,
-                now,
-                known.profile,
-                known.ledger,
-                results,
-                inputs.full_ceilings,
-                question.allow,
-                question.block,
-                interaction_hash(question.interaction_id),
-            )
+        at = Circumstances(
+            question.channel,
+            question.direction,
+            question.assurance,
+            now,
+            known.profile,
+            known.ledger,
+            results,
+            inputs.full_ceilings,
+            question.allow,
+            question.block,
+            interaction_hash(question.interaction_id),
+            self.policies.counted(known.ledger, now),
         )
-        weighings = self._weigh_placements(inputs, scored, situation, filtered.dropped, group)
+        filtered = self.policies.filtered(at)
+        rooms = self.rooms.of(at, sum(self._slots(question, name) for name in question.placements))
+        weighings = self._weigh_placements(
+            inputs, scored, situation, filtered.dropped, group, rooms
+        )
         told = (
             []
             if chain is None
@@ -270,7 +276,7 @@ class Pipeline:
         return Weighed(
             inputs, now, scored.rung, group, advisories, scored.intents, told, situation, results,
             filtered, weighings, wants, models, scored.vector, self._seen(scored.rows, weighings),
-            len(records),
+            len(records), rooms,
         )  # fmt: skip
 
     def _conditions(
@@ -357,6 +363,7 @@ class Pipeline:
         situation: Situation,
         dropped: Rows,
         group: str,
+        rooms: Sequence[Room],
     ) -> list[Weighing]:
         """Rank and draw, placement by placement; no action twice in an answer."""
         question = inputs.question
@@ -370,7 +377,7 @@ class Pipeline:
             local = list(self._local(name, placement, offers, question, scored.rung))
             rows = _members(offers.actions & ~dropped & ~union(local))
             ranked = self.arbiter.rank(rows, scored.scores, situation, group)
-            slots = question.max_actions or placement.max_actions
+            slots = self._slots(question, name)
             # A probability cannot be compared with what doing nothing is worth in money.
             nothing = 0.0 if group == PROBABILITY_ONLY else placement.nothing
             order = ranked.rows.tolist()
@@ -382,7 +389,7 @@ class Pipeline:
                     [self._mandatory[row] for row in order],
                     [self._excludes[row] for row in order],
                 ),
-                Shape(slots, placement.per_group, nothing, taken),
+                Shape(slots, placement.per_group, nothing, taken, rooms),
                 _left_to_chance(placement, inputs, scored.rung, group),
                 chance,
                 held_out=group == HOLD_OUT,
@@ -390,6 +397,9 @@ class Pipeline:
             taken |= rows_of(order[slot.place] for slot in drawn.slots)
             weighings.append(Weighing(name, offers, local, ranked, drawn, slots, nothing))
         return weighings
+
+    def _slots(self, question: Question, placement: str) -> int:
+        return question.max_actions or self.business.placements[placement].max_actions
 
     def _local(
         self,
@@ -443,6 +453,13 @@ class Pipeline:
         standing = rows_of(
             row for name, rows in drawn_of.items() for row in rows if (name, row) not in refused
         )
+        # Another decision took the last place of one of these; the store does not say of which.
+        spent = {
+            cap
+            for want, reply in zip(weighed.wants, replies, strict=True)
+            if reply.refused == "CAPPED"
+            for cap in want.caps
+        }
         slates = []
         for weighing in weighed.weighings:
             taken: list[Shown] = []
@@ -456,7 +473,7 @@ class Pipeline:
                 if (weighing.name, row) not in refused:
                     taken.append(self._shown(weighed, weighing, row, slot.probability))
                     continue
-                fallback = self._fallback(weighed, weighing, shown, standing, groups)
+                fallback = self._fallback(weighed, weighing, shown, standing, groups, spent)
                 text = f"{self.business.actions[row].name} could not be reserved any more"
                 advisories.append(Reason("RESERVATION_FAILED", text))
                 if fallback is not None:
@@ -508,6 +525,7 @@ class Pipeline:
         shown: set[int],
         standing: Rows,
         groups: Mapping[str, int],
+        spent: Set[Cap],
     ) -> int | None:
         """The first default of the placement that may stand beside what is in the answer.
 
@@ -517,8 +535,11 @@ class Pipeline:
             shown: Rows that were drawn, or are fallbacks already.
             standing: Rows that the answer shows.
             groups: How many of each group the placement shows.
+            spent: Limits that may have no place left after all.
         """
         dropped = weighed.filtered.dropped | union(weighing.causes)
+        dropped |= full(weighed.rooms, standing)
+        channel = weighed.inputs.question.channel
         placement = self.business.placements[weighing.name]
         for name in placement.defaults:
             row = self.business.rows[name]
@@ -527,6 +548,7 @@ class Pipeline:
                 and not dropped >> row & 1
                 and not self._excludes[row] & standing
                 and groups.get(self._groups[row], 0) < placement.per_group
+                and spent.isdisjoint(self.policies.caps(row, channel))
             ):
                 return row
         return None

@@ -17,7 +17,7 @@ import numpy as np
 from features import duration, ledger, usage
 from features.profile import Profile
 from features.record import RESERVED, Records
-from features.usage import Counting
+from features.usage import Counting, Counts
 from features.vocabulary import Direction, Outcome
 from rapport.v1 import decision_pb2 as pb
 from service.business import Business
@@ -50,6 +50,7 @@ class Circumstances(NamedTuple):
     allow: Sequence[str] = ()
     block: Sequence[str] = ()
     interaction: int = 0  # hash of the contact that asks; 0: it stands alone
+    counts: Counts | None = None  # of the ledger; None: not counted yet
 
 
 class Offers(NamedTuple):
@@ -65,6 +66,18 @@ class _Key(NamedTuple):
     declared: Limit | Suppression
     holds_on: int  # code of the channel; 0: on every channel
     actions: Rows
+
+
+class Share(NamedTuple):
+    """A limit on showing that more than one action may come up against."""
+
+    name: str
+    key: int  # among the counts
+    holds_on: int  # code of the channel; 0: on every channel
+    at_most: int
+    within: int  # milliseconds
+    rows: Rows  # showing one of them counts
+    takes: int  # how many of them fit into one answer at most
 
 
 class Policies:
@@ -113,6 +126,7 @@ class Policies:
             for row, action in enumerate(business.actions)
             if action.parts
         ]
+        self.shares = list(self._find_shares())
         self.zone = ZoneInfo(business.definitions.time_zone)
 
     def _where(self, holds: Callable[[Action], bool]) -> Rows:
@@ -280,13 +294,13 @@ class Policies:
             text = "How often it was shown could not be read"
             yield Cause(pb.STAGE_CONTACT_POLICY, "LEDGER_UNREADABLE", text, self._counted_rows)
             return
-        counts = usage.count(at.ledger, at.now, self._counting)
+        counts = at.counts or usage.count(at.ledger, at.now, self._counting)
         over = (counts.within > self._room) | (counts.until > at.now)
         if not over.any():
             return
         channel = self._business.vocabulary.channels[at.channel]
         found: dict[int, tuple[Limit | Suppression, Rows]] = {}
-        own = list(self._own(at, channel)) if at.interaction else []
+        own = list(self.own(at)) if at.interaction else []
         for number in np.flatnonzero(over).tolist():
             key = self._keys[number]
             if key.holds_on in (0, channel):
@@ -309,13 +323,20 @@ class Policies:
                 text = f"{one.outcome.capitalize()} {often}: left alone for {one.lasts} ({name})"
                 yield Cause(pb.STAGE_CONTACT_POLICY, "SUPPRESSED", text, actions, name)
 
-    def _own(self, at: Circumstances, channel: int) -> Iterable[tuple[int, float]]:
+    def counted(self, records: Records | None, now: int) -> Counts | None:
+        """Count a ledger; None where there is none to read, or nothing to count."""
+        if records is None or not self._keys:
+            return None
+        return usage.count(records, now, self._counting)
+
+    def own(self, at: Circumstances) -> Iterable[tuple[int, float]]:
         """Rows that the interaction itself has shown or holds, with the age of that contact.
 
         Showing them again on the same day makes no new contact; what is held counts in every
         window.
         """
         assert at.ledger is not None  # noqa: S101  asked before
+        channel = self._business.vocabulary.channels[at.channel]
         here = (at.ledger["interaction"] == at.interaction) & (at.ledger["channel"] == channel)
         here &= ledger.presented(at.ledger, at.now) & (at.ledger["occurred_at"] <= at.now)
         here &= at.ledger["occurred_at"] // duration.DAY == at.now // duration.DAY
@@ -376,6 +397,18 @@ class Policies:
         ]
         for shown in self._shown:
             yield [(holds_on, cap) for actions, holds_on, cap in caps if actions & shown]
+
+    def _find_shares(self) -> Iterable[Share]:
+        """Limits on showing that cover more than one action, its bundles included."""
+        for number, key in enumerate(self._keys):
+            one = key.declared
+            if not isinstance(one, Limit) or one.outcome != "presented":
+                continue
+            rows = key.actions | rows_of(row for row, parts in self._bundles if parts & key.actions)
+            if rows.bit_count() > 1:
+                # An action, its bundles, and bundles that share a part never stand side by side.
+                takes = key.actions.bit_count()
+                yield Share(one.name, number, key.holds_on, one.at_most, one.within_ms, rows, takes)
 
     def ceilings(self, row: int) -> list[str]:
         """Names of the ceilings that showing an action, and so its parts, uses up."""

@@ -18,8 +18,10 @@ from rapport.v1 import log_pb2
 from service import causes
 from service.arbitration import Factors, Ranked
 from service.business import Business
+from service.causes import Rows, rows_of
 from service.exploration import Fate
 from service.pipeline import Weighed, Weighing
+from service.rooms import Room
 
 DO_NOTHING: Final = "do_nothing"
 """Name of the candidate that stands for leaving the customer alone."""
@@ -41,6 +43,13 @@ def written(weighed: Weighed, actions: int) -> log_pb2.Deliberation:
         + weighed.filtered.written(actions)
     )
     deliberation.placements.extend(map(_placement, weighed.weighings))
+    size = (actions + 7) // 8
+    deliberation.rooms.extend(
+        log_pb2.LimitRoom(
+            limit=one.name, actions=one.rows.to_bytes(size, "little"), places=one.places
+        )
+        for one in weighed.rooms
+    )
     return deliberation
 
 
@@ -76,6 +85,8 @@ class Compared(NamedTuple):
     fates: list[Fate]
     slots: int
     nothing: float  # priority that an action had to exceed
+    rooms: Sequence[Room] = ()  # what shared limits left to the whole answer
+    beside: Rows = 0  # rows that this placement and those before it drew
 
 
 def compared(read: log_pb2.PlacementDeliberation) -> Compared:
@@ -114,9 +125,17 @@ class Fared(NamedTuple):
 def fared(deliberation: log_pb2.Deliberation, actions: int) -> Iterator[Fared]:
     """Read back how every action of the catalogue fared, placement by placement."""
     sets = [(one, int.from_bytes(one.actions, "little")) for one in deliberation.causes]
+    rooms = [
+        Room(one.limit, int.from_bytes(one.actions, "little"), one.places)
+        for one in deliberation.rooms
+    ]
+    beside = 0
     for read in deliberation.placements:
         here = [(one, rows) for one, rows in sets if one.placement in ("", read.placement)]
         columns = compared(read)
+        drawn = np.frombuffer(read.fate, np.uint8) == Fate.shown
+        beside |= rows_of(columns.ranked.rows[drawn].tolist())
+        columns = columns._replace(rooms=rooms, beside=beside)
         places = {row: place for place, row in enumerate(columns.ranked.rows.tolist())}
         for row in range(actions):
             causes = [one for one, rows in here if rows >> row & 1]
@@ -243,6 +262,15 @@ def fate(one: Fared, business: Business) -> tuple[pb.Stage.ValueType, str, str] 
         case Fate.held_out:
             text = "The customer belongs to a control group that gets nothing"
             return pb.STAGE_EXPLORATION, "HELD_OUT", text
+        case Fate.limit_full:
+            return pb.STAGE_CONTACT_POLICY, "LIMIT_FULL", _without_place(one)
+
+
+def _without_place(one: Fared) -> str:
+    """Which limit has no place left for an action."""
+    rooms, beside = one.compared.rooms, one.compared.beside
+    name = next(room.name for room in rooms if room.rows >> one.row & 1 and room.left(beside) <= 0)
+    return f"What is shown takes all that is left of its limit (limit {name})"
 
 
 def _worthless(numbers: Factors, nothing: float) -> str:

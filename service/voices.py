@@ -38,6 +38,7 @@ _CUSTOMER: Final = {
     "SHOWN_ELSEWHERE": "We showed you this in another place.",
     "GROUP_FULL": "We showed you something like it instead.",
     "BUNDLED": "It is part of something else that we showed you.",
+    "LIMIT_FULL": "We do not show you more of this kind at a time; other things went first.",
     "RANKED_LOWER": "Other things seemed more useful to you now.",
     "NOT_DRAWN": "Now and then we show something else, to learn what helps.",
     "HELD_BACK": "Now and then we suggest nothing, to learn whether our suggestions help.",

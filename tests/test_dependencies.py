@@ -33,6 +33,8 @@ TRAINING_MAY_USE = {
     "service.declared": "what is declared about many actions",
     "service.config": "reads YAML the same way",
     "service.errors": "one tree of errors",
+    "service.exploration": "what became of a candidate",
+    "service.rooms": "what limits leave to an answer, without one of them",
     "service.answers": "writes a decision as the log has it",
     "service.pipeline": "decides again what was decided",
     "service.questions": "reads a logged request again",

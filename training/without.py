@@ -19,11 +19,13 @@ from features.elementary import Floats
 from features.record import Records
 from service.arbitration import Arbiter, holds
 from service.business import Business
-from service.causes import Cause, Filtered, union
+from service.causes import Cause, Filtered, rows_of, union
 from service.declared import IntentMatch
+from service.exploration import Fate
 from service.models import Models
 from service.pipeline import Pipeline, Weighed
 from service.policies import STAGES, Circumstances, Policies
+from service.rooms import Rooms
 
 _FILTERS: Final = {
     "RULE": "rule",
@@ -67,6 +69,8 @@ class _Lenient(Policies):
     def __init__(self, policies: Policies, ignored: Key) -> None:
         self.__dict__.update(policies.__dict__)
         self._ignored = ignored
+        if ignored.kind == "limit":
+            self.shares = [one for one in self.shares if one.name != ignored.name]
 
     def filtered(self, at: Circumstances) -> Filtered:
         """All causes but one; what followed from it goes with it."""
@@ -86,6 +90,7 @@ def pipeline(whole: Pipeline, cause: Key) -> Pipeline:
     business = whole.business
     if cause.kind in _FILTERS.values():
         changed.policies = _Lenient(whole.policies, cause)
+        changed.rooms = Rooms(changed.policies, business.vocabulary.channels)
         if cause.kind == "assurance":
             placements = {
                 name: msgspec.structs.replace(one, assurance="none")
@@ -126,6 +131,14 @@ def in_effect(weighed: Weighed, business: Business) -> set[Key]:
     """Every cause that said something in a decision, features and the intent match aside."""
     local = [one for weighing in weighed.weighings for one in weighing.causes]
     found = {key(one) for one in (*weighed.causes, *local)} - {None}
+    if weighed.rooms:
+        passed = rows_of(
+            int(row)
+            for weighing in weighed.weighings
+            for row, fate in zip(weighing.ranked.rows, weighing.drawn.fates, strict=True)
+            if fate is Fate.limit_full
+        )
+        found |= {Key("limit", one.name) for one in weighed.rooms if one.rows & passed}
     found |= {
         Key("context weight", one.name)
         for one in business.policies.context_weights

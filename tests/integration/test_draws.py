@@ -85,6 +85,32 @@ async def test_every_answer_says_with_what_probability_it_was_drawn(drawing: Cli
     assert len(seen) > 5
 
 
+async def test_a_limit_that_several_share_leaves_probabilities_exact(url: str) -> None:
+    few = Limit("few", 2, "7d", group="care", per="group")
+    of = chancy(limits=[few])
+    async with serving(url, of=of, greedy=False) as client:
+        seen, limited = Counter[int](), 0
+        for _ in range(20):
+            customer, left = somebody(), 2
+            for _ in range(4):
+                answer = await asked(client, customer)
+                (slate,) = answer.slates
+                expected = slates(ones(of), Slots(2, rooms=(("acd", left),)), HOW)
+                name = (slate.held_back, tuple(shown(answer)))
+                assert slate.selection_probability == pytest.approx(expected[name])
+                assert "RESERVATION_FAILED" not in codes(answer)
+                taken = len(set(shown(answer)) & set("acd"))
+                seen[left] += 1
+                told = drops(answer).values()
+                if "LIMIT_FULL" in told:
+                    assert taken == left > 0
+                    limited += 1
+                assert ("CONTACT_LIMIT" in told) == (left == 0)
+                left -= taken
+        assert set(seen) == {0, 1, 2}
+        assert limited > 5
+
+
 async def test_a_seed_makes_a_dry_run_reproducible(drawing: Client) -> None:
     customer = somebody()
     answers = [await asked(drawing, customer, dry_run=True, seed=n % 20) for n in range(40)]
@@ -112,7 +138,7 @@ async def stored(client: Client, customer: str) -> list[bytes | None]:
 
 
 async def test_a_dry_run_leaves_nothing_behind(url: str) -> None:
-    of = chancy(limits=[Limit("all", 1, "7d", per="customer")])
+    of = chancy(limits=[Limit("all", 2, "7d", per="customer")])
     async with serving(url, of=of, greedy=True) as client:
         customer = somebody()
         await client.record(event(customer, type="page"))

@@ -21,6 +21,7 @@ from tests.integration.serving import (
     Client,
     Status,
     business,
+    codes,
     drops,
     event,
     flushed,
@@ -393,6 +394,7 @@ async def test_a_rejected_offer_is_gone_from_the_next_answer_and_the_trace_says_
     assert why.dropped_by == decision_pb2.STAGE_CONTACT_POLICY
     assert "Rejected once within 30d" in why.reason.text
     assert len(shown(after)) >= len(shown(answer)) - 1
+    assert "RESERVATION_FAILED" not in codes(after), "what is held left room for what was drawn"
 
 
 async def test_a_contact_limit_counts_what_was_presented_and_nothing_else(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from rapport.v1 import customer_pb2, decision_pb2, event_pb2, log_pb2
 from service.arbitration import Reason
 from service.budget import Budget
 from service.decide import Decider
-from service.store import Snapshot
+from service.store import Hold, Snapshot
 from tests.integration.serving import (
     Client,
     event,
@@ -124,7 +125,7 @@ async def test_a_thousand_decisions_under_concurrent_writes_merges_and_late_inpu
     customers = [somebody() for _ in range(CUSTOMERS)]
     async with serving(url, bundle=sealed(), greedy=False) as client:
         chance = random.Random(7)
-        read = client.store.read
+        read, reserve = client.store.read, client.store.reserve
         corrupt = set(customers[:3])
 
         async def late_now_and_then(customer: str) -> Snapshot:
@@ -138,7 +139,13 @@ async def test_a_thousand_decisions_under_concurrent_writes_merges_and_late_inpu
         def hurried_now_and_then(decider: Decider, budget: Budget) -> Reason | None:
             return chance.choice(HURRIES)
 
+        async def beaten_now_and_then(customer: str, now: int, holds: Sequence[Hold]) -> list[bool]:
+            if chance.random() < 0.05:  # as if another decision had taken the last place
+                return [False] * len(holds)
+            return await reserve(customer, now, holds)
+
         monkeypatch.setattr(client.store, "read", late_now_and_then)
+        monkeypatch.setattr(client.store, "reserve", beaten_now_and_then)
         monkeypatch.setattr(Decider, "_unscored", hurried_now_and_then)
         writing = [
             asyncio.create_task(writes(client, random.Random(seed), customers)) for seed in range(3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
@@ -16,6 +17,7 @@ from features.record import decode
 from rapport.v1 import decision_pb2 as pb
 from rapport.v1 import event_pb2
 from service.business import Business
+from service.catalogue import Exploration
 from service.declared import Ceiling, Limit
 from tests.integration.serving import (
     Client,
@@ -267,7 +269,7 @@ async def test_a_conversation_that_outlasts_a_window_holds_no_more_than_the_cap(
             )
         answer = await asked(client, customer, interaction_id="c")
         assert shown(answer) == ["a"]
-        assert "RESERVATION_FAILED" in codes(answer)
+        assert drops(answer)["b"] == "LIMIT_FULL", "its own contact has left the window"
 
 
 async def test_what_is_held_is_not_forgotten_when_the_interaction_shows_it_again(url: str) -> None:
@@ -292,3 +294,53 @@ async def test_a_screen_that_asks_all_day_holds_one_place_and_the_longest(
         assert shown(await asked(careful, customer, interaction_id="s")) == ["a"]
     _, ledger = decode((await careful.store.read(customer)).ledger)
     assert [float(one["value"]) for one in ledger] == [7_200.0]
+
+
+def crowded() -> Business:
+    """Eight that share tight limits with one another, in all the ways there are."""
+    return shop(
+        [
+            thing("a", 9.0, "sales", issue="grow"), thing("b", 8.0, "sales", issue="grow"),
+            thing("c", 7.0, "more", issue="grow"), thing("p", 6.0, "more", issue="retain"),
+            thing("x", 6.0, "care", parts=["p", "q"]), thing("q", 3.0, "sales"),
+            thing("m", 2.0, "care", mandatory=True), thing("e", 1.0, "more", issue="grow"),
+        ],
+        {"max_actions": 3, "defaults": ["e"],
+         "exploration": Exploration(hold_back=0.05, temperature=1.0, floor=0.5)},
+        {"max_actions": 2, "defaults": ["e"], "exploration": Exploration(floor=1.0)},
+        limits=[
+            Limit("grow_few", 3, "7d", issue="grow", per="issue"),
+            Limit("group_few", 4, "7d", per="group"),
+            Limit("by_phone", 5, "7d", channel="phone", per="channel"),
+            Limit("all", 11, "7d", per="customer"),
+            Limit("p_twice", 2, "7d", action="p"),
+        ],
+    )  # fmt: skip
+
+
+async def test_on_an_idle_store_nothing_that_was_drawn_is_refused(url: str) -> None:
+    dice = random.Random(20261122)
+    seen = Counter[str]()
+    async with serving(url, of=crowded(), greedy=False) as client:
+        for _ in range(25):
+            customer = somebody()
+            for _ in range(8):
+                on_phone = dice.random() < 0.7
+                both = dice.sample(["hint", "banner"], 2)
+                answer = await client.decide(
+                    customer,
+                    channel="phone" if on_phone else "chat",
+                    placements=dice.choice([both, ["hint"]]) if on_phone else ["hint"],
+                    interaction_id=dice.choice(["", "call", "other"]),
+                    timeout=10,
+                )
+                assert "RESERVATION_FAILED" not in codes(answer)
+                seen.update(drops(answer).values())
+                seen["shown"] += len(shown(answer))
+                for name in shown(answer):
+                    if dice.random() < 0.3:
+                        presented = event_pb2.OUTCOME_PRESENTED
+                        await client.outcome(answer.decision_id, name, presented)
+    assert seen["LIMIT_FULL"] > 20
+    assert seen["CONTACT_LIMIT"] > 50
+    assert seen["shown"] > 200

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -292,6 +293,18 @@ def reservation_failed() -> Scene:
     return Scene(of, given_(), of, given_(), refused=("a",), stage=pb.STAGE_CONTACT_POLICY)
 
 
+def limit_full() -> Scene:
+    few = Limit("limit-l", 1, "7d", issue="grow", per="issue")
+    actions = [thing("a", 5.0, issue="grow"), thing("c", 9.0, issue="grow"), thing("b", 1.0)]
+    return Scene(
+        shop(actions, limits=[few]),
+        given_(),
+        shop(actions, limits=[msgspec.structs.replace(few, at_most=2)]),
+        given_(),
+        stage=pb.STAGE_CONTACT_POLICY,
+    )
+
+
 SCENES: dict[str, Callable[[], Scene]] = {
     "NO_PRIORITY": no_priority,
     "SHOWN_ELSEWHERE": shown_elsewhere,
@@ -302,6 +315,7 @@ SCENES: dict[str, Callable[[], Scene]] = {
     "HELD_BACK": held_back,
     "HELD_OUT": held_out,
     "RESERVATION_FAILED": reservation_failed,
+    "LIMIT_FULL": limit_full,
 }
 
 

@@ -4,7 +4,7 @@ import functools
 import math
 import random
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ from service import exploration
 from service.catalogue import Exploration
 from service.causes import rows_of
 from service.exploration import Candidates, Drawn, Fate, Shape, draw
+from service.rooms import Room
 
 # A slow reference: it knows what the design says and nothing of the code
 
@@ -36,6 +37,7 @@ class Slots(NamedTuple):
     slots: int
     per_group: int = 20
     nothing: float = 0.0
+    rooms: tuple[tuple[Collection[str], int], ...] = ()  # names that share so many places
 
 
 Slate = tuple[bool, tuple[str, ...]]
@@ -49,6 +51,10 @@ def _fits(one: One, above: Sequence[One], elsewhere: Sequence[One], slots: Slots
         return False
     if any(one.name in other.parts or other.name in one.parts for other in [*above, *elsewhere]):
         return False
+    for names, places in slots.rooms:
+        taken = sum(other.name in names for other in [*above, *elsewhere])
+        if one.name in names and taken >= places:
+            return False
     return sum(other.group == one.group for other in above) < slots.per_group
 
 
@@ -129,8 +135,10 @@ def test_the_test_itself_tells_a_fair_die_from_a_loaded_one() -> None:
 
 
 @functools.lru_cache(maxsize=64)
-def given_to(ones: tuple[One, ...], elsewhere: tuple[One, ...]) -> tuple[Candidates, int]:
-    """Candidates as the pipeline gives them, and the rows that other placements show."""
+def given_to(
+    ones: tuple[One, ...], elsewhere: tuple[One, ...], slots: Slots
+) -> tuple[Candidates, Shape]:
+    """Candidates and the shape of a slate as the pipeline gives them."""
     everybody = [*ones, *(one for one in elsewhere if one not in ones)]
     rows = {one.name: 3 * row + 1 for row, one in enumerate(reversed(everybody))}  # any, but unique
     excludes = [
@@ -147,7 +155,16 @@ def given_to(ones: tuple[One, ...], elsewhere: tuple[One, ...]) -> tuple[Candida
         [one.group for one in ones],
         [one.mandatory for one in ones],
         excludes,
-    ), rows_of(rows[one.name] for one in elsewhere)
+    ), Shape(
+        slots.slots,
+        slots.per_group,
+        slots.nothing,
+        rows_of(rows[one.name] for one in elsewhere),
+        [
+            Room("some", rows_of(rows[one.name] for one in everybody if one.name in names), places)
+            for names, places in slots.rooms
+        ],
+    )
 
 
 class Case(NamedTuple):
@@ -160,8 +177,7 @@ class Case(NamedTuple):
 
     def ask(self, chance: random.Random, *, held_out: bool = False) -> Drawn:
         """Draw once."""
-        candidates, taken = given_to(self.ones, self.elsewhere)
-        shape = Shape(self.slots.slots, self.slots.per_group, self.slots.nothing, taken)
+        candidates, shape = given_to(self.ones, self.elsewhere, self.slots)
         return draw(candidates, shape, self.how, chance, held_out=held_out)
 
     def named(self, drawn: Drawn) -> Slate:
@@ -203,6 +219,23 @@ CASES = {
     "doing nothing is worth something": Case(FIVE, Slots(2), WARM),
     "some are shown elsewhere": Case(BUNDLED, Slots(2), WARM, elsewhere=BUNDLED[2:3]),
     "its bundle is shown elsewhere": Case(BUNDLED, Slots(2), WARM, elsewhere=BUNDLED[1:2]),
+    "one place that three share": Case(FIVE, Slots(3, rooms=(("abd", 1),)), WARM),
+    "two limits that overlap": Case(FIVE, Slots(4, rooms=(("abc", 2), ("bcde", 2))), WARM),
+    "a limit that everybody shares": Case(FIVE, Slots(3, rooms=(("abcde", 2),)), WARM),
+    "no place is left": Case(FIVE, Slots(3, rooms=(("ac", 0),)), WARM),
+    "what must be shown takes the last place": Case(MUST, Slots(3, rooms=(("ace", 1),)), WARM),
+    "another placement took a place": Case(
+        FIVE, Slots(2, rooms=(("abcz", 2),)), WARM, elsewhere=(One("z", 8.0, "z"),)
+    ),
+    "everything at once, and limits": Case(
+        (
+            One("a", 9.0, "x"), One("b", 7.0, "x", parts=("d", "z")), One("c", 6.0, "y"),
+            One("m", 5.0, "y", mandatory=True), One("d", 4.0, "z"), One("e", 0.5, "z"),
+            One("f", 3.0, "v"), One("g", 2.5, "w"),
+        ),
+        Slots(4, per_group=1, nothing=1.0, rooms=(("mad", 2), ("zfg", 2))), WARM,
+        elsewhere=(One("z", 8.0, "z"),),
+    ),
     "everything at once": Case(
         (
             One("a", 9.0, "x"), One("b", 7.0, "x", parts=("d", "z")), One("c", 6.0, "y"),
@@ -428,9 +461,9 @@ def test_what_chance_passed_over_is_told_from_what_would_not_have_been_shown_any
 def test_the_codes_of_fates_are_what_the_log_holds() -> None:
     assert [fate.name for fate in sorted(Fate)] == [
         "shown", "below_nothing", "elsewhere", "group_full", "bundled", "ranked_lower",
-        "not_drawn", "held_back", "held_out",
+        "not_drawn", "held_back", "held_out", "limit_full",
     ]  # fmt: skip
-    assert [int(fate) for fate in sorted(Fate)] == list(range(9))
+    assert [int(fate) for fate in sorted(Fate)] == list(range(10))
 
 
 # Whatever there is to draw from
@@ -455,9 +488,16 @@ def cases(draw: st.DrawFn) -> Case:
         if not any(one.parts for one in ones if one.name in parts):
             ones[at] = ones[at]._replace(parts=tuple(sorted(parts)), mandatory=False)
     elsewhere = (One("z", 5.0, "x"), *ones[:1])[: draw(st.integers(0, 2))]
+    sharing = st.sets(st.sampled_from([*names, "z"]), min_size=1).map(lambda found: (*found,))
+    rooms = draw(st.lists(st.tuples(sharing, st.integers(0, 3)), max_size=2))
     return Case(
         tuple(ones),
-        Slots(draw(st.integers(1, 4)), draw(st.integers(1, 3)), draw(st.sampled_from([0.0, 1.0]))),
+        Slots(
+            draw(st.integers(1, 4)),
+            draw(st.integers(1, 3)),
+            draw(st.sampled_from([0.0, 1.0])),
+            tuple(rooms),
+        ),
         Exploration(
             draw(st.sampled_from([0.0, 0.2])),
             draw(st.sampled_from([0.0, 0.4, 2.0])),
@@ -479,6 +519,10 @@ def test_whatever_is_drawn_is_a_slate_of_the_reference_with_its_probability(
     shown = {slot.place for slot in drawn.slots}
     assert len(shown) == len(drawn.slots) <= case.slots.slots
     assert {place for place, fate in enumerate(drawn.fates) if fate is Fate.shown} == shown
+    for names, places in case.slots.rooms:
+        before = sum(one.name in names for one in case.elsewhere)
+        more = sum(case.ones[place].name in names for place in shown)
+        assert before + more <= max(before, places)
 
 
 @given(cases(), st.integers(0, 2**64 - 1))
@@ -501,6 +545,12 @@ def test_every_fate_is_true(case: Case, seed: int) -> None:
             case Fate.group_full:
                 same = sum(other.group == one.group for other in shown)
                 assert same >= case.slots.per_group
+            case Fate.limit_full:
+                assert any(
+                    one.name in names
+                    and sum(o.name in names for o in [*shown, *case.elsewhere]) >= places
+                    for names, places in case.slots.rooms
+                )
             case Fate.bundled:
                 beside = [*shown, *case.elsewhere]
                 assert any(one.name in o.parts or o.name in one.parts for o in beside)

@@ -28,6 +28,7 @@ from service import answers
 from service.arbitration import Reason
 from service.business import Business, complete
 from service.catalogue import Action, Exploration, Placement, Price, Treatment
+from service.causes import rows_of
 from service.declared import (
     Ceiling,
     ContextWeight,
@@ -41,6 +42,7 @@ from service.declared import (
 )
 from service.models import Models
 from service.pipeline import Answer, Inputs, Known, Pipeline, Question, Reply, Want, Weighed
+from service.rooms import full
 from tests.chain import NOW, VOCABULARY, Event, chained
 from tests.integration.serving import business as bank
 from tests.integration.serving import sealed
@@ -778,6 +780,13 @@ def test_fallbacks_fill_their_group_too() -> None:
 # Whatever the business
 
 
+SHARED = [
+    Limit("few", 2, "7d", issue="grow", per="issue"),
+    Limit("once", 1, "7d", per="group"),
+    Limit("all", 2, "7d", per="customer"),
+]
+
+
 @st.composite
 def businesses(draw: st.DrawFn) -> Business:
     count = draw(st.integers(2, 7))
@@ -819,9 +828,10 @@ def businesses(draw: st.DrawFn) -> Business:
 
     group = draw(st.sampled_from(["", "", "random", "probability_only", "no_model", "hold_out"]))
     limited = draw(st.lists(st.sampled_from(letters), max_size=4, unique=True))
+    shared = draw(st.lists(st.sampled_from(SHARED), max_size=1))
     return shop(
         actions, placement(), placement(),
-        limits=[Limit(f"l_{name}", 1, "7d", action=name) for name in limited],
+        limits=[*(Limit(f"l_{name}", 1, "7d", action=name) for name in limited), *shared],
         ceilings=[Ceiling("many", "day", volume=9, issue="grow")] if draw(st.booleans()) else [],
         control=msgspec.convert({group: 1.0} if group else {}, ControlGroups),
     )  # fmt: skip
@@ -901,6 +911,7 @@ def sound(answer: Answer, of: Business) -> None:
                     sum(other.mandatory for other in others) == most
                     or same >= of.placements[slate.placement].per_group
                     or any(must.name in of.actions[at].parts for at in everything)
+                    or full(weighed.rooms, rows_of(everything)) >> row & 1
                 )
 
 

@@ -16,6 +16,7 @@ from service.catalogue import Exploration, Treatment
 from service.declared import Limit
 from service.exploration import Fate
 from service.pipeline import Answer, Inputs, Pipeline
+from service.rooms import Room
 from tests.service.test_pipeline import (
     WORDS,
     advised,
@@ -148,13 +149,18 @@ def test_a_fate_in_words_for_every_fate() -> None:
     of = shop([thing("a", 9.0), thing("b", 8.0)])
     answer = decide(of, given_())
     one = next(iter(trace.fared(kept(answer, of), 2)))
+    rooms = [Room("other", 0b10, 0), Room("some", 0b11, 3), Room("few", 0b11, 2)]
+    one = one._replace(compared=one.compared._replace(rooms=rooms))
     texts = {}
     for fate in Fate:
         found = trace.fate(one._replace(compared=one.compared._replace(fates=[fate] * 2)), of)
         texts[fate] = found
     assert texts.pop(Fate.shown) is None
     codes = [found[1] for found in texts.values() if found]
-    assert len(set(codes)) == len(texts) == 8
+    assert len(set(codes)) == len(texts) == 9
+    told = texts[Fate.limit_full]
+    assert told is not None
+    assert told[2].endswith("(limit few)"), "that is at its end"
 
 
 def test_numbers_that_were_not_there_are_absent_in_the_api() -> None:

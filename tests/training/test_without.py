@@ -80,6 +80,21 @@ def test_a_limit_is_taken_out() -> None:
     assert (EVERYBODY - before, after) == ({"tablet"}, EVERYBODY)
 
 
+def test_a_limit_that_leaves_less_than_the_slate_takes_is_taken_out() -> None:
+    cause = Key("limit", "few")
+    limits = [Limit("few", 1, "30d", per="customer"), Limit("plenty", 20, "30d", per="customer")]
+    whole = Pipeline(business(limits=limits))
+    before = weighed(whole)
+    assert {one for one in without.in_effect(before, whole.business) if one.kind == "limit"} == {
+        cause
+    }
+    after = weighed(without.pipeline(whole, cause))
+    assert cause not in without.in_effect(after, whole.business)
+    slates = [len(one.weighings[0].drawn.slots) for one in (before, after)]
+    assert slates[0] == 1 < slates[1]
+    assert len(weighed(whole).weighings[0].drawn.slots) == 1, "the whole one is as it was"
+
+
 def test_quiet_hours_are_taken_out() -> None:
     at = datetime.datetime.fromtimestamp(NOW / 1000, datetime.UTC)
     start, until = (at - datetime.timedelta(hours=1)).time(), (at + datetime.timedelta(hours=1))

@@ -344,6 +344,7 @@ class Deliberation(_message.Message):
 
     CAUSES_FIELD_NUMBER: _builtins.int
     PLACEMENTS_FIELD_NUMBER: _builtins.int
+    ROOMS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def causes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Cause]:
         """What dropped actions, in the order of the stages: the first that names an action was decisive."""
@@ -352,19 +353,56 @@ class Deliberation(_message.Message):
     def placements(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlacementDeliberation]:
         """One for each placement, in the order of the answer."""
 
+    @_builtins.property
+    def rooms(self) -> _containers.RepeatedCompositeFieldContainer[Global___LimitRoom]:
+        """What limits that several actions share left to the answer, where it was less than that could take."""
+
     def __init__(
         self,
         *,
         causes: _abc.Iterable[Global___Cause] | None = ...,
         placements: _abc.Iterable[Global___PlacementDeliberation] | None = ...,
+        rooms: _abc.Iterable[Global___LimitRoom] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["causes", b"causes", "placements", b"placements"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["causes", b"causes", "placements", b"placements", "rooms", b"rooms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Deliberation: _TypeAlias = Deliberation  # noqa: Y015
+
+@_typing.final
+class LimitRoom(_message.Message):
+    """What a limit that several actions share left to one answer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIMIT_FIELD_NUMBER: _builtins.int
+    ACTIONS_FIELD_NUMBER: _builtins.int
+    PLACES_FIELD_NUMBER: _builtins.int
+    limit: _builtins.str
+    """Name of the limit."""
+    actions: _builtins.bytes
+    """Actions that take a place when they are shown: bit set over the rows of the catalogue, least
+    significant bit of the first byte first.
+    """
+    places: _builtins.int
+    """Places that were left. Absent: none."""
+    def __init__(
+        self,
+        *,
+        limit: _builtins.str = ...,
+        actions: _builtins.bytes = ...,
+        places: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "limit", b"limit", "places", b"places"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LimitRoom: _TypeAlias = LimitRoom  # noqa: Y015
 
 @_typing.final
 class Cause(_message.Message):
