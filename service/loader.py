@@ -42,7 +42,7 @@ def loader(program: Program, zone: ZoneInfo) -> Load:
         zone: Of the business.
     """
     names: dict[str, Any] = {
-        "__builtins__": {"int": int, "dict": dict}, "EMPTY": {}, "N": NOWHERE,
+        "__builtins__": {"int": int}, "EMPTY": {}, "N": NOWHERE,
         "clock": _Clock(zone),
     }  # fmt: skip
     lines = ["def load(of):", f" states = [0] * {len(program.fields)}"]
@@ -52,8 +52,7 @@ def loader(program: Program, zone: ZoneInfo) -> Load:
     if any(one.name in ("hour_of_day", "day_of_week") for one in program.fields):
         lines.append(" hour_of_day, day_of_week = clock(of.now)")
     if "intent" in roots:
-        lines.append(" intents = of.intents")
-        lines.append(" chances = dict(intents)")
+        lines.append(" intents, chances = of.intents, of.chances")
     for at, one in enumerate(program.fields):
         codes = program.code(one)
         if codes is not None:

@@ -299,6 +299,7 @@ class Pipeline:
                 situation.now,
                 situation.facts,
                 intents,
+                situation.intents,
             )
         )
 

@@ -180,7 +180,8 @@ class Subject(NamedTuple):
     assurance: int  # level, 1 to 3
     now: int  # milliseconds since 1970-01-01 UTC
     facts: Mapping[str, float]  # journey facts by their magnitudes
-    intents: Sequence[tuple[str, float]]
+    intents: Sequence[tuple[str, float]]  # likeliest first
+    chances: Mapping[str, float]  # the same by name
 
 
 def known(subject: Subject, zone: ZoneInfo) -> Values:
