@@ -135,7 +135,7 @@ LIMITS = st.builds(
     group=st.sampled_from([None, None, "care"]),
     issue=st.sampled_from([None, "grow", "service"]),
     channel=st.sampled_from([None, None, "phone", "chat"]),
-    per=st.sampled_from(["action", "group", "issue", "channel", "customer"]),  # type: ignore[arg-type]
+    per=st.sampled_from(["action", "group", "issue", "channel", "customer"]),
 )
 
 
