@@ -338,6 +338,8 @@ class Policies:
         assert at.ledger is not None  # noqa: S101  asked before
         channel = self._business.vocabulary.channels[at.channel]
         here = (at.ledger["interaction"] == at.interaction) & (at.ledger["channel"] == channel)
+        if not here.any():
+            return
         here &= ledger.presented(at.ledger, at.now) & (at.ledger["occurred_at"] <= at.now)
         here &= at.ledger["occurred_at"] // duration.DAY == at.now // duration.DAY
         for record in at.ledger[here]:

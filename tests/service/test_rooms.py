@@ -282,6 +282,23 @@ def test_what_the_contact_shows_already_takes_no_place(own: str, shown: list[str
     assert names(answer, of) == {"hint": shown}
 
 
+def test_what_the_contact_showed_before_the_window_takes_a_place_again() -> None:
+    hourly = Limit("hourly", 1, "1h", issue="grow", per="issue")
+    of = shop(FOUR, {"max_actions": 3}, limits=[hourly])
+    for age, shown in ((HOUR - 1, ["a", "d"]), (HOUR, ["a", "d"])):
+        before = known(shown_before("a", age, channel="phone", interaction="call"))
+        answer = decide(of, given_(known=before, interaction_id="call"))
+        assert names(answer, of) == {"hint": shown}
+        takes = answer.weighed.rooms[0]
+        assert takes == Room("hourly", 0b0111 if age == HOUR else 0b0110, int(age == HOUR))
+    before = known(
+        *(shown_before(name, HOUR, channel="phone", interaction="call") for name in "ab")
+    )
+    assert names(decide(of, given_(known=before, interaction_id="call")), of) == {
+        "hint": ["a", "d"]
+    }
+
+
 def test_a_bundle_takes_the_places_of_its_parts_and_one_alone() -> None:
     bundle = grow("x", 9.5, parts=["p", "q"])
     of = shop([bundle, thing("p", 3.0), thing("q", 3.0), grow("a"), grow("b")],
