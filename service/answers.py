@@ -159,32 +159,60 @@ def _read(weighed: Weighed) -> pb.ReadIds:
 
 def logged(
     answer: Answer,
-    decision_id: str,
     request: pb.DecideRequest,
+    response: bytes,
     business: Business,
     caller: str,
-) -> log_pb2.LogEntry:
-    """Build the log entry of a decision: what it takes to compute it again."""
+) -> bytes:
+    """Write the log entry of a decision: what it takes to compute it again.
+
+    The bytes are those that protobuf would write of a :class:`log_pb2.LogEntry`, field by field in
+    the order of their numbers; what is in bytes already is not made into messages again.
+
+    Args:
+        answer: The decision.
+        request: As the caller sent it.
+        response: The answer, trace and vector aside, as written.
+        business: Whose configuration decided.
+        caller: Who asked.
+    """
     weighed = answer.weighed
-    decision = log_pb2.DecisionLogged(
-        request=request,
-        response=response(answer, decision_id, business),
-        caller=caller,
-        inputs=_inputs(answer, business),
-        deliberation=trace.written(weighed, len(business.actions)),
-    )
+    parts = [
+        _nested(1, request.SerializeToString(deterministic=True)),
+        _nested(2, response),
+    ]
     if weighed.vector is not None and weighed.models is not None:
-        decision.vector = weighed.vector.tobytes()
-        decision.feature_digest = weighed.models.plan.digest
-    decision.action_vectors.extend(
-        log_pb2.ActionVector(
-            action=business.actions[one.row].name, vector=weighed.seen[one.row].tobytes()
+        parts.append(_nested(3, weighed.vector.tobytes()))
+        parts.append(_nested(4, weighed.models.plan.digest.encode()))
+    if caller:
+        parts.append(_nested(5, caller.encode()))
+    parts += [
+        _nested(
+            6,
+            log_pb2.ActionVector(
+                action=business.actions[one.row].name, vector=weighed.seen[one.row].tobytes()
+            ).SerializeToString(),
         )
         for slate in answer.slates
         for one in slate.shown
         if one.row in weighed.seen
+    ]
+    parts.append(_nested(7, _inputs(answer, business).SerializeToString()))
+    parts.append(_nested(8, trace.written(weighed, len(business.actions))))
+    customer_id = weighed.inputs.question.customer_id
+    return log_pb2.LogEntry(customer_id=customer_id).SerializeToString() + _nested(
+        3, b"".join(parts)
     )
-    return log_pb2.LogEntry(customer_id=weighed.inputs.question.customer_id, decision=decision)
+
+
+def _nested(number: int, payload: bytes) -> bytes:
+    """A field of a message that holds bytes, text or a message."""
+    size, length = len(payload), bytearray((number << 3 | 2,))
+    while size > 0x7F:
+        length.append(size & 0x7F | 0x80)
+        size >>= 7
+    length.append(size)
+    return bytes(length) + payload
 
 
 def _inputs(answer: Answer, business: Business) -> log_pb2.DecisionInputs:

@@ -81,19 +81,20 @@ class Decisions(decision_pb2_grpc.DecisionServiceServicer):
         response = answers.response(answer, decision_id, serving.business)
         if question.recorded:
             shown = [one.action for slate in response.slates for one in slate.recommendations]
+            written = response.SerializeToString()
             entry = Entry(
                 decision_id,
                 Summary(customer_id, question.channel, request.interaction_id, shown),
-                lambda: answers.logged(
-                    answer, decision_id, request, serving.business, caller.name
-                ).SerializeToString(deterministic=True),
+                lambda: answers.logged(answer, request, written, serving.business, caller.name),
             )
             if not self._journal.append(entry):
                 response.advisories.add(
                     code="UNJOURNALED", message="The decision could not be kept for the log"
                 )
         if request.include_trace:
-            compared = trace.written(answer.weighed, len(serving.business.actions))
+            compared = log_pb2.Deliberation.FromString(
+                trace.written(answer.weighed, len(serving.business.actions))
+            )
             response.trace.extend(trace.candidates(compared, response.slates, serving.business))
         if request.include_features and (seen := answers.features(answer.weighed)):
             response.features.CopyFrom(seen)

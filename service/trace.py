@@ -27,30 +27,29 @@ DO_NOTHING: Final = "do_nothing"
 """Name of the candidate that stands for leaving the customer alone."""
 
 
-def written(weighed: Weighed, actions: int) -> log_pb2.Deliberation:
-    """Write what a decision compared.
+def written(weighed: Weighed, actions: int) -> bytes:
+    """Write what a decision compared, as the bytes of a :class:`log_pb2.Deliberation`.
 
     Args:
         weighed: The decision.
         actions: Rows of its catalogue.
     """
-    deliberation = log_pb2.Deliberation.FromString(
-        b"".join(
-            causes.written(cause, actions, weighing.name)
-            for weighing in weighed.weighings
-            for cause in weighing.causes
-        )
-        + weighed.filtered.written(actions)
-    )
-    deliberation.placements.extend(map(_placement, weighed.weighings))
     size = (actions + 7) // 8
-    deliberation.rooms.extend(
-        log_pb2.LimitRoom(
-            limit=one.name, actions=one.rows.to_bytes(size, "little"), places=one.places
-        )
-        for one in weighed.rooms
+    rest = log_pb2.Deliberation(
+        placements=map(_placement, weighed.weighings),
+        rooms=[
+            log_pb2.LimitRoom(
+                limit=one.name, actions=one.rows.to_bytes(size, "little"), places=one.places
+            )
+            for one in weighed.rooms
+        ],
     )
-    return deliberation
+    local = [
+        causes.written(cause, actions, weighing.name)
+        for weighing in weighed.weighings
+        for cause in weighing.causes
+    ]
+    return b"".join([*local, weighed.filtered.written(actions), rest.SerializeToString()])
 
 
 def _placement(weighing: Weighing) -> log_pb2.PlacementDeliberation:

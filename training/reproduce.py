@@ -77,12 +77,12 @@ def reproduce(logged: bytes, entries: Mapping[str, Sequence[Entry]], past: Past)
         ]
         return Reproduced(decision.response.decision_id, differences)
     answer = past.pipeline.settle(weighed, replies)
-    again = answers.logged(
-        answer, decision.response.decision_id, decision.request, business, decision.caller
-    )
-    if again.SerializeToString(deterministic=True) == logged:
+    response = answers.response(answer, decision.response.decision_id, business)
+    written = response.SerializeToString()
+    again = answers.logged(answer, decision.request, written, business, decision.caller)
+    if again == logged:
         return Reproduced(decision.response.decision_id, [])
-    differences = list(_differences(entry, again, ""))
+    differences = list(_differences(entry, log_pb2.LogEntry.FromString(again), ""))
     return Reproduced(
         decision.response.decision_id,
         differences[:_SHOWN] or ["the bytes differ, and every field is the same"],

@@ -148,7 +148,11 @@ def test_the_vector_has_the_names_and_the_digest_of_the_plan() -> None:
 
 
 def logged(answer: Answer, of: Business, request: pb.DecideRequest) -> log_pb2.LogEntry:
-    return answers.logged(answer, "id", request, of, "ivr")
+    response = answers.response(answer, "id", of).SerializeToString()
+    packed = answers.logged(answer, request, response, of, "ivr")
+    entry = log_pb2.LogEntry.FromString(packed)
+    assert entry.SerializeToString(deterministic=True) == packed, "as protobuf writes it"
+    return entry
 
 
 def test_what_is_logged_is_what_it_takes_to_compute_it_again() -> None:

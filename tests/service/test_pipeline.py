@@ -116,8 +116,8 @@ def decide(
 
 def written(answer: Answer, of: Business) -> bytes:
     """The log entry of an answer."""
-    entry = answers.logged(answer, "id", pb.DecideRequest(), of, "ivr")
-    return entry.SerializeToString(deterministic=True)
+    response = answers.response(answer, "id", of).SerializeToString()
+    return answers.logged(answer, pb.DecideRequest(), response, of, "ivr")
 
 
 def names(answer: Answer, of: Business) -> dict[str, list[str]]:

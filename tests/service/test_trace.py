@@ -46,9 +46,9 @@ def traced(answer: Answer, of: Business, *, every: bool = False) -> list[pb.Cand
 def test_columns_hold_what_was_compared_to_the_last_bit(situation: tuple[Business, Inputs]) -> None:
     of, inputs = situation
     weighed = Pipeline(of).weigh(inputs, None)
-    read = log_pb2.Deliberation.FromString(
-        trace.written(weighed, len(of.actions)).SerializeToString()
-    )
+    packed = trace.written(weighed, len(of.actions))
+    read = log_pb2.Deliberation.FromString(packed)
+    assert read.SerializeToString(deterministic=True) == packed, "as protobuf writes it"
     for weighing, one in zip(weighed.weighings, read.placements, strict=True):
         found = trace.compared(one)
         assert (found.placement, found.slots) == (weighing.name, weighing.slots)

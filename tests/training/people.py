@@ -150,9 +150,9 @@ def decided(folder: Path, business: Business, each: int = 2, seed: int = 3) -> P
             )  # fmt: skip
             weighed = pipeline.weigh(inputs, None)
             answer = pipeline.settle(weighed, [Reply()] * len(weighed.wants))
-            entry = answers.logged(answer, f"{number:020x}{time:05x}", request, business, "test")
+            response = answers.response(answer, f"{number:020x}{time:05x}", business)
+            packed = answers.logged(answer, request, response.SerializeToString(), business, "test")
             id = LogId(clock, 1_000_000 + number)
-            packed = entry.SerializeToString(deterministic=True)
             entries.setdefault(partition(history.customer_id), []).append(Entry.parse(id, packed))
     for at, some in entries.items():
         archive.write(folder, at, sorted(some))

@@ -140,8 +140,8 @@ class Bank:
         now = decision.answer.weighed.now + 1_000
         decision_id = f"{partition(customer):02x}{now:011x}{len(self.decisions):012x}"
         self.decisions.append(decision_id)
-        logged = answers.logged(decision.answer, decision_id, request, BUSINESS, "test")
-        return logged.SerializeToString()
+        response = answers.response(decision.answer, decision_id, BUSINESS).SerializeToString()
+        return answers.logged(decision.answer, request, response, BUSINESS, "test")
 
     async def keep(self, customer: str, entry: bytes) -> str:
         """Journal a decision; give its id."""
