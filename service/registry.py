@@ -35,6 +35,7 @@ class Registry:
         self._business = business
         self._models: Models | None = None
         self._task: asyncio.Task[None] | None = None
+        self._wake = asyncio.Event()
         self.refused = ""
 
     @property
@@ -47,9 +48,13 @@ class Registry:
         await self._follow()
         self._task = asyncio.create_task(self._run(), name="registry")
 
+    def look(self) -> None:
+        """Look at once, not only when it is time."""
+        self._wake.set()
+
     async def _run(self) -> None:
         while True:
-            await asyncio.sleep(_POLL_SECONDS)
+            await background.pause(self._wake, _POLL_SECONDS)
             try:
                 await self._follow()
             except StoreUnavailable as error:

@@ -36,8 +36,9 @@ from service import keys
 from service.bundle import Bundle
 from service.business import Business, load
 from service.declared import ControlGroups
+from service.job import Settings
 from service.redis_store import RedisStore
-from service.server import Server, Settings
+from service.server import Server
 from training import simulate, workflow
 
 CONFIG = Path(__file__).parents[2] / "config"

@@ -1,0 +1,344 @@
+"""What is done when workers start, end and drain, without any process."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service import workers
+from service.addresses import Held
+from service.errors import ConfigurationError, RapportError
+from service.job import LOOK, Changed, Job, Refused, Report, Serving, Settings
+from service.workers import Restarts, Supervisor
+from tests.integration.serving import until
+
+served = st.sampled_from([0.0, 0.5, 29.0, 30.0, 1e6])
+
+
+def test_the_first_end_is_mended_at_once_and_more_of_them_later_and_later() -> None:
+    restarts = Restarts()
+    pauses = [restarts.ended(served=1.0) for _ in range(10)]
+    assert pauses == [0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]
+
+
+def test_a_worker_that_served_for_long_is_replaced_at_once() -> None:
+    restarts = Restarts()
+    for _ in range(5):
+        restarts.ended(served=1.0)
+    assert restarts.ended(served=3_600.0) == 0.0
+    assert restarts.ended(served=1.0) == 0.5
+
+
+@given(st.lists(served, max_size=50))
+def test_pauses_never_shrink_while_it_ends_quickly(lives: list[float]) -> None:
+    restarts, before = Restarts(), -1.0
+    for life in lives:
+        pause = restarts.ended(life)
+        assert 0 <= pause <= 30
+        if life < 30:
+            assert pause >= before
+        else:
+            assert pause == 0
+        before = pause
+
+
+def test_hope_ends_when_nobody_serves_and_it_cannot_start() -> None:
+    restarts = Restarts()
+    assert restarts.hopeless(refused=True, others=False)
+    assert not restarts.hopeless(refused=True, others=True)
+    for _ in range(4):
+        restarts.ended(0.0)
+        assert not restarts.hopeless(refused=False, others=False)
+    restarts.ended(0.0)
+    assert restarts.hopeless(refused=False, others=False)
+    assert not restarts.hopeless(refused=False, others=True)
+    restarts.ended(0.1)
+    assert not restarts.hopeless(refused=False, others=False), "it served"
+
+
+@given(st.lists(st.floats(0.001, 1e5), max_size=50))
+def test_who_serves_now_and_then_is_never_given_up(lives: list[float]) -> None:
+    restarts = Restarts()
+    for life in lives:
+        restarts.ended(life)
+        assert not restarts.hopeless(refused=False, others=False)
+
+
+pids = itertools.count(100)
+
+
+class Fake:
+    """A worker that does what a test says."""
+
+    def __init__(self, job: Job, code: int = 0) -> None:
+        self.job, self.pid = job, next(pids)
+        self.words: list[bytes] = []
+        self.signals: list[signal.Signals] = []
+        self.stubborn = False
+        self._code = code
+        self._said: asyncio.Queue[Report | None] = asyncio.Queue()
+
+    def say(self, *reports: Report) -> Fake:
+        for one in reports:
+            self._said.put_nowait(one)
+        return self
+
+    def end(self, code: int) -> Fake:
+        self._code = code
+        self._said.put_nowait(None)
+        return self
+
+    async def reports(self) -> AsyncIterator[Report]:
+        while (one := await self._said.get()) is not None:
+            yield one
+
+    def tell(self, word: bytes) -> None:
+        self.words.append(word)
+
+    def signal(self, number: signal.Signals) -> None:
+        self.signals.append(number)
+        if number == signal.SIGKILL:
+            self.end(-9)
+        elif not self.stubborn:
+            self.end(0)
+
+    async def wait(self) -> int:
+        return self._code
+
+
+Script = Callable[[Fake], object]
+
+
+class World:
+    """Starts fakes, counts seconds, and remembers."""
+
+    def __init__(self, script: Script) -> None:
+        self.script = script
+        self.started: list[Fake] = []
+        self.pauses: list[float] = []
+        self.now = 0.0
+
+    async def start(self, job: Job) -> Fake:
+        fake = Fake(job)
+        self.started.append(fake)
+        self.script(fake)
+        return fake
+
+    async def pause(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        self.now += seconds
+        await asyncio.sleep(0)
+
+    def of(self, number: int) -> list[Fake]:
+        return [one for one in self.started if one.job.settings.number == number]
+
+
+@asynccontextmanager
+async def supervised(
+    script: Script, count: int = 2, listen: str = "127.0.0.1:0", **settings: Any
+) -> AsyncIterator[tuple[Supervisor, World, Awaitable[bool]]]:
+    world = World(script)
+    job = Job(Path("config"), "redis://store", Settings(**settings), Path("bundle"))
+    with Held(listen, count) as held:
+        supervisor = Supervisor(job, held, world.start, world.pause, lambda: world.now)
+        running = asyncio.ensure_future(supervisor.run())
+        try:
+            yield supervisor, world, running
+        finally:
+            supervisor.stop()
+            await asyncio.wait([running])
+
+
+def serves(fake: Fake) -> None:
+    fake.say(Serving())
+
+
+async def test_the_others_follow_when_the_first_serves() -> None:
+    async with supervised(lambda fake: None, count=3) as (supervisor, world, running):
+        await until(lambda: len(world.started) == 1)
+        await asyncio.sleep(0.05)
+        assert len(world.started) == 1
+        world.started[0].say(Serving())
+        await until(lambda: len(world.started) == 3)
+        assert [one.job.settings.number for one in world.started] == [0, 1, 2]
+        assert [one.job.bundle for one in world.started] == [Path("bundle"), None, None]
+        supervisor.stop()
+        assert await running
+        assert all(one.signals == [signal.SIGTERM] for one in world.started)
+
+
+async def test_all_share_an_address_and_each_has_one_of_its_own() -> None:
+    async with supervised(serves, connection_age=100.0) as (_, world, _):
+        await until(lambda: len(world.started) == 2)
+        one, two = (fake.job.settings for fake in world.started)
+        assert one.listen == two.listen
+        assert len({one.listen, one.own, two.own}) == 3
+        assert len({one.worker, two.worker}) == 2
+        assert one.connection_age != two.connection_age
+        assert all(80 <= each.connection_age <= 120 for each in (one, two))
+
+
+async def test_without_an_address_to_share_each_listens_on_its_own() -> None:
+    async with supervised(serves, listen="unix:/nowhere/rapport") as (_, world, _):
+        await until(lambda: len(world.started) == 2)
+        settings = [fake.job.settings for fake in world.started]
+        assert [one.listen for one in settings] == [
+            "unix:/nowhere/rapport.0",
+            "unix:/nowhere/rapport.1",
+        ]
+        assert [one.own for one in settings] == ["", ""]
+        assert [one.connection_age for one in settings] == [0.0, 0.0]
+
+
+async def test_a_worker_that_dies_is_replaced_under_another_id_and_said_so() -> None:
+    with structlog.testing.capture_logs() as lines:
+        async with supervised(serves) as (supervisor, world, running):
+            await until(lambda: len(world.started) == 2)
+            world.now += 5
+            world.of(1)[0].end(-9)
+            await until(lambda: len(world.of(1)) == 2)
+            await until(lambda: any(one["event"] == "worker replaced" for one in lines))
+            old, new = world.of(1)
+            assert old.job.settings.own == new.job.settings.own
+            assert old.job.settings.worker != new.job.settings.worker
+            assert new.job.bundle is None
+            assert len(world.of(0)) == 1, "the other one is left alone"
+            supervisor.stop()
+            assert await running
+    (ended,) = (one for one in lines if one["event"] == "worker ended")
+    assert ended["log_level"] == "error"
+    assert {name: ended[name] for name in ("number", "pid", "signal", "served_seconds")} == {
+        "number": 1,
+        "pid": old.pid,
+        "signal": "SIGKILL",
+        "served_seconds": 5.0,
+    }
+    (replaced,) = (one for one in lines if one["event"] == "worker replaced")
+    assert (replaced["pid"], replaced["before"]) == (new.pid, old.pid)
+
+
+async def test_the_bundle_is_activated_once_also_when_the_first_worker_is_replaced() -> None:
+    async with supervised(serves) as (_, world, _):
+        await until(lambda: len(world.started) == 2)
+        world.of(0)[0].end(1)
+        await until(lambda: len(world.of(0)) == 2)
+        assert [one.job.bundle for one in world.of(0)] == [Path("bundle"), None]
+
+
+async def test_one_that_keeps_dying_is_tried_later_and_later_while_others_serve() -> None:
+    def script(fake: Fake) -> None:
+        if fake.job.settings.number:
+            fake.end(1)
+        else:
+            fake.say(Serving())
+
+    async with supervised(script) as (_, world, running):
+        await until(lambda: len(world.pauses) >= 8)
+        assert world.pauses[:8] == [0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0]
+        assert not asyncio.ensure_future(running).done()
+
+
+async def test_one_that_is_refused_while_others_serve_is_told_and_tried_again() -> None:
+    def script(fake: Fake) -> None:
+        if fake.job.settings.number:
+            fake.say(Refused("policies.yaml:3: it is wrong")).end(2)
+        else:
+            fake.say(Serving())
+
+    with structlog.testing.capture_logs() as lines:
+        async with supervised(script) as (supervisor, world, running):
+            await until(lambda: len(world.of(1)) >= 3)
+            supervisor.stop()
+            await running
+    told = [one for one in lines if one["event"] == "worker ended"]
+    assert told[0]["error"] == "policies.yaml:3: it is wrong"
+    assert told[0]["code"] == 2
+
+
+async def test_a_refusal_of_the_first_ends_it_all_with_its_words() -> None:
+    async with supervised(lambda one: one.say(Refused("line 3 is wrong")).end(2)) as (
+        _,
+        world,
+        running,
+    ):
+        with pytest.raises(ConfigurationError, match=r"^line 3 is wrong$"):
+            await running
+        assert len(world.started) == 1
+
+
+async def test_one_that_dies_before_it_serves_is_given_up_after_five_times() -> None:
+    async with supervised(lambda fake: fake.end(-11)) as (_, world, running):
+        with pytest.raises(RapportError, match=r"worker 0 ended 5 times .*SIGSEGV"):
+            await running
+        assert len(world.started) == 5
+        assert world.pauses == [0.0, 0.5, 1.0, 2.0]
+
+
+async def test_an_interpreter_that_cannot_be_started_is_told() -> None:
+    def script(fake: Fake) -> None:
+        raise BlockingIOError(11, "no more processes")
+
+    async with supervised(script) as (_, _, running):
+        with pytest.raises(ConfigurationError, match="no more processes"):
+            await running
+
+
+async def test_what_one_changed_is_told_to_the_others() -> None:
+    async with supervised(serves, count=3) as (_, world, _):
+        await until(lambda: len(world.started) == 3)
+        world.started[1].say(Changed())
+        await until(lambda: bool(world.started[0].words))
+        assert [one.words for one in world.started] == [[LOOK], [], [LOOK]]
+
+
+async def test_one_that_does_not_drain_is_killed_and_it_did_not_end_well(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(workers, "_DRAIN_SECONDS", 0.1)
+
+    def script(fake: Fake) -> None:
+        fake.stubborn = fake.job.settings.number == 1
+        fake.say(Serving())
+
+    with structlog.testing.capture_logs() as lines:
+        async with supervised(script, grace=0.0) as (supervisor, world, running):
+            await until(lambda: len(world.started) == 2)
+            supervisor.stop()
+            assert not await running
+            assert world.of(0)[0].signals == [signal.SIGTERM]
+            assert world.of(1)[0].signals == [signal.SIGTERM, signal.SIGKILL]
+    assert [one["number"] for one in lines if one["event"] == "worker killed"] == [1]
+
+
+async def test_one_that_ends_badly_while_draining_is_no_good_end() -> None:
+    def script(fake: Fake) -> None:
+        fake.stubborn = True
+        fake.say(Serving())
+
+    async with supervised(script, count=1) as (supervisor, world, running):
+        await until(lambda: len(world.started) == 1)
+        supervisor.stop()
+        await until(lambda: bool(world.started[0].signals))
+        world.started[0].end(1)
+        assert not await running
+
+
+async def test_stopping_while_one_starts_waits_for_its_end() -> None:
+    async with supervised(lambda fake: None) as (supervisor, world, running):
+        await until(lambda: len(world.started) == 1)
+        world.started[0].stubborn = True
+        supervisor.stop()
+        await until(lambda: bool(world.started[0].signals))
+        world.started[0].end(-signal.SIGTERM)  # before it could listen to signals
+        assert await running
+        assert len(world.started) == 1
