@@ -229,6 +229,7 @@ class Supervisor:
             child = slot.child = await self._start(self._job_of(slot))
         except OSError as error:  # no memory, no process: others serve on
             return _End(0, 1, 0.0, str(error))
+        self._log.info("worker started", number=slot.number, pid=child.pid, own=slot.own)
         served_at: float | None = None
         refused = ""
         if self._stop.is_set():
@@ -371,6 +372,11 @@ class Process:
         """Say a word to it, if it still listens."""
         if self._process.stdin is not None and not self._process.stdin.is_closing():
             self._process.stdin.write(word)
+
+    def leave(self) -> None:
+        """Keep it no longer: it drains."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
 
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal, if it is still there."""
