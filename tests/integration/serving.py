@@ -258,6 +258,7 @@ async def serving(
     tenant: str | None = None,
     bundle: Bundle | None = None,
     of: Business | None = None,
+    changed: Callable[[], None] = lambda: None,
     **settings: Any,
 ) -> AsyncIterator[Client]:
     """Serve on a free port of loopback; each server has a tenant of its own unless it is named.
@@ -271,6 +272,7 @@ async def serving(
         known,
         store,
         Settings(**{**_SETTINGS, "tenant": tenant, **settings}),
+        changed,
     )
     await server.start()
     client = Client(server, store, url, f"127.0.0.1:{server.port}")
