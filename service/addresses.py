@@ -11,7 +11,6 @@ from typing import Final, NamedTuple
 
 from service.errors import ConfigurationError
 
-_TRIES: Final = 20
 _HIGHEST: Final = 65_535
 
 
@@ -110,7 +109,10 @@ class Held:
             for family, address in addresses:
                 held = self._sockets.enter_context(socket.socket(family))
                 held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+                # For the bind alone: connections that a server before us closed may linger.
+                held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 held.bind((address[0], port, *address[2:]))
+                held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
                 port = held.getsockname()[1]
         except OSError as error:
             raise ConfigurationError(

@@ -214,7 +214,7 @@ class Supervisor:
                     f"time with {end.how}; what it said is above"
                 )
             self._log.error(
-                "worker ended", number=slot.number, pid=end.pid, **end.how,
+                "worker ended", worker=slot.number, pid=end.pid, **end.how,
                 served_seconds=round(end.served, 3), again_in_seconds=again,
                 **({"error": end.refused} if end.refused else {}),
             )  # fmt: skip
@@ -229,7 +229,7 @@ class Supervisor:
             child = slot.child = await self._start(self._job_of(slot))
         except OSError as error:  # no memory, no process: others serve on
             return _End(0, 1, 0.0, str(error))
-        self._log.info("worker started", number=slot.number, pid=child.pid, own=slot.own)
+        self._log.info("worker started", worker=slot.number, pid=child.pid, own=slot.own)
         served_at: float | None = None
         refused = ""
         if self._stop.is_set():
@@ -256,7 +256,7 @@ class Supervisor:
     def _serves(self, slot: _Slot, pid: int, before: int) -> None:
         slot.serving = True
         if before:
-            self._log.info("worker replaced", number=slot.number, pid=pid, before=before)
+            self._log.info("worker replaced", worker=slot.number, pid=pid, before=before)
         self._first.set()
         if not self._complete and all(one.serving for one in self._slots):
             self._complete = True
@@ -298,7 +298,7 @@ class Supervisor:
         _, late = await asyncio.wait(keepers, timeout=2 * self._job.settings.grace + _DRAIN_SECONDS)
         for slot in self._slots:
             if slot.child is not None:
-                self._log.error("worker killed", number=slot.number, pid=slot.child.pid)
+                self._log.error("worker killed", worker=slot.number, pid=slot.child.pid)
                 slot.child.signal(signal.SIGKILL)
         if late:
             await asyncio.wait(late)

@@ -46,7 +46,7 @@ class Two:
     def pids(self) -> dict[int, int]:
         """Process of each worker by its number."""
         started = [line for line in self.process.lines if line["event"] == "worker started"]
-        return {line["number"]: line["pid"] for line in started}
+        return {line["worker"]: line["pid"] for line in started}
 
     def page(self, path: str = "/metrics") -> str:
         with urllib.request.urlopen(f"http://{self.pages}{path}", timeout=5) as answer:
@@ -161,8 +161,8 @@ async def test_a_worker_that_is_killed_is_replaced_while_calls_go_on(two: Two) -
         assert failed <= 1
     replaced = [line for line in two.process.lines if line["event"] == "worker replaced"][-1]
     ended = [line for line in two.process.lines if line["event"] == "worker ended"][-1]
-    assert (ended["number"], ended["pid"], ended["signal"]) == (1, old[1], "SIGKILL")
-    assert (replaced["number"], replaced["before"]) == (1, old[1])
+    assert (ended["worker"], ended["pid"], ended["signal"]) == (1, old[1], "SIGKILL")
+    assert (replaced["worker"], replaced["before"]) == (1, old[1])
     assert two.pids() == {0: old[0], 1: replaced["pid"]}
     assert sum(two.samples("rapport_worker_restarts_total").values()) == restarts + 1
     assert two.page("/ready").startswith("ready")

@@ -140,6 +140,21 @@ def test_impossible_ports_are_refused(
         Held(listen, workers, first)
 
 
+def test_connections_that_linger_from_a_server_before_keep_nobody_out() -> None:
+    first = free_run(2)
+    with socket.socket() as before:
+        before.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        before.bind(("127.0.0.1", first))
+        before.listen()
+        with socket.create_connection(("127.0.0.1", first)) as caller:
+            before.accept()[0].close()  # who closes first lingers
+            assert caller.recv(1) == b""
+    with Held(f"127.0.0.1:{first}", 1) as held:
+        assert not bindable(first, shared=False)
+        with pytest.raises(ConfigurationError, match="is taken"):
+            Held(held.shared, 1)
+
+
 def test_of_a_unix_socket_there_is_none_to_share() -> None:
     with Held("unix:/run/rapport", 2) as held:
         assert held.shared == ""

@@ -217,8 +217,8 @@ async def test_a_worker_that_dies_is_replaced_under_another_id_and_said_so() -> 
             assert await running
     (ended,) = (one for one in lines if one["event"] == "worker ended")
     assert ended["log_level"] == "error"
-    assert {name: ended[name] for name in ("number", "pid", "signal", "served_seconds")} == {
-        "number": 1,
+    assert {name: ended[name] for name in ("worker", "pid", "signal", "served_seconds")} == {
+        "worker": 1,
         "pid": old.pid,
         "signal": "SIGKILL",
         "served_seconds": 5.0,
@@ -317,7 +317,7 @@ async def test_one_that_does_not_drain_is_killed_and_it_did_not_end_well(
             assert not await running
             assert world.of(0)[0].signals == [signal.SIGTERM]
             assert world.of(1)[0].signals == [signal.SIGTERM, signal.SIGKILL]
-    assert [one["number"] for one in lines if one["event"] == "worker killed"] == [1]
+    assert [one["worker"] for one in lines if one["event"] == "worker killed"] == [1]
 
 
 async def test_one_that_ends_badly_while_draining_is_no_good_end() -> None:
