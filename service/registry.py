@@ -65,6 +65,7 @@ class Registry:
 
     async def _follow(self) -> None:
         """Load the active bundle where it is another than ours; keep ours if it is refused."""
+        before = self._models
         written, _ = await self._store.models()
         if written is None:
             return
@@ -74,10 +75,16 @@ class Registry:
         if self.refused.startswith(f"{version}: "):
             return
         try:
-            self._swap(await self._load(version))
+            found, why = await self._load(version), ""
         except (BundleRefused, NotFound) as error:
-            self.refused = f"{version}: {error}"
-            structlog.get_logger().error("bundle refused", version=version, error=str(error))
+            found, why = None, str(error)
+        if self._models is not before:  # another took over meanwhile: what was read is old
+            self._wake.set()
+        elif found is not None:
+            self._swap(found)
+        else:
+            self.refused = f"{version}: {why}"
+            structlog.get_logger().error("bundle refused", version=version, error=why)
 
     def _swap(self, models: Models) -> None:
         self._models = models

@@ -51,6 +51,7 @@ from service.rpc_customer import Customers
 from service.rpc_decision import Decisions
 
 _MAX_MESSAGE: Final = 8 * 2**20
+_FOREVER: Final = 2**31 - 1  # milliseconds, as gRPC understands it
 
 SERVICES: Final = (
     decision_pb2.DESCRIPTOR.services_by_name["DecisionService"].full_name,
@@ -289,7 +290,7 @@ def _options(settings: Settings) -> list[tuple[str, int]]:
     ]
     if settings.connection_age:
         options += [
-            ("grpc.max_connection_age_ms", round(1e3 * settings.connection_age)),
+            ("grpc.max_connection_age_ms", min(round(1e3 * settings.connection_age), _FOREVER)),
             ("grpc.max_connection_age_grace_ms", round(1e3 * settings.grace)),
         ]
     return options
