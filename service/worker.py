@@ -73,7 +73,7 @@ def _masked(url: str) -> str:
     return re.sub(r"//[^/@]*@", "//***@", url)
 
 
-async def _words(server: Server, pipe: IO[bytes]) -> None:
+async def words(server: Server, pipe: IO[bytes]) -> None:
     """Do what standard input says, until it closes."""
     reader = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(
@@ -95,7 +95,7 @@ def main() -> int:
     job = jobs.job(pipe.readline())
     writer = logs.configure(pretty=sys.stderr.isatty(), worker=job.settings.number)
     try:
-        uvloop.run(serve(load(job.config), job, _report, lambda server: _words(server, pipe)))
+        uvloop.run(serve(load(job.config), job, _report, lambda server: words(server, pipe)))
     except (RapportError, FileNotFoundError, ValueError) as error:
         _report(jobs.Refused(str(error)))
         return 2

@@ -19,6 +19,8 @@ from service import workers
 from service.addresses import Held
 from service.errors import ConfigurationError, RapportError
 from service.job import LOOK, Changed, Job, Refused, Report, Serving, Settings
+from service.metrics import Metrics
+from service.pages import Page, PageServer, fetch
 from service.workers import Restarts, Supervisor
 from tests.integration.serving import until
 
@@ -127,6 +129,7 @@ class World:
         self.started: list[Fake] = []
         self.pauses: list[float] = []
         self.now = 0.0
+        self.patient = False  # pauses take for ever
 
     async def start(self, job: Job) -> Fake:
         fake = Fake(job)
@@ -137,7 +140,7 @@ class World:
     async def pause(self, seconds: float) -> None:
         self.pauses.append(seconds)
         self.now += seconds
-        await asyncio.sleep(0)
+        await asyncio.sleep(60 if self.patient else 0)
 
     def of(self, number: int) -> list[Fake]:
         return [one for one in self.started if one.job.settings.number == number]
@@ -342,3 +345,84 @@ async def test_stopping_while_one_starts_waits_for_its_end() -> None:
         world.started[0].end(-signal.SIGTERM)  # before it could listen to signals
         assert await running
         assert len(world.started) == 1
+
+
+async def test_stopping_ends_a_pause() -> None:
+    async with supervised(serves) as (supervisor, world, running):
+        await until(lambda: len(world.started) == 2)
+        world.patient = True
+        world.of(1)[0].end(1)
+        await until(lambda: bool(world.pauses))
+        supervisor.stop()
+        async with asyncio.timeout(5):
+            assert await running
+        assert len(world.of(1)) == 1
+
+
+async def ready(at: str) -> bool:
+    try:
+        return (await fetch("/ready", at)).startswith("ready\n")
+    except OSError as error:
+        if "503" not in str(error):
+            raise
+        return False
+
+
+async def test_it_is_ready_once_all_have_served_and_while_one_does(tmp_path: Path) -> None:
+    at = f"unix:{tmp_path / 'pages'}"
+    async with supervised(lambda fake: None, metrics=at) as (_, world, _):
+        await until(lambda: len(world.started) == 1)
+        assert not await ready(at)
+        world.started[0].say(Serving())
+        await until(lambda: len(world.started) == 2)
+        assert not await ready(at), "the second does not serve yet"
+        world.started[1].say(Serving())
+        await until(lambda: ready(at))
+        world.patient = True
+        world.started[1].end(1)
+        await until(lambda: bool(world.pauses))
+        assert await ready(at), "one still serves"
+        assert "worker 1: does not serve" in await fetch("/ready", at)
+        world.started[0].end(1)
+        await until(lambda: len(world.pauses) == 2)
+        assert not await ready(at)
+        assert await fetch("/live", at) == "live\n"
+
+
+async def test_it_is_not_ready_while_it_drains(tmp_path: Path) -> None:
+    at = f"unix:{tmp_path / 'pages'}"
+
+    def script(fake: Fake) -> None:
+        fake.stubborn = True
+        fake.say(Serving())
+
+    async with supervised(script, metrics=at) as (supervisor, world, running):
+        await until(lambda: len(world.started) == 2)
+        await until(lambda: ready(at))
+        supervisor.stop()
+        assert not await ready(at)
+        for fake in world.started:
+            fake.end(0)
+        assert await running
+
+
+async def test_a_worker_that_does_not_answer_for_its_page_is_told_as_down(tmp_path: Path) -> None:
+    at = f"unix:{tmp_path / 'pages'}"
+    async with supervised(serves, metrics=at) as (_, world, _):
+        await until(lambda: len(world.started) == 2)
+        page = world.started[0].job.settings.metrics
+        assert page != world.started[1].job.settings.metrics
+        server = PageServer({"/metrics": _page})
+        await server.start(page)
+        await until(lambda: ready(at))
+        told = await fetch("/metrics", at)
+        await server.close()
+    assert 'rapport_worker_up{worker="0"} 1\n' in told
+    assert 'rapport_worker_up{worker="1"} 0\n' in told
+    assert 'rapport_calls_total{worker="0",method="Decide",status="OK"} 1\n' in told
+
+
+async def _page() -> Page:
+    metrics = Metrics(0)
+    metrics.call("Decide", "OK", 0.001)
+    return Page(metrics.page())
