@@ -179,12 +179,12 @@ class Supervisor:
         try:
             await asyncio.wait((stopping, *keepers), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            well = await self._drain(keepers)
+            await self._drain(keepers)
             stopping.cancel()
             await self._pages.close()
             self._scratch.cleanup()
         ended = [keeper.result() for keeper in keepers]  # all: any may say why there is no hope
-        return well and all(ended)
+        return all(ended)
 
     def stop(self) -> None:
         """Begin to drain."""
@@ -287,8 +287,8 @@ class Supervisor:
         for one in either:
             one.cancel()
 
-    async def _drain(self, keepers: list[asyncio.Task[bool]]) -> bool:
-        """Let all end; give whether none had to be killed."""
+    async def _drain(self, keepers: list[asyncio.Task[bool]]) -> None:
+        """Let all end, and kill who does not."""
         self._stop.set()
         self._log.info("draining workers")
         for slot in self._slots:
@@ -302,7 +302,6 @@ class Supervisor:
                 slot.child.signal(signal.SIGKILL)
         if late:
             await asyncio.wait(late)
-        return not late
 
     async def _page(self) -> Page:
         """What all count and measure."""

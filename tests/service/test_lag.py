@@ -23,11 +23,11 @@ async def test_a_stalled_loop_shows() -> None:
 
 async def test_a_loop_that_only_waits_is_hardly_late() -> None:
     seen: list[float] = []
-    lag = LoopLag(seen.append, every=0.005)
+    lag = LoopLag(seen.append, every=0.03)
     lag.start()
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(0.5)
     await lag.close()
-    assert 10 < len(seen) < 61
+    assert 5 < len(seen) < 18
     assert sorted(seen)[len(seen) // 2] < 0.02
 
 

@@ -80,6 +80,18 @@ async def test_who_hangs_up_disturbs_nobody() -> None:
         assert (await asked(at, b"GET /fine HTTP/1.1\r\n\r\n"))[0].split()[1] == "200"
 
 
+async def test_the_end_hangs_up_on_who_waits() -> None:
+    async with serving("127.0.0.1:0") as at:
+        host, _, port = at.rpartition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"GET /stuck HTTP/1.1\r\n\r\n")
+        await asyncio.sleep(0.05)
+    async with asyncio.timeout(1):
+        assert await reader.read() == b""
+    writer.close()
+    await writer.wait_closed()
+
+
 async def test_a_process_of_ours_is_asked_at_its_socket(tmp_path: Path) -> None:
     async with serving(f"unix:{tmp_path / 'page'}") as at:
         assert await fetch("/fine", at) == "all is well: ä\n"

@@ -130,10 +130,13 @@ class World:
         self.pauses: list[float] = []
         self.now = 0.0
         self.patient = False  # pauses take for ever
+        self.may_start = asyncio.Event()
+        self.may_start.set()
 
     async def start(self, job: Job) -> Fake:
         fake = Fake(job)
         self.started.append(fake)
+        await self.may_start.wait()
         self.script(fake)
         return fake
 
@@ -345,6 +348,19 @@ async def test_stopping_while_one_starts_waits_for_its_end() -> None:
         world.started[0].end(-signal.SIGTERM)  # before it could listen to signals
         assert await running
         assert len(world.started) == 1
+
+
+async def test_one_that_was_being_started_when_all_stop_is_stopped_too() -> None:
+    async with supervised(serves, count=1) as (supervisor, world, running):
+        world.may_start.clear()
+        await until(lambda: len(world.started) == 1)
+        supervisor.stop()
+        await asyncio.sleep(0.05)
+        assert world.started[0].signals == [], "it is not there yet"
+        world.may_start.set()
+        async with asyncio.timeout(5):
+            assert await running
+        assert world.started[0].signals == [signal.SIGTERM]
 
 
 async def test_stopping_ends_a_pause() -> None:
