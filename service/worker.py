@@ -85,19 +85,33 @@ async def words(server: Server, pipe: IO[bytes]) -> None:
     structlog.get_logger().error("nobody keeps this worker any more")
 
 
-def _report(message: Report) -> None:
-    os.write(1, jobs.written(message))
+def _private() -> tuple[int, int]:
+    """Standard input and output, taken away from everybody else in this process.
+
+    A child of ours that held the output would hide our death; what anybody prints is no report.
+    """
+    private = os.dup(0), os.dup(1)  # neither goes on to a child
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    return private
 
 
 def main() -> int:
     """Serve the job that standard input brings; give the exit code."""
-    pipe = open(0, "rb", buffering=0)  # noqa: SIM115  the loop reads on, and closes it
+    told, heard = _private()
+
+    def report(message: Report) -> None:
+        os.write(heard, jobs.written(message))
+
+    pipe = os.fdopen(told, "rb", buffering=0)  # the loop reads on, and closes it
     job = jobs.job(pipe.readline())
     writer = logs.configure(pretty=sys.stderr.isatty(), worker=job.settings.number)
     try:
-        uvloop.run(serve(load(job.config), job, _report, lambda server: words(server, pipe)))
+        uvloop.run(serve(load(job.config), job, report, lambda server: words(server, pipe)))
     except (RapportError, FileNotFoundError, ValueError) as error:
-        _report(jobs.Refused(str(error)))
+        report(jobs.Refused(str(error)))
         return 2
     finally:
         writer.close()

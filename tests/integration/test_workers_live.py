@@ -183,8 +183,16 @@ async def test_the_page_tells_of_both_workers(two: Two) -> None:
     assert all(later[number] > lag[number] for number in (0, 1))
     assert all(held > 50e6 for held in two.samples("process_resident_memory_bytes").values())
     assert two.page("/live") == "live\n"
-    calls = [line for line in two.process.lines if line["event"] == "call"]
-    assert {line["worker"] for line in calls} == {0, 1}
+    await until(
+        lambda: {line["worker"] for line in two.process.lines if line["event"] == "call"} == {0, 1}
+    )
+
+
+async def test_no_child_of_a_worker_could_hide_its_death(two: Two) -> None:
+    for pid in two.pids().values():
+        inputs, output, errors = (os.readlink(f"/proc/{pid}/fd/{one}") for one in range(3))
+        assert inputs == os.devnull
+        assert output == errors
 
 
 async def test_a_configuration_that_one_was_told_to_reload_reaches_the_other(two: Two) -> None:
