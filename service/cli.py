@@ -21,10 +21,11 @@ from rich.text import Text
 from features.duration import milliseconds
 from service import VERSION, logs
 from service.addresses import Held
+from service.child import Process
 from service.embedded import EmbeddedStore
 from service.errors import ConfigurationError, RapportError
 from service.job import Job, Settings
-from service.workers import CONNECTION_AGE, Process, Supervisor
+from service.workers import CONNECTION_AGE, Supervisor
 
 app = typer.Typer(
     no_args_is_help=True,

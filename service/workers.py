@@ -10,82 +10,29 @@ import itertools
 import random
 import secrets
 import signal
-import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from http import HTTPStatus
 from pathlib import Path
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 import structlog
 
 from service import job as jobs
 from service.addresses import Held
+from service.child import Child
 from service.errors import ConfigurationError, RapportError
-from service.job import Changed, Job, Refused, Report, Serving
+from service.job import Changed, Job, Refused, Serving
 from service.metrics import Reading, Sheet, joined
 from service.pages import METRICS, Page, PageServer, fetch
+from service.restarts import MOST_BARREN, Restarts
 
 CONNECTION_AGE: Final = "5m"
 """How long a connection lasts where several serve and nothing else is asked for."""
 
-_STEADY_SECONDS: Final = 30.0
-_FIRST_PAUSE: Final = 0.5
-_LONGEST_PAUSE: Final = 30.0
-_MOST_BARREN: Final = 5
 _JITTER: Final = 0.2
 _DRAIN_SECONDS: Final = 5.0
-_LINE: Final = 2**20
-
-
-class Restarts:
-    """When one worker that ended is started again: at once, then later and later. Pure."""
-
-    def __init__(self) -> None:
-        self._quick = 0
-        self._barren = 0
-
-    def ended(self, served: float) -> float:
-        """Take that it ended, and give the seconds to wait.
-
-        Args:
-            served: Seconds that it had served; 0: it never did.
-        """
-        self._barren = 0 if served > 0 else self._barren + 1
-        self._quick = 1 if served >= _STEADY_SECONDS else self._quick + 1
-        if self._quick == 1:
-            return 0.0
-        return min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(self._quick - 2, 16))
-
-    def hopeless(self, *, refused: bool, others: bool) -> bool:
-        """Whether to give up: nobody else serves, and it can't start, or never came to serve."""
-        return not others and (refused or self._barren >= _MOST_BARREN)
-
-
-class Child(Protocol):
-    """A running worker."""
-
-    @property
-    def pid(self) -> int:
-        """Its process id."""
-        ...
-
-    def reports(self) -> AsyncIterator[Report]:
-        """What it says, until it ends."""
-        ...
-
-    def tell(self, word: bytes) -> None:
-        """Say a word to it, if it still listens."""
-        ...
-
-    def signal(self, number: signal.Signals) -> None:
-        """Send it a signal, if it is still there."""
-        ...
-
-    async def wait(self) -> int:
-        """Wait for its end; give its exit code, negative for a signal."""
-        ...
 
 
 class _Slot:
@@ -210,7 +157,7 @@ class Supervisor:
                 if end.refused:
                     raise ConfigurationError(end.refused)
                 raise RapportError(
-                    f"worker {slot.number} ended {_MOST_BARREN} times before it served, the last "
+                    f"worker {slot.number} ended {MOST_BARREN} times before it served, the last "
                     f"time with {end.how}; what it said is above"
                 )
             self._log.error(
@@ -333,55 +280,3 @@ async def _live() -> Page:
 def _ids(first: int) -> Iterator[str]:
     """Four hexadecimal digits for each worker; none comes twice before all have come."""
     return (f"{(first + number) % 2**16:04x}" for number in itertools.count())
-
-
-class Process:
-    """A worker as a process of its own, in a session of its own: Ctrl-C is for us."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self._process = process
-
-    @classmethod
-    async def start(cls, job: Job) -> Process:
-        """Start a fresh interpreter, and give it its job."""
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "service.worker",
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-            start_new_session=True, limit=_LINE,
-        )  # fmt: skip
-        self = cls(process)
-        self.tell(jobs.written(job))
-        return self
-
-    @property
-    def pid(self) -> int:
-        """Its process id."""
-        return self._process.pid
-
-    async def reports(self) -> AsyncIterator[Report]:
-        """What it says, until it ends."""
-        assert self._process.stdout is not None  # noqa: S101  it is a pipe
-        async for line in self._process.stdout:
-            try:
-                yield jobs.report(line)
-            except ValueError:
-                structlog.get_logger().warning("worker said", line=line.decode(errors="replace"))
-
-    def tell(self, word: bytes) -> None:
-        """Say a word to it, if it still listens."""
-        if self._process.stdin is not None and not self._process.stdin.is_closing():
-            self._process.stdin.write(word)
-
-    def leave(self) -> None:
-        """Keep it no longer: it drains."""
-        if self._process.stdin is not None:
-            self._process.stdin.close()
-
-    def signal(self, number: signal.Signals) -> None:
-        """Send it a signal, if it is still there."""
-        if self._process.returncode is None:
-            self._process.send_signal(number)
-
-    async def wait(self) -> int:
-        """Wait for its end; give its exit code, negative for a signal."""
-        return await self._process.wait()

@@ -22,9 +22,9 @@ from redis import Redis
 
 from rapport.v1 import admin_pb2, admin_pb2_grpc, decision_pb2, decision_pb2_grpc
 from service import keys
+from service.child import Process
 from service.embedded import EmbeddedStore
 from service.job import LOOK, Job, Serving, Settings
-from service.workers import Process
 from tests.integration import processes
 from tests.integration.processes import copied, process, refused
 from tests.integration.serving import CONFIG, key, somebody, until
