@@ -1,11 +1,20 @@
-"""End what runs beside the calls."""
+"""Pause and end what runs beside the calls."""
 
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Final
 
 _AGAIN_SECONDS: Final = 0.1
+
+
+async def pause(wake: asyncio.Event, seconds: float) -> None:
+    """Wait so long, or until somebody wakes."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await wake.wait()
+    wake.clear()
 
 
 async def end(task: asyncio.Task[None] | None) -> None:

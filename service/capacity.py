@@ -31,6 +31,7 @@ class Prices:
         self._declared = declared
         self._set: Mapping[str, float] = {}
         self._task: asyncio.Task[None] | None = None
+        self._wake = asyncio.Event()
         self.current: Mapping[str, float] = {}
         self.declare(declared)
 
@@ -51,9 +52,13 @@ class Prices:
         self._set = await self._store.prices()
         self.declare(self._declared)
 
+    def look(self) -> None:
+        """Look at once, not only when it is time."""
+        self._wake.set()
+
     async def _run(self) -> None:
         while True:
-            await asyncio.sleep(_POLL_SECONDS)
+            await background.pause(self._wake, _POLL_SECONDS)
             try:
                 await self.refresh()
             except StoreUnavailable as error:

@@ -4,20 +4,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-import re
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
 from contextlib import ExitStack
 from importlib.metadata import entry_points
-from itertools import groupby
 from pathlib import Path
 from typing import Annotated
 
-import msgspec
-import structlog
 import typer
 import uvloop
 from rich.console import Console
@@ -25,13 +20,12 @@ from rich.text import Text
 
 from features.duration import milliseconds
 from service import VERSION, logs
-from service import bundle as bundles
-from service.business import Business, load
-from service.config_diff import differences
+from service.addresses import Held
+from service.child import Process
 from service.embedded import EmbeddedStore
 from service.errors import ConfigurationError, RapportError
-from service.redis_store import RedisStore
-from service.server import Server, Settings
+from service.job import Job, Settings
+from service.workers import CONNECTION_AGE, Supervisor
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -39,8 +33,6 @@ app = typer.Typer(
     add_completion=False,
     help="Real-time customer decisioning: why they are here, and what to do next.",
 )
-config_app = typer.Typer(no_args_is_help=True, help="Check, compare and publish the configuration.")
-app.add_typer(config_app, name="config")
 
 Config = Annotated[
     Path, typer.Option(help="Configuration folder, or a file that `config publish` wrote.")
@@ -81,9 +73,30 @@ def serve(
     greedy: Annotated[
         bool, typer.Option("--greedy", help="Leave nothing to chance: always the best.")
     ] = False,
-) -> None:
+    workers: Annotated[
+        int, typer.Option(min=1, max=256, help="Processes that serve; one for each core.")
+    ] = 1,
+    worker_ports: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=65_535,
+            help="Port of the first worker's own address, the others follow; absent: the one "
+            "after --listen's.",
+        ),
+    ] = None,
+    connection_age: Annotated[
+        str | None,
+        typer.Option(
+            help="How long a connection lasts, give or take a fifth, or 'never'; absent: 5m where "
+            "several workers serve."
+        ),
+    ] = None,
+    metrics: Annotated[
+        str, typer.Option(help="Address of /metrics, /ready and /live; absent: nowhere.")
+    ] = "",
+) -> None:  # fmt: skip
     """Serve decisions over gRPC until SIGTERM, then drain."""
-    business = load(config)
+    alone = workers == 1
     settings = Settings(
         listen=listen,
         tenant=tenant,
@@ -96,39 +109,38 @@ def serve(
         archive=archive,
         configuration=config,
         greedy=greedy,
+        connection_age=_age(connection_age or ("never" if alone else CONNECTION_AGE)),
+        metrics=metrics,
     )
+    if alone:
+        # Here, since whoever keeps several needs none of it: a hundred megabytes.
+        from service.business import load  # noqa: PLC0415
+        from service.worker import serve as serve_alone  # noqa: PLC0415
+
+        business = load(config)
     writer = logs.configure(pretty=sys.stderr.isatty())
     with ExitStack() as held:
         held.callback(writer.close)
         url = store or held.enter_context(EmbeddedStore(data)).url
         if archive is not None:
             held.callback(_end, _exporter(url, tenant, archive))
-        uvloop.run(_serve(business, url, settings, bundle))
+        job = Job(config, url, settings, bundle)
+        if alone:
+            uvloop.run(serve_alone(business, job))
+        else:
+            _supervise(job, workers, worker_ports)
 
 
-async def _serve(business: Business, url: str, settings: Settings, bundle: Path | None) -> None:
-    server = Server(
-        business,
-        RedisStore(
-            url,
-            tenant=settings.tenant,
-            horizon=business.ledger_window_ms,
-            keep=business.ledger_keep,
-            decisions=business.response_window_ms,
-        ),
-        settings,
-    )
-    structlog.get_logger().info("store", url=_masked(url))
-    await server.start(None if bundle is None else bundles.read(bundle))
-    try:
-        await server.until_signal()
-    finally:
-        await server.stop()
+def _supervise(job: Job, workers: int, first: int | None) -> None:
+    with Held(job.settings.listen, workers, first) as held:
+        well = asyncio.run(Supervisor(job, held, Process.start).run())
+    if not well:
+        raise typer.Exit(1)
 
 
-def _masked(url: str) -> str:
-    """A store's address without the password."""
-    return re.sub(r"//[^/@]*@", "//***@", url)
+def _age(written: str) -> float:
+    """Seconds that a connection lasts; 0 for ``never``."""
+    return 0.0 if written == "never" else milliseconds(written) / 1000
 
 
 def _exporter(url: str, tenant: str, archive: Path) -> subprocess.Popen[bytes]:
@@ -152,127 +164,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.kill()
 
 
-Source = Annotated[Path, typer.Argument(help="Configuration folder, or a published file.")]
-
-
-@config_app.command("check")
-def check(config: Source) -> None:
-    """Check a configuration folder; every mistake is named with file, place and remedy."""
-    business = load(config)
-    told = Text.assemble((f"{config} is fine", "green"), f": {', '.join(_holds(business))}")
-    console = Console(soft_wrap=True, highlight=False)
-    console.print(told)
-    console.print(_answered_for(business), markup=False)
-
-
-def _holds(business: Business) -> Iterator[str]:
-    """What there is in a configuration, counted."""
-    policies, actions = business.policies, business.actions
-    staged = msgspec.structs.astuple(policies.rules)
-    counts = {
-        "action": len(actions),
-        "of them bundles": sum(bool(one.parts) for one in actions),
-        "of them mandatory": sum(one.mandatory for one in actions),
-        "treatment": sum(len(one.treatments) for one in actions),
-        "price": sum(len(one.prices) for one in actions),
-        "placement": len(business.placements),
-        "rule": sum(
-            len(one)
-            for rules in (
-                *((action.eligibility, action.applicability, action.suitability)
-                  for action in actions),
-                staged,
-            )
-            for one in rules
-        ),
-        "limit": len(policies.limits),
-        "suppression": len(policies.suppressions),
-        "ceiling": len(policies.ceilings),
-        "quiet hours": len(policies.quiet_hours),
-        "context weight": len(policies.context_weights),
-        "lever": len(policies.levers),
-        "goal": len(policies.goals),
-        "resource": len(policies.resources),
-        "feature": len(business.definitions.features),
-    }  # fmt: skip
-    for name, count in counts.items():
-        if count:
-            plural = "" if count == 1 or name.endswith(("s", "mandatory")) else "s"
-            yield f"{count} {name}{plural}"
-
-
-def _answered_for(business: Business) -> str:
-    """Release, author, approver and digest of a configuration."""
-    release = business.release
-    return (
-        f"release {release.name or '(unnamed)'}, written by {release.author or 'nobody'}, "
-        f"approved by {release.approver or 'nobody'}, version {business.digest}"
-    )
-
-
-@config_app.command("diff")
-def diff(old: Source, new: Source) -> None:
-    """Tell what changed between two configurations, in words.
-
-    Ends with 0 where nothing did, with 1 where something did, and with 2 where one is wrong.
-    """
-    console = Console(soft_wrap=True, highlight=False)
-    found = differences(load(old), load(new))
-    for part, changes in groupby(found, key=lambda one: one.part):
-        console.print(Text(part, "bold"))
-        for one in changes:
-            console.print(Text(f"  {one.text}"))
-    if not found:
-        console.print("no difference")
-    raise typer.Exit(1 if found else 0)
-
-
-@config_app.command("publish")
-def publish(
-    config: Source,
-    output: Annotated[Path, typer.Option(help="File to write; replaced in one step.")],
-) -> None:
-    """Check a configuration, and write it as one file that serves without the rule compiler.
-
-    Somebody has to have written it, and somebody else approved it: see release.yaml.
-    """
-    business = load(config)
-    author, approver = business.release.author, business.release.approver
-    for field, name in (("author", author), ("approver", approver)):
-        if not name.strip():
-            raise ConfigurationError(
-                f"{config / 'release.yaml'}: {field}: nobody is named; who {_DOES[field]} it?"
-            )
-    if author.casefold().split() == approver.casefold().split():
-        raise ConfigurationError(
-            f"{config / 'release.yaml'}: approver: {approver!r} wrote it; have somebody else "
-            "approve it"
-        )
-    written = business.written()
-    _replace(output, written)
-    console = Console(soft_wrap=True, highlight=False)
-    console.print(f"{output}: {len(written):,} bytes", markup=False)
-    console.print(_answered_for(business), markup=False)
-
-
-_DOES = {"author": "wrote", "approver": "approved"}
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file in one step: whoever reads it sees the old one or the new one, whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-", delete=False) as new:
-        try:
-            new.write(content)
-            new.flush()
-            os.fsync(new.fileno())
-            os.fchmod(new.fileno(), 0o644)
-            Path(new.name).replace(path)
-        except BaseException:
-            Path(new.name).unlink(missing_ok=True)
-            raise
-
-
 @app.command()
 def version() -> None:
     """Print the version."""
@@ -283,6 +174,10 @@ def main() -> None:
     """Run the command; our own errors are told in a line, without a trace."""
     # A server imports nothing of training: it starts faster and holds less.
     serving = sys.argv[1:2] and sys.argv[1] in ("serve", "config", "version")
+    if sys.argv[1:2] != ["serve"]:
+        from service.cli_config import app as config_app  # noqa: PLC0415
+
+        app.add_typer(config_app, name="config")
     for entry in () if serving else entry_points(group="rapport.commands"):
         try:
             app.add_typer(entry.load())

@@ -73,6 +73,7 @@ class Configuration:
         self._reading = asyncio.Lock()
         self._seen = _signature(path)
         self._task: asyncio.Task[None] | None = None
+        self._wake = asyncio.Event()
         self.current = self._compiled(business)
         self.refused = ""
 
@@ -94,9 +95,13 @@ class Configuration:
         if self._path is not None:
             self._task = asyncio.create_task(self._run(), name="configuration")
 
+    def look(self) -> None:
+        """Look at once, not only when it is time."""
+        self._wake.set()
+
     async def _run(self) -> None:
         while True:
-            await asyncio.sleep(_POLL_SECONDS)
+            await background.pause(self._wake, _POLL_SECONDS)
             signature = await asyncio.to_thread(_signature, self._path)
             if signature == self._seen:
                 continue

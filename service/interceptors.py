@@ -17,6 +17,7 @@ from google.rpc import error_details_pb2, status_pb2
 from service import callers, logs
 from service.callers import Callers
 from service.errors import InvalidRequest, RapportError
+from service.metrics import Metrics
 
 _OPEN = ("/grpc.health.", "/grpc.reflection.")
 
@@ -31,10 +32,11 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 
 class Edge(grpc.aio.ServerInterceptor):
-    """Identifies callers, translates our errors, and writes the canonical line."""
+    """Identifies callers, translates our errors, counts, and writes the canonical line."""
 
-    def __init__(self, known: Callers) -> None:
+    def __init__(self, known: Callers, metrics: Metrics) -> None:
         self._known = known
+        self._metrics = metrics
         self._log = structlog.get_logger()
 
     async def intercept_service(
@@ -103,11 +105,15 @@ class Edge(grpc.aio.ServerInterceptor):
             self._log.error("unexpected", request_id=request_id, exc_info=True)
             await context.abort(code, f"internal error; quote request id {request_id}")
         finally:
+            seconds, name = time.perf_counter() - start, method.rpartition("/")[2]
+            self._metrics.call(name, code.name, seconds)
+            if "rung" in noted:
+                self._metrics.decision(noted["rung"])
             self._log.info(
                 "call",
-                method=method.rpartition("/")[2],
+                method=name,
                 status=code.name,
-                ms=round(1e3 * (time.perf_counter() - start), 3),
+                ms=round(1e3 * seconds, 3),
                 caller=caller,
                 request_id=request_id,
                 **noted,

@@ -9,6 +9,7 @@ import hashlib
 import queue
 import sys
 import threading
+from collections.abc import MutableMapping
 from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any, Final, TextIO
@@ -74,14 +75,23 @@ class Writer:
         self._thread.join(seconds)
 
 
-def configure(output: TextIO = sys.stderr, *, pretty: bool = False) -> Writer:
-    """Send structlog's lines to ``output``: JSON, or coloured text for a person."""
+def configure(
+    output: TextIO = sys.stderr, *, pretty: bool = False, worker: int | None = None
+) -> Writer:
+    """Send structlog's lines to ``output``: JSON, or coloured text for a person.
+
+    Args:
+        output: Where they go.
+        pretty: For a person.
+        worker: Number of the worker that every line tells; None: there is one process alone.
+    """
     writer = Writer(output)
     renderer: Any = (
         structlog.dev.ConsoleRenderer() if pretty else structlog.processors.JSONRenderer()
     )
     structlog.configure(
         processors=[
+            *([] if worker is None else [_telling(worker)]),
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
@@ -91,3 +101,10 @@ def configure(output: TextIO = sys.stderr, *, pretty: bool = False) -> Writer:
         cache_logger_on_first_use=False,
     )
     return writer
+
+
+def _telling(worker: int) -> Any:
+    def tell(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        return {"worker": worker, **event}
+
+    return tell

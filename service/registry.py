@@ -35,6 +35,7 @@ class Registry:
         self._business = business
         self._models: Models | None = None
         self._task: asyncio.Task[None] | None = None
+        self._wake = asyncio.Event()
         self.refused = ""
 
     @property
@@ -47,9 +48,13 @@ class Registry:
         await self._follow()
         self._task = asyncio.create_task(self._run(), name="registry")
 
+    def look(self) -> None:
+        """Look at once, not only when it is time."""
+        self._wake.set()
+
     async def _run(self) -> None:
         while True:
-            await asyncio.sleep(_POLL_SECONDS)
+            await background.pause(self._wake, _POLL_SECONDS)
             try:
                 await self._follow()
             except StoreUnavailable as error:
@@ -60,6 +65,7 @@ class Registry:
 
     async def _follow(self) -> None:
         """Load the active bundle where it is another than ours; keep ours if it is refused."""
+        before = self._models
         written, _ = await self._store.models()
         if written is None:
             return
@@ -69,10 +75,16 @@ class Registry:
         if self.refused.startswith(f"{version}: "):
             return
         try:
-            self._swap(await self._load(version))
+            found, why = await self._load(version), ""
         except (BundleRefused, NotFound) as error:
-            self.refused = f"{version}: {error}"
-            structlog.get_logger().error("bundle refused", version=version, error=str(error))
+            found, why = None, str(error)
+        if self._models is not before:  # another took over meanwhile: what was read is old
+            self._wake.set()
+        elif found is not None:
+            self._swap(found)
+        else:
+            self.refused = f"{version}: {why}"
+            structlog.get_logger().error("bundle refused", version=version, error=why)
 
     def _swap(self, models: Models) -> None:
         self._models = models

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import grpc
@@ -36,6 +37,7 @@ class Admin(admin_pb2_grpc.AdminServiceServicer):
         journal: Journal,
         retention: Retention,
         started_at: int,
+        changed: Callable[[], None],
     ) -> None:
         self._configuration = configuration
         self._prices = prices
@@ -44,6 +46,7 @@ class Admin(admin_pb2_grpc.AdminServiceServicer):
         self._journal = journal
         self._retention = retention
         self._started_at = started_at
+        self._changed = changed
 
     async def ListModels(
         self, request: pb.ListModelsRequest, context: Context
@@ -66,6 +69,7 @@ class Admin(admin_pb2_grpc.AdminServiceServicer):
             models = await self._registry.rollback()
         else:
             models = await self._registry.activate(request.version)
+        self._changed()
         logs.note(bundle=models.manifest.version)
         pointer, _ = await self._registry.listed()
         return pb.ActivateModelResponse(active=_bundle(models.manifest, models.checksum, pointer))
@@ -84,6 +88,7 @@ class Admin(admin_pb2_grpc.AdminServiceServicer):
         checks.finish()
         if request.prices:
             await self._store.set_prices(request.prices)
+            self._changed()
             logs.note(prices=dict(request.prices))
         await self._prices.refresh()
         return pb.SetShadowPricesResponse(prices=self._prices.current)
@@ -97,6 +102,7 @@ class Admin(admin_pb2_grpc.AdminServiceServicer):
             changed = await self._configuration.reload()
         except ConfigurationError as error:
             raise Precondition(f"the configuration was refused: {error}") from error
+        self._changed()
         business = self._configuration.current.business
         logs.note(configuration=business.digest, changed=changed)
         return pb.ReloadConfigurationResponse(

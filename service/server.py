@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import ipaddress
+import os
 import re
 import secrets
 import signal
 import time
+from collections.abc import Callable
+from http import HTTPStatus
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 import grpc
 import structlog
@@ -18,7 +20,6 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
-from features.duration import DAY
 from rapport.v1 import (
     admin_pb2,
     admin_pb2_grpc,
@@ -27,6 +28,7 @@ from rapport.v1 import (
     decision_pb2,
     decision_pb2_grpc,
 )
+from service.addresses import own_machine, place
 from service.bundle import Bundle
 from service.business import Business
 from service.callers import Callers
@@ -35,8 +37,12 @@ from service.configuration import Configuration
 from service.decide import World
 from service.errors import ConfigurationError
 from service.interceptors import Edge
+from service.job import Settings
 from service.journal import Journal
+from service.lag import LoopLag
 from service.leases import Leases
+from service.metrics import Metrics, Reading
+from service.pages import METRICS, Page, PageServer
 from service.redis_store import RedisStore
 from service.registry import Registry
 from service.retention import Retention
@@ -45,40 +51,13 @@ from service.rpc_customer import Customers
 from service.rpc_decision import Decisions
 
 _MAX_MESSAGE: Final = 8 * 2**20
+_FOREVER: Final = 2**31 - 1  # milliseconds, as gRPC understands it
 
 SERVICES: Final = (
     decision_pb2.DESCRIPTOR.services_by_name["DecisionService"].full_name,
     customer_pb2.DESCRIPTOR.services_by_name["CustomerService"].full_name,
     admin_pb2.DESCRIPTOR.services_by_name["AdminService"].full_name,
 )
-
-
-class Settings(NamedTuple):
-    """How to serve."""
-
-    listen: str = "127.0.0.1:50051"
-    tenant: str = "main"
-    callers: Path | None = None
-    tls_certificate: Path | None = None
-    tls_key: Path | None = None
-    deadline: float = 0.25  # seconds, for calls that bring none
-    grace: float = 5.0  # seconds that calls in flight get when it stops
-    log_age: int = 7 * DAY  # milliseconds
-    log_entries: int = 5_000_000
-    archive: Path | None = None
-    configuration: Path | None = None  # watched for changes; None: it never changes
-    greedy: bool = False  # leave nothing to chance
-
-
-def _own_machine(listen: str) -> bool:
-    """Whether only this machine can reach an address."""
-    if listen.startswith("unix:"):
-        return True
-    host = listen.rpartition(":")[0].strip("[]")
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def clock() -> int:
@@ -93,24 +72,27 @@ class Server:
         business: The configuration.
         store: Where customers are; closed with the server.
         settings: How to serve.
+        changed: Called when somebody has changed here what other workers follow too.
 
     Raises:
         ConfigurationError: Nobody is told who may call, and the address is not this machine's own;
             or of the certificate and its key, only one is named.
     """
 
-    def __init__(self, business: Business, store: RedisStore, settings: Settings) -> None:
-        if not re.fullmatch(r"unix:.+|.+:\d{1,5}", settings.listen) or (
-            not settings.listen.startswith("unix:")
-            and int(settings.listen.rpartition(":")[2]) > 65_535
-        ):
-            raise ConfigurationError(f"--listen {settings.listen}: write HOST:PORT or unix:PATH")
+    def __init__(
+        self,
+        business: Business,
+        store: RedisStore,
+        settings: Settings,
+        changed: Callable[[], None] = lambda: None,
+    ) -> None:
+        at = place(settings.listen)
         if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", settings.tenant):
             raise ConfigurationError(
                 f"--tenant {settings.tenant!r}: use 1 to 64 letters, digits, '_', '.' and '-'"
             )
         known = Callers(settings.callers)
-        if known.open and not _own_machine(settings.listen):
+        if known.open and not own_machine(at):
             raise ConfigurationError(
                 f"--listen {settings.listen}: without --callers FILE everybody may do "
                 "everything, which is allowed on 127.0.0.1 only"
@@ -130,7 +112,7 @@ class Server:
             lambda: self.prices.current,
             self.leases,
             clock,
-            secrets.token_hex(2),
+            settings.worker or secrets.token_hex(2),
             settings.greedy,
         )
         self.configuration = Configuration(
@@ -143,13 +125,14 @@ class Server:
             settings.log_entries,
             exporting=settings.archive is not None,
         )
+        self.metrics = Metrics(settings.number)
+        self.metrics.add(*self._readings())
+        self._lag = LoopLag(self.metrics.lag.observe)
+        self._pages = PageServer({"/metrics": self._page, "/ready": self._ready, "/live": _live})
+        self._ready_to_serve = False
         self._health = HealthServicer()
         self._server = grpc.aio.server(
-            interceptors=[Edge(known)],
-            options=[
-                ("grpc.max_receive_message_length", _MAX_MESSAGE),
-                ("grpc.so_reuseport", 0),
-            ],
+            interceptors=[Edge(known, self.metrics)], options=_options(settings)
         )
         decision_pb2_grpc.add_DecisionServiceServicer_to_server(
             Decisions(
@@ -169,6 +152,7 @@ class Server:
                 self.journal,
                 self.retention,
                 clock(),
+                changed,
             ),
             self._server,
         )
@@ -182,6 +166,41 @@ class Server:
             self._server,
         )
         self.port = 0
+
+    def _readings(self) -> tuple[Reading, ...]:
+        return (
+            Reading(
+                "rapport_journal_pending",
+                "Decisions that wait to be written to the log.",
+                lambda: self.journal.pending,
+            ),
+            Reading(
+                "rapport_journal_lost_total",
+                "Decisions that could not be written.",
+                lambda: self.journal.dropped,
+            ),
+            Reading(
+                "rapport_log_dropped_total",
+                "Log entries that retention dropped before they were exported.",
+                lambda: self.retention.dropped,
+            ),
+            Reading("process_cpu_seconds_total", "CPU time of the process.", time.process_time),
+            Reading("process_resident_memory_bytes", "Memory of the process.", _resident),
+        )
+
+    async def _page(self) -> Page:
+        return Page(self.metrics.page(), kind=METRICS)
+
+    async def _ready(self) -> Page:
+        if self._ready_to_serve:
+            return Page("ready\n")
+        return Page("not ready\n", HTTPStatus.SERVICE_UNAVAILABLE)
+
+    def look(self) -> None:
+        """Look at once whether bundle, configuration or prices have changed."""
+        self.registry.look()
+        self.configuration.look()
+        self.prices.look()
 
     async def start(self, bundle: Bundle | None = None) -> None:
         """Check the store, load the models, listen.
@@ -203,16 +222,27 @@ class Server:
         await self.prices.start()
         self.journal.start()
         self.retention.start()
-        self.port = self._bind()
+        page = await self._pages.start(self._settings.metrics) if self._settings.metrics else ""
+        self.port = self._bind(self._settings.listen)
+        if self._settings.own:
+            self._bind(self._settings.own)
         await self._server.start()
         gc.collect()
         gc.freeze()
         for name in ("", *SERVICES):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
-        structlog.get_logger().info("serving", address=self._settings.listen, port=self.port)
+        self._ready_to_serve = True
+        self._lag.start()
+        more = {"own": self._settings.own, "metrics": page}
+        structlog.get_logger().info(
+            "serving",
+            address=self._settings.listen,
+            port=self.port,
+            **{name: one for name, one in more.items() if one},
+        )
 
-    def _bind(self) -> int:
-        listen, certificate = self._settings.listen, self._settings.tls_certificate
+    def _bind(self, listen: str) -> int:
+        certificate = self._settings.tls_certificate
         try:
             if certificate is None or self._settings.tls_key is None:
                 return self._server.add_insecure_port(listen)
@@ -237,6 +267,7 @@ class Server:
     async def stop(self) -> None:
         """Drain: tell the health service, let calls in flight end, write what is waiting."""
         structlog.get_logger().info("draining", journal=self.journal.pending)
+        self._ready_to_serve = False
         await self._health.enter_graceful_shutdown()
         await self._server.stop(self._settings.grace)
         await self.journal.close(self._settings.grace)
@@ -246,4 +277,33 @@ class Server:
         await self.prices.close()
         await self.registry.close()
         await self._store.close()
+        await self._lag.close()
+        await self._pages.close()
         structlog.get_logger().info("stopped", lost_decisions=self.journal.dropped)
+
+
+def _options(settings: Settings) -> list[tuple[str, int]]:
+    """Options of the gRPC server."""
+    options = [
+        ("grpc.max_receive_message_length", _MAX_MESSAGE),
+        ("grpc.so_reuseport", int(bool(settings.own))),
+    ]
+    if settings.connection_age:
+        options += [
+            ("grpc.max_connection_age_ms", min(round(1e3 * settings.connection_age), _FOREVER)),
+            ("grpc.max_connection_age_grace_ms", round(1e3 * settings.grace)),
+        ]
+    return options
+
+
+async def _live() -> Page:
+    return Page("live\n")
+
+
+def _resident() -> float:
+    """Bytes of memory that this process holds; 0 where the system does not say."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
+    except OSError:
+        return 0.0
+    return float(pages * os.sysconf("SC_PAGE_SIZE"))

@@ -39,10 +39,11 @@ from service.business import Business
 from service.catalogue import Rule
 from service.causes import Filtered
 from service.embedded import EmbeddedStore
+from service.job import Settings
 from service.pipeline import Pipeline
 from service.policies import Policies
 from service.redis_store import RedisStore
-from service.server import Server, Settings
+from service.server import Server
 from tests.bench.__main__ import CUSTOMERS, fill
 
 WORK: Final = Path("build/bench")

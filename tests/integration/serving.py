@@ -36,8 +36,9 @@ from service import keys
 from service.bundle import Bundle
 from service.business import Business, load
 from service.declared import ControlGroups
+from service.job import Settings
 from service.redis_store import RedisStore
-from service.server import Server, Settings
+from service.server import Server
 from training import simulate, workflow
 
 CONFIG = Path(__file__).parents[2] / "config"
@@ -257,6 +258,7 @@ async def serving(
     tenant: str | None = None,
     bundle: Bundle | None = None,
     of: Business | None = None,
+    changed: Callable[[], None] = lambda: None,
     **settings: Any,
 ) -> AsyncIterator[Client]:
     """Serve on a free port of loopback; each server has a tenant of its own unless it is named.
@@ -270,6 +272,7 @@ async def serving(
         known,
         store,
         Settings(**{**_SETTINGS, "tenant": tenant, **settings}),
+        changed,
     )
     await server.start()
     client = Client(server, store, url, f"127.0.0.1:{server.port}")

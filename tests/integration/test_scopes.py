@@ -15,8 +15,9 @@ from features.duration import DAY, HOUR
 from rapport.v1 import admin_pb2, customer_pb2, decision_pb2, event_pb2
 from service.callers import SCOPES
 from service.errors import ConfigurationError
+from service.job import Settings
 from service.redis_store import RedisStore
-from service.server import Server, Settings
+from service.server import Server
 from tests.integration.serving import (
     Client,
     Status,

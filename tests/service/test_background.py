@@ -32,3 +32,27 @@ async def test_nothing_is_ended_at_once() -> None:
     await background.end(done)
     assert done.done()
     assert not done.cancelled()
+
+
+async def test_a_pause_ends_when_somebody_wakes() -> None:
+    wake = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.02, wake.set)
+    async with asyncio.timeout(5):
+        await background.pause(wake, 60)
+    assert not wake.is_set(), "the next pause would be none"
+
+
+async def test_a_wake_during_the_work_before_is_not_lost() -> None:
+    wake = asyncio.Event()
+    wake.set()
+    async with asyncio.timeout(5):
+        await background.pause(wake, 60)
+    with_nobody = asyncio.create_task(background.pause(wake, 60))
+    await asyncio.sleep(0.05)
+    assert not with_nobody.done()
+    await background.end(with_nobody)
+
+
+async def test_a_pause_ends_by_itself() -> None:
+    async with asyncio.timeout(5):
+        await background.pause(asyncio.Event(), 0.01)

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from service.business import load, published
-from service.cli import app
+from service.cli_config import app
 from service.errors import ConfigurationError
 
 ROOT = Path(__file__).parents[2]
@@ -21,7 +21,7 @@ SAMPLE = load(ROOT / "config")
 
 def config(*arguments: object) -> tuple[int, str]:
     """Run a command of ``rapport config``."""
-    done = CliRunner().invoke(app, ["config", *(str(one) for one in arguments)])
+    done = CliRunner().invoke(app, [str(one) for one in arguments])
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
     return done.exit_code, done.output

@@ -15,6 +15,7 @@ from service import callers, logs
 from service.callers import Callers
 from service.errors import Conflict, InvalidRequest, NotFound, StoreUnavailable, Violation, invalid
 from service.interceptors import Edge
+from service.metrics import Metrics
 from tests.integration.serving import callers_file, token, until, violations
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -65,7 +66,7 @@ async def channel(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[grpc.aio.Channel]:
     path: Path = callers_file(tmp_path_factory.mktemp("callers"), {"ivr": ["decide"]})
-    server = grpc.aio.server(interceptors=[Edge(Callers(path))])
+    server = grpc.aio.server(interceptors=[Edge(Callers(path), Metrics())])
     server.add_generic_rpc_handlers((Odd().handler(),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()

@@ -32,6 +32,15 @@ def test_a_line_is_json_with_level_and_time() -> None:
     assert second["level"] == "warning"
 
 
+def test_a_worker_of_several_tells_which_it_is() -> None:
+    output = io.StringIO()
+    writer = logs.configure(output, worker=0)
+    structlog.get_logger().info("call", ms=1.5)
+    writer.close()
+    line = json.loads(output.getvalue())
+    assert (line["worker"], line["event"], line["ms"]) == (0, "call", 1.5)
+
+
 def test_a_person_reads_text() -> None:
     output = io.StringIO()
     writer = logs.configure(output, pretty=True)

@@ -144,3 +144,41 @@ async def test_a_server_does_not_start_while_the_store_is_away(shelf: Shelf) -> 
     shelf.away = True
     with pytest.raises(StoreUnavailable):
         await Registry(shelf, business()).start()
+
+
+class Slow(Shelf):
+    """Gives the bundles that are named late."""
+
+    def __init__(self, *late: str) -> None:
+        super().__init__()
+        self.late = set(late)
+        self.asked, self.give = asyncio.Event(), asyncio.Event()
+
+    async def bundle(self, version: str) -> bytes | None:
+        if version in self.late:
+            self.asked.set()
+            await self.give.wait()
+        return await super().bundle(version)
+
+
+@pytest.mark.parametrize("sound", [True, False], ids=["sound", "spoilt"])
+async def test_what_was_read_before_another_took_over_changes_nothing(sound: bool) -> None:
+    """Neither the models nor the refusal of a bundle that nobody wants any more."""
+    shelf = Slow("late")
+    late = resealed(sealed(), "late")
+    await put(shelf, sealed())
+    await shelf.publish("late", b"{}", bundles.pack(late) if sound else b"nonsense")
+    known = Registry(shelf, business())
+    await known.start()
+    shelf.pointer = msgspec.json.encode(Pointer("late"))
+    known.look()
+    async with asyncio.timeout(10):
+        await shelf.asked.wait()
+    await known.activate(sealed().manifest.version)
+    taken = known.models
+    shelf.late.clear()
+    shelf.give.set()
+    await asyncio.sleep(0.3)
+    assert known.models is taken
+    assert not known.refused
+    await known.close()
