@@ -22,7 +22,7 @@ import msgspec
 LIMIT_MS: Final = 2.0
 _BEAT: Final = 0.001
 _OWN: Final = ("/service/", "/features/", "/training/")
-_IDLE: Final = ("wait", "_run", "get", "_worker", "_look", "select", "read", "write")
+_IDLE: Final = ("recv_fds", "wait", "_run", "get", "_worker", "_look", "select", "read", "write")
 
 
 class Stall(msgspec.Struct):
@@ -32,8 +32,13 @@ class Stall(msgspec.Struct):
     at: float  # seconds of the monotonic clock, when it ended
     ms: float
     cpu_ms: float  # that the loop's own thread computed
-    queued_ms: float  # that it was ready and another had the core; steps: not measured
+    queued_ms: float  # that it was ready and another had the core: noise
     what: str
+
+    @property
+    def own_ms(self) -> float:
+        """What it computed, and waited for another thread of ours."""
+        return self.ms - self.queued_ms
 
 
 class Watch:
@@ -45,7 +50,7 @@ class Watch:
         self._due = self._last = time.perf_counter()
         self._cpu = time.thread_time()
         self._waits = os.open(f"/proc/self/task/{threading.get_native_id()}/schedstat", os.O_RDONLY)
-        self._queued = self._queue()
+        self._queued = self.queue()
         self._seen = ""
         self._step_seen = ""
         self._running: _Timed | None = None
@@ -61,11 +66,12 @@ class Watch:
         """All that was seen."""
         return msgspec.json.encode(self.stalls)
 
-    def _queue(self) -> float:
+    def queue(self) -> float:
+        """Milliseconds for which the loop's thread was ready and another had the core."""
         return int(os.pread(self._waits, 64, 0).split()[1]) / 1e6
 
     def _beat(self, loop: asyncio.AbstractEventLoop) -> None:
-        now, cpu, queued = time.perf_counter(), time.thread_time(), self._queue()
+        now, cpu, queued = time.perf_counter(), time.thread_time(), self.queue()
         late = 1e3 * (now - self._due)
         if late > LIMIT_MS:
             computed, waited = 1e3 * (cpu - self._cpu), queued - self._queued
@@ -81,10 +87,10 @@ class Watch:
     ) -> asyncio.Task[Any]:
         return asyncio.Task(_Timed(coro, self), loop=loop, **options)
 
-    def step(self, name: str, ms: float, cpu_ms: float) -> None:
+    def step(self, name: str, ms: float, cpu_ms: float, queued_ms: float) -> None:
         """Take note of a long step."""
         what = f"{name}: {self._step_seen}" if self._step_seen else name
-        self.stalls.append(Stall("step", time.monotonic(), ms, cpu_ms, 0.0, what))
+        self.stalls.append(Stall("step", time.monotonic(), ms, cpu_ms, queued_ms, what))
 
     def stepped(self, by: _Timed) -> None:
         """A step begins: what was seen belongs to others."""
@@ -150,10 +156,11 @@ class _Timed(Coroutine[Any, Any, Any]):
 
     def _timed(self, step: Any, *values: Any) -> Any:
         self._watch.stepped(self)
-        start, cpu = time.perf_counter(), time.thread_time()
+        start, cpu, queued = time.perf_counter(), time.thread_time(), self._watch.queue()
         try:
             return step(*values)
         finally:
             took = 1e3 * (time.perf_counter() - start)
             if took > LIMIT_MS:
-                self._watch.step(self.name, took, 1e3 * (time.thread_time() - cpu))
+                computed = 1e3 * (time.thread_time() - cpu)
+                self._watch.step(self.name, took, computed, self._watch.queue() - queued)
