@@ -96,9 +96,10 @@ class Configuration:
             for digest in parts:
                 written, code = parts
                 compiled.take(code)
-                business = published(written)
-                vars(business)["digest"] = digest  # to work it out takes 2 ms in one go
-                return written, self._compiled(business)
+                with heap.staying():
+                    business = published(written)
+                    vars(business)["digest"] = digest  # to work it out takes 2 ms in one go
+                    return written, self._compiled(business)
             return None
 
         known = self.current.business.digest
@@ -173,7 +174,6 @@ class Configuration:
         await self._world.leases.start(
             ceilings.current(business, self._world.clock()), ceilings.needs(business)
         )
-        heap.settle()
         structlog.get_logger().info("configuration active", digest=business.digest)
         return True
 

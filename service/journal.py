@@ -17,7 +17,7 @@ from service.errors import StoreUnavailable
 from service.store import Store
 
 CAPACITY: Final = 20_000
-_BATCH: Final = 64
+_BATCH: Final = 32
 _SLOWEST_RETRY: Final = 2.0
 _RETRY_AT_END: Final = 0.1
 

@@ -22,6 +22,7 @@ from features.plan import Context, Plan, rows_of
 from features.record import Records, decode
 from features.vocabulary import Vocabulary
 from service import bundle as bundles
+from service import heap
 from service.bundle import Bundle, Calibration, Golden
 from service.business import Business
 from service.errors import BundleRefused
@@ -117,10 +118,11 @@ class Models:
 
     @classmethod
     def of_parts(cls, parts: Iterable[tuple[str, object]]) -> Models:
-        """Put together what another process has verified."""
+        """Put together what another process has verified, for as long as it may serve."""
         models = cls.__new__(cls)
-        for name, part in parts:
-            setattr(models, name, part)
+        with heap.staying():
+            for name, part in parts:
+                setattr(models, name, part)
         return models
 
     @property

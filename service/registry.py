@@ -11,7 +11,7 @@ import msgspec
 import structlog
 
 from features.elementary import Floats
-from service import background, heap
+from service import background
 from service import bundle as bundles
 from service.bundle import Bundle, Manifest
 from service.business import Business
@@ -98,7 +98,6 @@ class Registry:
     def _swap(self, models: Models) -> None:
         self._models = models
         self.refused = ""
-        heap.settle()
         structlog.get_logger().info("bundle active", version=models.manifest.version)
 
     async def _load(self, version: str) -> Models:

@@ -27,7 +27,7 @@ from rapport.v1 import (
     decision_pb2,
     decision_pb2_grpc,
 )
-from service import heap
+from service import heap, warm
 from service.bundle import Bundle
 from service.business import Business
 from service.callers import Callers
@@ -210,6 +210,8 @@ class Server:
         """
         # A thread that computes gives the interpreter back to the loop after this; 5 ms by default.
         sys.setswitchinterval(_SWITCH_SECONDS)
+        self._workshop.start()
+        await asyncio.to_thread(warm.kernels)
         await self._store.check()
         await self.configuration.start()
         if bundle is not None:

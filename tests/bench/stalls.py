@@ -392,8 +392,9 @@ def steps(scenes: list[Scene], stalls: list[Stall]) -> Table:
             tasks.setdefault(one.what.partition(": ")[0], []).append(one)
         for task, some in sorted(tasks.items(), key=lambda pair: -len(pair[1])):
             worst = max(some, key=lambda one: one.own_ms)
+            median = statistics.median(one.own_ms for one in some)
             table.add_row(
-                scene.name, task, str(len(some)), f"{statistics.median(s.own_ms for s in some):.1f}",
+                scene.name, task, str(len(some)), f"{median:.1f}",
                 f"{worst.own_ms:.1f}", f"{max(one.cpu_ms for one in some):.1f}",
                 worst.what.partition(": ")[2],
             )  # fmt: skip

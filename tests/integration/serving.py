@@ -80,6 +80,7 @@ def workshop() -> Workshop:
     """One for all servers of these tests: it takes a second to start."""
     shared = Workshop()
     atexit.register(shared.close)
+    atexit.register(gc.unfreeze)  # what was made to stay, so that it ends in order
     return shared
 
 
