@@ -64,21 +64,28 @@ class Writer:
 
     def _run(self) -> None:
         while (line := self._lines.get()) is not None:
-            try:
-                self._output.write(line + "\n")
-                if self._lines.empty():
-                    self._tell_dropped()
-                    self._output.flush()
-            except (OSError, ValueError):  # nobody reads it any more
+            if not self._written(line, flush=self._lines.empty()):
                 self.dropped += 1
+            elif self._lines.empty():
+                self._tell_dropped()
+        self._tell_dropped()
+
+    def _written(self, line: str, *, flush: bool) -> bool:
+        try:
+            self._output.write(line + "\n")
+            if flush:
+                self._output.flush()
+        except (OSError, ValueError):  # nobody reads it any more
+            return False
+        return True
 
     def _tell_dropped(self) -> None:
         """Say how many lines are missing, once somebody reads again."""
-        dropped = self.dropped
-        if dropped > self._told:
-            told = {"event": "lines dropped", "number": dropped - self._told, "level": "warning"}
-            self._told = dropped
-            self._output.write(json.dumps(told) + "\n")
+        missing = self.dropped - self._told
+        if missing:
+            told = {"event": "lines dropped", "number": missing, "level": "warning"}
+            if self._written(json.dumps(told), flush=True):
+                self._told += missing
 
     def close(self, seconds: float = 2.0) -> None:
         """Write what is waiting, if that is possible in time."""
@@ -93,7 +100,7 @@ class _Others(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         level = record.levelname.lower()
-        told = structlog.get_logger(logger=record.name)
+        told = structlog.get_logger().bind(logger=record.name)
         getattr(told, level, told.error)(record.getMessage(), exc_info=record.exc_info)
 
 

@@ -39,7 +39,7 @@ async def test_decisions_are_written_in_their_order_and_in_few_batches(
         assert journal.append(entry(number))
     await emptied(journal)
     assert [written for *_, written in shelf.logged] == [b"%d" % i for i in range(100)]
-    assert shelf.batches == 2
+    assert shelf.batches == 4
 
 
 async def test_a_decision_that_waits_is_known_until_it_is_written(
