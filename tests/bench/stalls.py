@@ -423,6 +423,22 @@ def gaps(scenes: list[Scene], stalls: list[Stall]) -> Table:
     return table
 
 
+def collections(scenes: list[Scene], stalls: list[Stall]) -> Table:
+    """Full collections of cycles, scene by scene."""
+    table = Table(title="Full collections", title_justify="left")
+    for column in ("while", "number", "median ms", "worst ms"):
+        table.add_column(column, justify="left" if column == "while" else "right")
+    for scene in scenes:
+        took = [
+            one.ms for one in stalls
+            if one.kind == "collection" and scene.start <= one.at <= scene.end
+        ]  # fmt: skip
+        if took:
+            table.add_row(scene.name, str(len(took)), f"{statistics.median(took):.2f}",
+                          f"{max(took):.2f}")  # fmt: skip
+    return table
+
+
 def _of(scene: Scene, stalls: list[Stall], kind: str) -> list[Stall]:
     return [
         one
@@ -442,6 +458,7 @@ def main() -> None:
     console.print(outside(scenes))
     console.print(steps(scenes, stalls))
     console.print(gaps(scenes, stalls))
+    console.print(collections(scenes, stalls))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ the interpreter, or another process that had the core (which the kernel tells, a
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import sys
 import threading
@@ -28,7 +29,7 @@ _IDLE: Final = ("recv_fds", "wait", "_run", "get", "_worker", "_look", "select",
 class Stall(msgspec.Struct):
     """Something that took over 2 ms on the loop."""
 
-    kind: str  # step or gap
+    kind: str  # step, gap or collection
     at: float  # seconds of the monotonic clock, when it ended
     ms: float
     cpu_ms: float  # that the loop's own thread computed
@@ -54,11 +55,13 @@ class Watch:
         self._seen = ""
         self._step_seen = ""
         self._running: _Timed | None = None
+        self._collecting = 0.0
 
     def start(self) -> None:
         """Begin; on the loop's own thread."""
         loop = asyncio.get_running_loop()
         loop.set_task_factory(self._task)
+        gc.callbacks.append(self._collected)
         threading.Thread(target=self._look, name="watch", daemon=True).start()
         self._beat(loop)
 
@@ -81,6 +84,16 @@ class Watch:
         self._cpu, self._queued = cpu, queued
         self._due = now + _BEAT
         loop.call_later(_BEAT, self._beat, loop)
+
+    def _collected(self, phase: str, told: dict[str, int]) -> None:
+        """Time the collector, which holds the interpreter whichever thread it runs in."""
+        if phase == "start":
+            self._collecting = time.thread_time()
+            return
+        took = 1e3 * (time.thread_time() - self._collecting)
+        if told["generation"] == 2:
+            what = f"generation {told['generation']} in {threading.current_thread().name}"
+            self.stalls.append(Stall("collection", time.monotonic(), took, took, 0.0, what))
 
     def _task(
         self, loop: asyncio.AbstractEventLoop, coro: Any, **options: Any
