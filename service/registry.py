@@ -51,6 +51,7 @@ class Registry:
         self._store = store
         self._business = business
         self._workshop = workshop
+        self._kept: tuple[Business, bytes] | None = None
         self._again = 0.0  # seconds of the monotonic clock, before which a failure stands
         self._models: Models | None = None
         self._task: asyncio.Task[None] | None = None
@@ -128,14 +129,22 @@ class Registry:
             self._swap(models)
 
     async def _fitted(self, version: str, business: Business) -> Models:
-        blob, written = await self._blob(version), business.written()
-        models = await self._workshop.do("models", blob, written, then=Models.of_parts)
+        blob = await self._blob(version)
+        models = await self._workshop.do(
+            "models", blob, self._written(business), then=Models.of_parts
+        )
         if models.manifest.version != version:
             raise BundleRefused(
                 f"what is kept as bundle {version!r} says that it is "
                 f"{models.manifest.version!r}; publish it again"
             )
         return models
+
+    def _written(self, business: Business) -> bytes:
+        """The configuration as the workshop reads it; written once for many bundles."""
+        if self._kept is None or self._kept[0] is not business:
+            self._kept = (business, business.written())
+        return self._kept[1]
 
     async def _blob(self, version: str) -> bytes:
         blob = await self._store.bundle(version)
@@ -150,7 +159,7 @@ class Registry:
             NotFound: The bundle is not kept any more.
             Unfinished: The process that computes it was ended.
         """
-        written, known = self._business.written(), row.tobytes()
+        written, known = self._written(self._business), row.tobytes()
         found = await self._workshop.do(
             "contributions", models.checksum, None, written, known, then=next
         )
@@ -194,7 +203,7 @@ class Registry:
         _, known = await self.listed()
         if all(manifest.version != sealed.manifest.version for manifest, _ in known):
             blob = bundles.pack(sealed)
-            written = self._business.written()
+            written = self._written(self._business)
             await self._workshop.do("models", blob, written, then=list)
             await keep(self._store, sealed, blob)
         return await self.activate(sealed.manifest.version)
