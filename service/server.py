@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import re
 import secrets
 import signal
+import sys
 import time
 from collections.abc import Callable
 from http import HTTPStatus
@@ -28,6 +28,7 @@ from rapport.v1 import (
     decision_pb2,
     decision_pb2_grpc,
 )
+from service import heap, warm
 from service.addresses import own_machine, place
 from service.bundle import Bundle
 from service.business import Business
@@ -49,9 +50,11 @@ from service.retention import Retention
 from service.rpc_admin import Admin
 from service.rpc_customer import Customers
 from service.rpc_decision import Decisions
+from service.workshop import Workshop
 
 _MAX_MESSAGE: Final = 8 * 2**20
 _FOREVER: Final = 2**31 - 1  # milliseconds, as gRPC understands it
+_SWITCH_SECONDS: Final = 0.0005
 
 SERVICES: Final = (
     decision_pb2.DESCRIPTOR.services_by_name["DecisionService"].full_name,
@@ -73,6 +76,7 @@ class Server:
         store: Where customers are; closed with the server.
         settings: How to serve.
         changed: Called when somebody has changed here what other workers follow too.
+        workshop: Where what takes long is done; None: one of its own.
 
     Raises:
         ConfigurationError: Nobody is told who may call, and the address is not this machine's own;
@@ -85,6 +89,7 @@ class Server:
         store: RedisStore,
         settings: Settings,
         changed: Callable[[], None] = lambda: None,
+        workshop: Workshop | None = None,
     ) -> None:
         at = place(settings.listen)
         if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", settings.tenant):
@@ -103,7 +108,9 @@ class Server:
             )
         self._store = store
         self._settings = settings
-        self.registry = Registry(store, business)
+        self._workshop = workshop or Workshop()
+        self._shared_workshop = workshop is not None
+        self.registry = Registry(store, business, self._workshop)
         self.prices = Prices(store, business.policies.resources)
         self.leases = Leases(store, time.monotonic)
         world = World(
@@ -116,8 +123,9 @@ class Server:
             settings.greedy,
         )
         self.configuration = Configuration(
-            settings.configuration, business, store, self.registry, self.prices, world
-        )
+            settings.configuration, business, store, self.registry, self.prices, world,
+            self._workshop,
+        )  # fmt: skip
         self.journal = Journal(store)
         self.retention = Retention(
             store,
@@ -214,6 +222,10 @@ class Server:
                 the address cannot be used.
             StoreUnavailable: The store does not answer.
         """
+        # A thread that computes gives the interpreter back to the loop after this; 5 ms by default.
+        sys.setswitchinterval(_SWITCH_SECONDS)
+        self._workshop.start()
+        await asyncio.to_thread(warm.kernels)
         await self._store.check()
         await self.configuration.start()
         if bundle is not None:
@@ -227,8 +239,7 @@ class Server:
         if self._settings.own:
             self._bind(self._settings.own)
         await self._server.start()
-        gc.collect()
-        gc.freeze()
+        heap.settle()
         for name in ("", *SERVICES):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         self._ready_to_serve = True
@@ -276,6 +287,8 @@ class Server:
         await self.leases.close()
         await self.prices.close()
         await self.registry.close()
+        if not self._shared_workshop:
+            self._workshop.close()
         await self._store.close()
         await self._lag.close()
         await self._pages.close()

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 from service import background
+from service.background import Turn
 
 
 async def test_a_task_ends_though_it_loses_a_cancellation() -> None:
@@ -56,3 +58,25 @@ async def test_a_wake_during_the_work_before_is_not_lost() -> None:
 async def test_a_pause_ends_by_itself() -> None:
     async with asyncio.timeout(5):
         await background.pause(asyncio.Event(), 0.01)
+
+
+async def test_whoever_has_much_to_do_lets_others_in_after_a_turn() -> None:
+    others = 0
+
+    async def other() -> None:
+        nonlocal others
+        while True:
+            await asyncio.sleep(0)
+            others += 1
+
+    task = asyncio.create_task(other())
+    await asyncio.sleep(0)
+    turn = Turn()
+    for _ in range(100):
+        await turn.pause()
+    assert others <= 2, "a short one is done in one go"
+    end = time.perf_counter() + 0.05
+    while time.perf_counter() < end:
+        await turn.pause()
+    assert 10 <= others <= 60
+    await background.end(task)
