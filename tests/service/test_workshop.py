@@ -152,8 +152,22 @@ def test_it_ends_by_itself_without_work_and_starts_again_with_it(own: Workshop) 
     first = own._process
     assert first is not None
     assert own._channel is not None
-    own._channel.shutdown(1)  # what it sees where its server died, too
+    own._channel.shutdown(socket.SHUT_WR)  # what it sees where its server died, too
     assert first.wait(10) == 0
+    assert made(own, sealed()).checksum == sealed().checksum
+    assert own._process is not first
+
+
+def test_whoever_comes_just_as_it_goes_home_is_served_by_another(
+    own: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made(own, sealed())
+    first = own._process
+    assert first is not None
+    assert own._channel is not None
+    own._channel.shutdown(socket.SHUT_WR)
+    assert first.wait(10) == 0
+    monkeypatch.setattr(first, "poll", lambda: None)  # it was still there when we looked
     assert made(own, sealed()).checksum == sealed().checksum
     assert own._process is not first
 
