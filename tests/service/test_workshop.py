@@ -79,7 +79,7 @@ def test_what_each_feature_added_is_told_by_whoever_knows_the_bundle(own: Worksh
     assert repr(next(own.ask(*asked, None, *rest))) == repr(told), "now it has"
 
 
-def test_a_configuration_read_there_is_the_one_read_here_with_its_code_ready() -> None:
+def test_a_configuration_read_there_is_the_one_read_here() -> None:
     digest, written = workshop().ask("configuration", CONFIG, "")
     here = load(CONFIG)
     assert digest == here.digest == published(written).digest
@@ -147,8 +147,22 @@ def test_it_ends_by_itself_without_work_and_starts_again_with_it(own: Workshop) 
     first = own._process
     assert first is not None
     assert own._channel is not None
-    own._channel.shutdown(1)  # what it sees where its server died, too
+    own._channel.shutdown(socket.SHUT_WR)  # what it sees where its server died, too
     assert first.wait(10) == 0
+    assert made(own, sealed()).checksum == sealed().checksum
+    assert own._process is not first
+
+
+def test_whoever_comes_just_as_it_goes_home_is_served_by_another(
+    own: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made(own, sealed())
+    first = own._process
+    assert first is not None
+    assert own._channel is not None
+    own._channel.shutdown(socket.SHUT_WR)
+    assert first.wait(10) == 0
+    monkeypatch.setattr(first, "poll", lambda: None)  # it was still there when we looked
     assert made(own, sealed()).checksum == sealed().checksum
     assert own._process is not first
 
