@@ -1,9 +1,10 @@
 """What happens in a request: a customer's values become a score for every row of the catalogue.
 
-A tree is words of 32 bits, a bit a leaf, from left to right. Each node that a row fails clears the
-leaves of its left subtree; the lowest bit that is left is the row's leaf (QuickScorer: Lucchese et
-al., SIGIR 2015). So nothing is walked, and no branch depends on a value: what a customer's values
-clear is the beginning of a sorted list, streamed.
+A tree is words of 32 bits, a bit a leaf, from left to right. A value clears the leaves that it
+keeps a row from: each test that is failed those of its left subtree, each that is passed those of
+its right one. So no tree is walked, and hardly a branch depends on a value: what a customer's
+values clear is the beginning and the end of sorted lists, streamed (after QuickScorer: Lucchese et
+al., SIGIR 2015). The leaves that are left over add their value to the rows that can reach them.
 """
 
 from __future__ import annotations
@@ -18,18 +19,23 @@ from numba.extending import intrinsic
 from features.elementary import Floats
 from features.kernels import Integers
 from service.forest import layout as at
-from service.forest.compile import BLOCK, RIGHT
+from service.forest.lanes import BLOCK, NONE_RIGHT
 from service.forest.layout import number, section
 from service.forest.trees import NAN, ZERO, Bytes
 from service.forest.walk import NEAR_ZERO, category
+
+CHUNK: Final = 48
+"""Rows with pair features of their own that are worked on together."""
 
 _ALL: Final = np.uint32(0xFFFFFFFF)
 _1: Final = np.uint32(1)
 _5: Final = np.uint32(5)
 _10: Final = np.uint32(10)
 _31: Final = np.uint32(31)
-_2: Final = np.uint64(2)
 _ONE: Final = np.uint64(1)
+_TWO: Final = np.uint64(2)
+_FIVE: Final = np.uint64(5)
+_64: Final = np.uint64(64)
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -61,31 +67,45 @@ def _rank(x: float, flags: int, pieces: int, block: int, blocks: int, tops: Floa
     for i in range(BLOCK):
         found += thresholds[begin + i] < x
     if (missing == NAN and none) or (missing == ZERO and x == 0.0):
-        found = pieces if flags & RIGHT else 0
+        found = pieces if flags & NONE_RIGHT else 0
     return found
 
 
 @numba.njit(cache=True, inline="always")
-def _clear(masks: Any, nodes: Any, begin: int, end: int) -> None:
+def _clear(masks: Any, codes: Any, begin: int, end: int) -> None:
     for i in range(np.uint64(begin), np.uint64(end)):
-        node = nodes[i]
-        span = (_2 << np.uint64(node & _31)) - _ONE
-        gone = np.uint32(span << np.uint64((node >> _5) & _31))
-        masks[node >> _10] &= ~gone
+        code = codes[i]
+        span = (_TWO << np.uint64(code & _31)) - _ONE
+        masks[code >> _10] &= ~np.uint32(span << np.uint64((code >> _5) & _31))
 
 
 @numba.njit(cache=True)
-def _clear_lists(block: Bytes, masks: Any, nodes: Any, vector: Floats, low: int, high: int) -> None:
+def _clear_lists(block: Bytes, masks: Any, vector: Floats, low: int, high: int) -> None:
     sets = section(block, at.SETS, block).view(np.int32)
     slots = section(block, at.SLOTS, block).view(np.uint16)
     lists = section(block, at.LISTS, block).view(np.int32)
+    codes = section(block, at.LEFT, block).view(np.uint32)
     for i in range(low, high):
         code = category(vector[sets[4 * i]])
         slot = 0
         if 0 <= code < sets[4 * i + 2]:
             slot = slots[sets[4 * i + 1] + code]
         which = sets[4 * i + 3] + slot
-        _clear(masks, nodes, lists[which], lists[which + 1])
+        _clear(masks, codes, lists[which], lists[which + 1])
+
+
+@numba.njit(cache=True)
+def _clear_lanes(block: Bytes, masks: Any, ranks: Any, low: int, high: int) -> None:
+    lanes = section(block, at.LANES, block).view(np.int32)
+    left = section(block, at.LEFT, block).view(np.uint32)
+    right = section(block, at.RIGHT, block).view(np.uint32)
+    both = number(block, at.BOTH_SIDES)
+    for i in range(low, high):
+        begin = lanes[6 * i + 2]
+        middle = begin + ranks[i]
+        _clear(masks, left, begin, middle)
+        if begin < both:
+            _clear(masks, right, middle, begin + lanes[6 * i + 3])
 
 
 @numba.njit(cache=True)
@@ -96,106 +116,119 @@ def customer(block: Bytes, scratch: Bytes, vector: Floats) -> None:
     lanes = section(block, at.LANES, block).view(np.int32)
     tops = section(block, at.TOPS, block).view(np.float64)
     thresholds = section(block, at.THRESHOLDS, block).view(np.float64)
-    nodes = section(block, at.NODES, block).view(np.uint32)
-    count = ranks.shape[0]
-    for i in range(count):
+    for i in range(ranks.shape[0]):
         x = vector[lanes[6 * i]]
         ranks[i] = _rank(x, lanes[6 * i + 1], lanes[6 * i + 3], lanes[6 * i + 4], lanes[6 * i + 5],
                          tops, thresholds)  # fmt: skip
     masks[:] = _ALL
-    plain, plain_sets = number(block, at.PLAIN_LANES), number(block, at.PLAIN_SETS)
+    hiding, hiding_sets = number(block, at.HIDING_LANES), number(block, at.HIDING_SETS)
     sets = section(block, at.SETS, block).shape[0] // 16
-    for i in range(plain):
-        _clear(masks, nodes, lanes[6 * i + 2], lanes[6 * i + 2] + ranks[i])
-    _clear_lists(block, masks, nodes, vector, 0, plain_sets)
+    _clear_lanes(block, masks, ranks, hiding, ranks.shape[0])
+    _clear_lists(block, masks, vector, hiding_sets, sets)
     copies = section(block, at.COPIES, block).view(np.uint32)
     if copies.shape[0] == 0:
         return
     for i in range(copies.shape[0] // 2):
         masks[copies[2 * i + 1]] = masks[copies[2 * i]]
-    for i in range(plain, count):
-        _clear(masks, nodes, lanes[6 * i + 2], lanes[6 * i + 2] + ranks[i])
-    _clear_lists(block, masks, nodes, vector, plain_sets, sets)
+    _clear_lanes(block, masks, ranks, 0, hiding)
+    _clear_lists(block, masks, vector, 0, hiding_sets)
     hidden = section(block, at.HIDDEN, block).view(np.uint32)
     _clear(masks, hidden, 0, hidden.shape[0])
 
 
 @numba.njit(cache=True)
-def _values(block: Bytes, masks: Any, begin: int, end: int, mask: int, single: int,
-            out: Integers) -> None:  # fmt: skip
-    """Find the leaf of each class of some trees."""
-    leaves = section(block, at.LEAVES, block).view(np.int64)
-    words = section(block, at.ENTRY_WORD, block).view(np.uint32)
-    left = section(block, at.ENTRY_MASK, block).view(np.uint32)
-    if single:
-        for i in range(np.uint64(end - begin)):
-            word = words[np.uint64(begin) + i]
-            bits = masks[word] & left[np.uint64(mask) + i]
-            out[i] = leaves[(np.uint64(word) << np.uint64(5)) + _lowest(bits)]
-        return
-    length = section(block, at.LENGTH, block).view(np.uint16)
-    for i in range(end - begin):
-        word = words[begin + i]
-        many = length[word]
-        for j in range(many):
-            bits = np.uint32(masks[word + j] & left[mask + j])
-            if bits != 0:
-                out[i] = leaves[32 * (np.int64(word) + j) + np.int64(_lowest(bits))]
-                break
-        mask += many
+def _steady(masks: Any, leaves: Integers, start: Bytes, begin: int, end: int) -> int:
+    """Add up trees that give every row the same."""
+    total = np.int64(0)
+    waiting = False
+    for word in range(np.uint64(begin), np.uint64(end)):
+        waiting = waiting or start[word] != 0
+        bits = masks[word]
+        if waiting and bits != 0:
+            total += leaves[(word << _FIVE) + _lowest(bits)]
+            waiting = False
+    return total
+
+
+@numba.njit(cache=True)
+def _hits(block: Bytes, scratch: Bytes, begin: int, end: int) -> tuple[int, int]:
+    """List the leaves that are left over in some words, as what they add to which rows.
+
+    Of each tree the first one is taken as read: it counts for every row, and the others count as
+    the difference. Returns how many were listed, and what counts for every row.
+    """
+    masks = section(block, at.MASKS, scratch).view(np.uint32)
+    hit_at = section(block, at.HIT_AT, scratch).view(np.uint32)
+    hit_value = section(block, at.HIT_VALUE, scratch).view(np.int64)
+    alive = section(block, at.ALIVE, block).view(np.uint32)
+    start = section(block, at.START, block)
+    records = section(block, at.RECORDS, block).view(np.int64)
+    active = number(block, at.ACTIVE)
+    each = np.uint64(number(block, at.SETS_EACH) + 1)
+    count = np.uint64(0)
+    base, first, waiting = np.int64(0), np.int64(0), False
+    for i in range(np.uint64(begin), np.uint64(end)):
+        inside = i - np.uint64(active)
+        bits = masks[i] & alive[inside]
+        if start[i] == 1:
+            waiting = True
+        elif start[i] == 2:
+            first, waiting = np.int64(0), False
+        if waiting and bits != 0:
+            first = records[((inside << _FIVE) + _lowest(bits)) * each]
+            base += first
+            waiting = False
+            bits &= np.uint32(bits - _1)
+        while bits != 0:
+            record = ((inside << _FIVE) + _lowest(bits)) * each
+            bits &= np.uint32(bits - _1)
+            hit_at[count] = record + _ONE
+            hit_value[count] = records[record] - first
+            count += _ONE
+    nothing = np.uint32(records.shape[0]) - np.uint32(each)
+    for i in range(np.uint64(3)):  # they are taken by fours
+        hit_at[count + i] = nothing + _1
+        hit_value[count + i] = 0
+    return np.int64(count), base
 
 
 @numba.njit(cache=True)
 def catalogue(block: Bytes, scratch: Bytes) -> None:
     """Add up the trees for every row, with the pair features of a customer without events."""
     masks = section(block, at.MASKS, scratch).view(np.uint32)
-    values = section(block, at.VALUES, scratch).view(np.int64)
-    sums = section(block, at.SUMS, scratch).view(np.int64)
     totals = section(block, at.TOTALS, scratch).view(np.int64)
-    constant = section(block, at.CONSTANT, block).view(np.int32)
-    groups = section(block, at.GROUPS, block).view(np.int32)
-    table = section(block, at.TABLE, block).view(np.uint16)
-    combination = section(block, at.COMBINATION, block)
+    bases = section(block, at.BASES, scratch).view(np.int64)
+    hit_at = section(block, at.HIT_AT, scratch).view(np.uint32)
+    hit_value = section(block, at.HIT_VALUE, scratch).view(np.int64)
+    steady = section(block, at.STEADY, block).view(np.int32)
+    spans = section(block, at.SPANS, block).view(np.int32)
     leaves = section(block, at.LEAVES, block).view(np.int64)
-    words = section(block, at.ENTRY_WORD, block).view(np.uint32)
-    left = section(block, at.ENTRY_MASK, block).view(np.uint32)
-    rows, classes = number(block, at.ROWS), number(block, at.CLASSES)
-    totals[:] = 0
-    for one in range(classes):
-        begin, end, mask = constant[4 * one], constant[4 * one + 1], constant[4 * one + 2]
-        total = 0
-        if constant[4 * one + 3]:
-            for i in range(np.uint64(end - begin)):
-                word = words[np.uint64(begin) + i]
-                bits = masks[word] & left[np.uint64(mask) + i]
-                total += leaves[(np.uint64(word) << np.uint64(5)) + _lowest(bits)]
-        else:
-            single = section(block, at.SUMS, scratch).view(np.int64)
-            length = section(block, at.LENGTH, block).view(np.uint16)
-            for i in range(begin, end):
-                _values(block, masks, i, i + 1, mask, 0, single)
-                total += single[0]
-                mask += length[words[i]]
-        totals[2 * classes * rows + one] = total
-    for group in range(groups.shape[0] // 10):
-        record = groups[10 * group : 10 * group + 10]
-        begin, entries, members, combinations = record[0], record[1], record[4], record[5]
-        _values(block, masks, begin, begin + entries, record[2], record[3], values)
-        added = values
-        if members > 1:
-            added = sums
-            index = table[record[6] : record[6] + members * combinations]
-            for i in range(combinations):
-                sums[i] = values[index[i]]
-            for member in range(1, members):
-                own = index[member * combinations : (member + 1) * combinations]
-                for i in range(combinations):
-                    sums[i] += values[own[i]]
-        begin = (2 * record[7] + record[8]) * rows
-        total_of = totals[begin : begin + rows]
-        which = combination[group * rows : (group + 1) * rows]
-        for row in range(rows):
-            total_of[row] += added[which[row]]
+    start = section(block, at.START, block)
+    records = section(block, at.RECORDS, block).view(np.uint64)
+    each = number(block, at.SETS_EACH)
+    for one in range(2 * number(block, at.CLASSES)):
+        count, base = _hits(block, scratch, spans[2 * one], spans[2 * one + 1])
+        if one & 1 == 0:
+            base += _steady(masks, leaves, start, steady[one], steady[one + 1])
+        bases[one] = base
+        for part in range(np.uint64(each)):
+            total = totals[(np.uint64(one * each) + part) * _64 :][:64]
+            total[:] = 0
+            for four in range(np.uint64(count + 3) // np.uint64(4)):
+                i = four * np.uint64(4)
+                at0 = np.uint64(hit_at[i]) + part
+                at1 = np.uint64(hit_at[i + np.uint64(1)]) + part
+                at2 = np.uint64(hit_at[i + np.uint64(2)]) + part
+                at3 = np.uint64(hit_at[i + np.uint64(3)]) + part
+                set0, set1, set2, set3 = records[at0], records[at1], records[at2], records[at3]
+                value0, value1 = hit_value[i], hit_value[i + np.uint64(1)]
+                value2, value3 = hit_value[i + np.uint64(2)], hit_value[i + np.uint64(3)]
+                for row in range(_64):
+                    added = value0 if (set0 >> row) & _ONE else np.int64(0)
+                    added += value1 if (set1 >> row) & _ONE else np.int64(0)
+                    added += value2 if (set2 >> row) & _ONE else np.int64(0)
+                    added += value3 if (set3 >> row) & _ONE else np.int64(0)
+                    total[row] += added
 
 
 @numba.njit(cache=True)
@@ -204,7 +237,6 @@ def _own(block: Bytes, scratch: Bytes, touched: Integers, pairs: Floats, begin: 
     """Add up the trees with pair features for rows [begin, end) of those that were kept."""
     masks = section(block, at.MASKS, scratch).view(np.uint32)
     kept = section(block, at.KEPT, scratch).view(np.int64)
-    reached = section(block, at.REACHED, scratch).view(np.uint32)
     row_masks = section(block, at.ROW_MASKS, scratch).view(np.uint32)
     ranks = section(block, at.ROW_RANKS, scratch).view(np.int32)
     totals = section(block, at.ROW_TOTALS, scratch).view(np.int64)
@@ -215,7 +247,8 @@ def _own(block: Bytes, scratch: Bytes, touched: Integers, pairs: Floats, begin: 
     sets = section(block, at.PAIR_SETS, block).view(np.int32)
     slots = section(block, at.PAIR_SLOTS, block).view(np.uint16)
     word_of = section(block, at.PAIR_WORD, block).view(np.int32)
-    reach = section(block, at.REACH, block).view(np.uint16)
+    by_action = section(block, at.BY_ACTION, block).view(np.uint32)
+    hides = section(block, at.HIDES, block)
     leaves = section(block, at.LEAVES, block).view(np.int64)
     test_lane = section(block, at.TEST_LANE, block).view(np.uint16)
     test_rank = section(block, at.TEST_RANK, block).view(np.int32)
@@ -224,12 +257,11 @@ def _own(block: Bytes, scratch: Bytes, touched: Integers, pairs: Floats, begin: 
     member_chunk = section(block, at.MEMBER_CHUNK, block).view(np.int32)
     member_set = section(block, at.MEMBER_SET, block).view(np.uint32)
     member_mask = section(block, at.MEMBER_MASK, block).view(np.uint32)
-    chunk, words = number(block, at.CHUNK), number(block, at.PAIR_WORDS)
-    numerical, wide = lanes.shape[0] // 6, (end - begin + 15) // 16 * 16
+    words, numerical = number(block, at.PAIR_WORDS), lanes.shape[0] // 6
     for r in range(end - begin):
         own = kept[begin + r]
         for i in range(numerical):
-            ranks[i * chunk + r] = _rank(
+            ranks[i * CHUNK + r] = _rank(
                 pairs[own, lanes[6 * i]], lanes[6 * i + 1], lanes[6 * i + 3], lanes[6 * i + 4],
                 lanes[6 * i + 5], tops, thresholds,
             )  # fmt: skip
@@ -238,42 +270,64 @@ def _own(block: Bytes, scratch: Bytes, touched: Integers, pairs: Floats, begin: 
             slot = 0
             if 0 <= code < sets[3 * i + 2]:
                 slot = slots[sets[3 * i + 1] + code]
-            ranks[(numerical + i) * chunk + r] = slot
-        reach_of = reach[touched[own] * words : (touched[own] + 1) * words]
-        for i in range(words):
-            row_masks[i * chunk + r] = reached[word_of[8 * i + 7] + reach_of[i]]
-    for r in range(end - begin, wide):
-        for i in range(words):
-            row_masks[i * chunk + r] = _ALL
+            ranks[(numerical + i) * CHUNK + r] = slot
+        row = touched[own]
+        twin, mine = np.int64(hides[row]), row * words
+        for i in range(np.uint64(words)):
+            word = word_of[np.uint64(8) * i + np.uint64(twin)]
+            row_masks[i * np.uint64(CHUNK) + np.uint64(r)] = (
+                masks[np.uint64(word)] & by_action[np.uint64(mine) + i]
+            )
     totals[:] = 0
-    for i in range(words):
-        record = word_of[8 * i : 8 * i + 8]
-        mask = row_masks[i * chunk : i * chunk + wide]
-        for j in range(record[3], record[4]):
-            of, limit, left = test_lane[j] * chunk, test_rank[j], test_mask[j]
-            rank = ranks[of : of + wide]
-            for r in range(wide):
-                mask[r] &= left if rank[r] > limit else _ALL
-        for j in range(record[5], record[6]):
-            of, first = member_lane[j] * chunk, member_chunk[j]
-            rank = ranks[of : of + wide]
-            inside, left = member_set[j], member_mask[j]
-            for r in range(wide):
-                slot = np.uint32(rank[r] - first)
-                if slot < 32 and (inside >> slot) & _1:
-                    mask[r] &= left
-        table = leaves[32 * record[0] : 32 * record[0] + 32]
-        total = totals[record[2] * chunk : record[2] * chunk + wide]
-        if record[1] == 0:
-            for r in range(wide):
-                total[r] += table[_lowest(mask[r])]
+    for i in range(np.uint64(words)):
+        record = i * np.uint64(8)
+        mask = i * np.uint64(CHUNK)
+        for j in range(np.uint64(word_of[record + 4]), np.uint64(word_of[record + 5])):
+            rank = np.uint64(test_lane[j]) * np.uint64(CHUNK)
+            limit, left = test_rank[j], test_mask[j]
+            for r in range(np.uint64(CHUNK)):
+                row_masks[mask + r] &= left if ranks[rank + r] > limit else _ALL
+        for j in range(np.uint64(word_of[record + 6]), np.uint64(word_of[record + 7])):
+            rank = np.uint64(member_lane[j]) * np.uint64(CHUNK)
+            first, inside, left = member_chunk[j], member_set[j], member_mask[j]
+            for r in range(np.uint64(CHUNK)):
+                slot = np.uint32(ranks[rank + r] - first)
+                fails = slot < 32 and (inside >> (slot & _31)) & _1 != 0
+                row_masks[mask + r] &= left if fails else _ALL
+        leaf = np.uint64(word_of[record]) << _FIVE
+        total = np.uint64(word_of[record + 3] * CHUNK)
+        several = word_of[record + 2]
+        if several == 0:
+            for r in range(np.uint64(end - begin)):
+                totals[total + r] += leaves[leaf + _lowest(row_masks[mask + r])]
             continue
-        if record[1] == 1:
+        if several == 1:
             found[:] = 0
-        for r in range(wide):
-            if found[r] == 0 and mask[r] != 0:
-                total[r] += table[_lowest(mask[r])]
+        for r in range(np.uint64(end - begin)):
+            bits = row_masks[mask + r]
+            if found[r] == 0 and bits != 0:
+                totals[total + r] += leaves[leaf + _lowest(bits)]
                 found[r] = 1
+
+
+@numba.njit(cache=True)
+def _keep(block: Bytes, scratch: Bytes, touched: Integers, pairs: Floats) -> int:
+    """List the rows whose pair features are not the usual ones."""
+    if number(block, at.PAIR_WORDS) == 0:
+        return 0
+    kept = section(block, at.KEPT, scratch).view(np.int64)
+    usual = section(block, at.USUAL, block).view(np.float64)
+    width = pairs.shape[1]
+    count = 0
+    for i in range(touched.shape[0]):
+        same = True
+        for j in range(width):
+            x, y = pairs[i, j], usual[touched[i] * width + j]
+            same = same and (x == y or (np.isnan(x) and np.isnan(y)))
+        if not same:
+            kept[count] = i
+            count += 1
+    return count
 
 
 @numba.njit(cache=True)
@@ -293,39 +347,24 @@ def score(
     customer(block, scratch, vector)
     catalogue(block, scratch)
     totals = section(block, at.TOTALS, scratch).view(np.int64)
+    bases = section(block, at.BASES, scratch).view(np.int64)
     scale = section(block, at.SCALE, block).view(np.float64)
-    rows, classes, width = number(block, at.ROWS), number(block, at.CLASSES), pairs.shape[1]
+    rows, classes = number(block, at.ROWS), number(block, at.CLASSES)
+    wide = 64 * number(block, at.SETS_EACH)
     kept = section(block, at.KEPT, scratch).view(np.int64)
-    count = 0
-    if number(block, at.PAIR_WORDS) > 0:
-        usual = section(block, at.USUAL, block).view(np.float64)
-        for i in range(touched.shape[0]):
-            same = True
-            for j in range(width):
-                x, y = pairs[i, j], usual[touched[i] * width + j]
-                same = same and (x == y or (np.isnan(x) and np.isnan(y)))
-            if not same:
-                kept[count] = i
-                count += 1
-    if count > 0:
-        chunk = number(block, at.CHUNK)
-        masks = section(block, at.MASKS, scratch).view(np.uint32)
-        reached = section(block, at.REACHED, scratch).view(np.uint32)
-        words = section(block, at.REACH_WORD, block).view(np.uint32)
-        left = section(block, at.REACH_MASK, block).view(np.uint32)
-        for i in range(words.shape[0]):
-            reached[i] = masks[words[i]] & left[i]
-        row_totals = section(block, at.ROW_TOTALS, scratch).view(np.int64)
-        for begin in range(0, count, chunk):
-            end = min(begin + chunk, count)
-            _own(block, scratch, touched, pairs, begin, end)
-            for one in range(classes):
-                with_pairs = (2 * one + 1) * rows
-                for r in range(end - begin):
-                    row = touched[kept[begin + r]]
-                    totals[with_pairs + row] = row_totals[one * chunk + r]
+    row_totals = section(block, at.ROW_TOTALS, scratch).view(np.int64)
+    count = _keep(block, scratch, touched, pairs)
+    for begin in range(0, count, CHUNK):
+        end = min(begin + CHUNK, count)
+        _own(block, scratch, touched, pairs, begin, end)
+        for one in range(classes):
+            for r in range(end - begin):
+                row = touched[kept[begin + r]]
+                totals[(2 * one + 1) * wide + row] = (
+                    row_totals[one * CHUNK + r] - bases[2 * one + 1]
+                )
     for one in range(classes):
-        base = totals[2 * classes * rows + one]
+        base = bases[2 * one] + bases[2 * one + 1]
         for row in range(rows):
-            total = base + totals[2 * one * rows + row] + totals[(2 * one + 1) * rows + row]
+            total = base + totals[2 * one * wide + row] + totals[(2 * one + 1) * wide + row]
             out[row, one] = total * scale[one]

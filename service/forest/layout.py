@@ -28,24 +28,21 @@ _LINE: Final = 64
 
 # Numbers
 SIZE, ROWS, CLASSES, WORDS, VECTOR, PAIRS, SCRATCH = 2, 3, 4, 5, 6, 7, 8
-PLAIN_LANES, PLAIN_SETS, PAIR_WORDS, CHUNK, TREES = 9, 10, 11, 12, 13
+HIDING_LANES, BOTH_SIDES, HIDING_SETS, ACTIVE, PAIR_WORDS, SETS_EACH, TREES = 9, 10, 11, 12, 13, 14, 15
 
 # What a customer's values clear
-LANES, TOPS, THRESHOLDS, NODES = 0, 1, 2, 3
-SETS, SLOTS, LISTS, COPIES, HIDDEN = 4, 5, 6, 7, 8
+LANES, TOPS, THRESHOLDS, LEFT, RIGHT = 0, 1, 2, 3, 4
+SETS, SLOTS, LISTS, COPIES, HIDDEN = 5, 6, 7, 8, 9
 # What is then read
-LEAVES, SCALE, CONSTANT, ENTRY_WORD, ENTRY_MASK, LENGTH = 9, 10, 11, 12, 13, 14
-GROUPS, TABLE, COMBINATION = 15, 16, 17
+LEAVES, SCALE, STEADY, SPANS, START, ALIVE, RECORDS = 10, 11, 12, 13, 14, 15, 16
 # Rows whose pair features are not the usual ones
-PAIR_WORD, REACH_WORD, REACH_MASK, REACH = 18, 19, 20, 21
+PAIR_WORD, BY_ACTION, HIDES, USUAL = 18, 19, 20, 21
 TEST_LANE, TEST_RANK, TEST_MASK = 22, 23, 24
 MEMBER_LANE, MEMBER_CHUNK, MEMBER_SET, MEMBER_MASK = 25, 26, 27, 28
-PAIR_LANES, PAIR_TOPS, PAIR_THRESHOLDS, PAIR_SETS, PAIR_SLOTS, USUAL = 29, 30, 31, 32, 33, 34
+PAIR_LANES, PAIR_TOPS, PAIR_THRESHOLDS, PAIR_SETS, PAIR_SLOTS = 29, 30, 31, 32, 33
 # In the scratch block
-MASKS, RANKS, VALUES, SUMS, TOTALS, REACHED, ROW_MASKS, ROW_RANKS = 40, 41, 42, 43, 44, 45, 46, 47
+MASKS, RANKS, HIT_AT, HIT_VALUE, TOTALS, BASES, ROW_MASKS, ROW_RANKS = 40, 41, 42, 43, 44, 45, 46, 47
 ROW_TOTALS, KEPT, FOUND = 48, 49, 50
-
-_SCRATCH_FROM: Final = 40
 
 
 @numba.njit(cache=True, inline="always")
@@ -124,18 +121,3 @@ def read(stored: bytes | Path) -> Bytes:
     if header[SIZE] != len(block):
         raise ValueError(f"a compiled forest: {len(block)} bytes in place of {header[SIZE]}")
     return block
-
-
-def sizes(block: Bytes) -> dict[str, int]:
-    """Bytes by section, largest first; scratch sections too."""
-    at = block[8 * _NUMBERS : _HEADER].view(np.int64)
-    names = {
-        value: name.lower()
-        for name, value in globals().items()
-        if name.isupper() and not name.startswith("_") and isinstance(value, int)
-    }
-    del names
-    found = {}
-    for which in range(_SECTIONS):
-        found[which] = int(at[2 * which + 1] - at[2 * which])
-    return {str(which): size for which, size in found.items() if size}

@@ -128,6 +128,9 @@ def _tree(block: Mapping[str, str], features: int) -> _Tree:
         raise ModelRefused(f"{where}: split_feature is not among the {features} features")
     if ((decision < 0) | (decision >> 2 > NAN)).any():
         raise ModelRefused(f"{where}: decision_type is not known")
+    children = [_integers(block, side, nodes, where) for side in ("left_child", "right_child")]
+    if any(((side < -leaves) | (side >= nodes)).any() for side in children):
+        raise ModelRefused(f"{where}: left_child or right_child is beyond the tree")
     sets = _integer(block, "num_cat", where)
     ends = _integers(block, "cat_boundaries", sets + 1, where) if sets else np.zeros(1, np.int64)
     if ends[0] != 0 or (np.diff(ends) < 0).any():
@@ -144,8 +147,7 @@ def _tree(block: Mapping[str, str], features: int) -> _Tree:
         feature,
         threshold,
         decision,
-        _integers(block, "left_child", nodes, where),
-        _integers(block, "right_child", nodes, where),
+        *children,
         np.where(categorical, ends[at], 0) if sets else empty,
         np.where(categorical, np.diff(ends)[np.minimum(at, sets - 1)], 0) if sets else empty,
         words.astype(np.uint32),

@@ -91,60 +91,56 @@ def row(trees: Trees, values: Floats) -> Floats:
 
 
 @numba.njit(cache=True)
-def _spans(trees: Trees, place: Integers, first: Integers, last: Integers) -> int:
+def _spans(trees: Trees, place: Integers, found: Integers) -> int:
     deepest = 1
     for tree in range(trees.of_class.shape[0]):
         deepest = max(deepest, trees.leaf_at[tree + 1] - trees.leaf_at[tree])
-    stack = np.empty(2 * deepest + 2, np.int64)
+    stack = np.empty(3 * deepest + 4, np.int64)
     for tree in range(trees.of_class.shape[0]):
-        nodes = trees.node_at[tree + 1] - trees.node_at[tree]
-        leaves = trees.leaf_at[tree + 1] - trees.leaf_at[tree]
-        if nodes != leaves - 1:
-            return tree
+        begin, first = trees.node_at[tree], trees.leaf_at[tree]
+        nodes = trees.node_at[tree + 1] - begin
+        leaves = trees.leaf_at[tree + 1] - first
         stack[0] = 0 if nodes > 0 else -1
-        height, seen, steps = 1, 0, 0
+        height, seen = 1, 0
         while height > 0:
             height -= 1
             at = stack[height]
-            steps += 1
-            if steps > 3 * leaves or height + 3 > stack.shape[0]:
-                return tree
-            if at >= _AFTER:
-                node = trees.node_at[tree] + at - _AFTER
-                last[node] = seen
-                stack[height] = trees.right[node]
-                height += 1
+            if at >= 2 * _AFTER:
+                found[begin + at - 2 * _AFTER, 2] = seen
+            elif at >= _AFTER:
+                found[begin + at - _AFTER, 1] = seen
             elif at >= 0:
-                if at >= nodes or first[trees.node_at[tree] + at] >= 0:
+                if at >= nodes or found[begin + at, 0] >= 0:
                     return tree
-                first[trees.node_at[tree] + at] = seen
-                stack[height] = at + _AFTER
-                stack[height + 1] = trees.left[trees.node_at[tree] + at]
-                height += 2
+                found[begin + at, 0] = seen
+                stack[height] = at + 2 * _AFTER
+                stack[height + 1] = trees.right[begin + at]
+                stack[height + 2] = at + _AFTER
+                stack[height + 3] = trees.left[begin + at]
+                height += 4
             else:
-                if ~at >= leaves or place[trees.leaf_at[tree] + ~at] >= 0:
+                if ~at >= leaves or place[first + ~at] >= 0:
                     return tree
-                place[trees.leaf_at[tree] + ~at] = seen
+                place[first + ~at] = seen
                 seen += 1
         if seen != leaves:
             return tree
     return -1
 
 
-def spans(trees: Trees) -> tuple[Integers, Integers, Integers]:
+def spans(trees: Trees) -> tuple[Integers, Integers]:
     """Number the leaves of each tree from left to right, and see that each is a tree.
 
     Returns:
-        [leaves] place of each leaf in its tree, and [nodes] the first place of each node's left
-        subtree and the one after its last.
+        [leaves] place of each leaf in its tree; [nodes, 3] the first place in a node's left
+        subtree, the first in its right one, and the one after its last.
 
     Raises:
         ModelRefused: Children form no binary tree.
     """
     place = np.full(len(trees.leaf), -1, np.int64)
-    first = np.full(len(trees.feature), -1, np.int64)
-    last = np.full(len(trees.feature), -1, np.int64)
-    bad = _spans(trees, place, first, last)
+    found = np.full((len(trees.feature), 3), -1, np.int64)
+    bad = _spans(trees, place, found)
     if bad >= 0:
         raise ModelRefused(f"tree {bad}: its children do not form a binary tree")
-    return place, first, last
+    return place, found
