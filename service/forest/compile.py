@@ -114,17 +114,18 @@ def compile(
         layout.TREES: len(shape.words),
     }
     scratch = {
-        layout.MASKS: 4 * shape.total,
-        layout.RANKS: 4 * len(sections[layout.LANES]),
-        layout.HIT_AT: 4 * leaves,
-        layout.HIT_VALUE: 8 * leaves,
-        layout.TOTALS: 8 * trees.classes * 2 * 64 * each,
-        layout.BASES: 8 * trees.classes * 2,
-        layout.ROW_MASKS: 4 * CHUNK * pair_words,
-        layout.ROW_RANKS: 4 * CHUNK * pair_lanes,
-        layout.ROW_TOTALS: 8 * CHUNK * trees.classes,
-        layout.KEPT: 8 * count,
-        layout.FOUND: 4 * CHUNK,
+        layout.MASKS: (shape.total, 4),
+        layout.RANKS: (len(sections[layout.LANES]), 4),
+        layout.HIT_AT: (leaves, 4),
+        layout.HIT_VALUE: (leaves, 8),
+        layout.TOTALS: (trees.classes * 2 * 64 * each, 8),
+        layout.BASES: (trees.classes * 2, 8),
+        layout.ROW_MASKS: (CHUNK * pair_words, 4),
+        layout.ROW_RANKS: (CHUNK * pair_lanes, 4),
+        layout.ROW_TOTALS: (CHUNK * trees.classes, 8),
+        layout.KEPT: (count, 8),
+        layout.FOUND: (CHUNK, 4),
+        layout.ANSWER: (count * trees.classes, 8),
     }
     return layout.write(numbers, sections, scratch)
 

@@ -13,14 +13,12 @@ from typing import Any, Final
 
 import numba
 import numpy as np
-from numba.core import types
-from numba.extending import intrinsic
 
 from features.elementary import Floats
 from features.kernels import Integers
 from service.forest import layout as at
 from service.forest.lanes import BLOCK, NONE_RIGHT
-from service.forest.layout import number, section
+from service.forest.memory import array, lowest, number
 from service.forest.trees import NAN, ZERO, Bytes
 from service.forest.walk import NEAR_ZERO, category
 
@@ -36,17 +34,6 @@ _ONE: Final = np.uint64(1)
 _TWO: Final = np.uint64(2)
 _FIVE: Final = np.uint64(5)
 _64: Final = np.uint64(64)
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def _lowest(_typing: Any, word: Any) -> Any:
-    """Place of the lowest bit of a uint32 that is not 0: one instruction, as numba has none."""
-
-    def build(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        found = builder.cttz(arguments[0], context.get_constant(types.boolean, True))
-        return builder.zext(found, context.get_value_type(types.uint64))
-
-    return types.uint64(word), build
 
 
 @numba.njit(cache=True, inline="always")
@@ -80,11 +67,11 @@ def _clear(masks: Any, codes: Any, begin: int, end: int) -> None:
 
 
 @numba.njit(cache=True)
-def _clear_lists(block: Bytes, masks: Any, vector: Floats, low: int, high: int) -> None:
-    sets = section(block, at.SETS, block).view(np.int32)
-    slots = section(block, at.SLOTS, block).view(np.uint16)
-    lists = section(block, at.LISTS, block).view(np.int32)
-    codes = section(block, at.LEFT, block).view(np.uint32)
+def _clear_lists(block: int, masks: Any, vector: Floats, low: int, high: int) -> None:
+    sets = array(block, at.SETS, block, np.int32)
+    slots = array(block, at.SLOTS, block, np.uint16)
+    lists = array(block, at.LISTS, block, np.int32)
+    codes = array(block, at.LEFT, block, np.uint32)
     for i in range(low, high):
         code = category(vector[sets[4 * i]])
         slot = 0
@@ -95,10 +82,10 @@ def _clear_lists(block: Bytes, masks: Any, vector: Floats, low: int, high: int) 
 
 
 @numba.njit(cache=True)
-def _clear_lanes(block: Bytes, masks: Any, ranks: Any, low: int, high: int) -> None:
-    lanes = section(block, at.LANES, block).view(np.int32)
-    left = section(block, at.LEFT, block).view(np.uint32)
-    right = section(block, at.RIGHT, block).view(np.uint32)
+def _clear_lanes(block: int, masks: Any, ranks: Any, low: int, high: int) -> None:
+    lanes = array(block, at.LANES, block, np.int32)
+    left = array(block, at.LEFT, block, np.uint32)
+    right = array(block, at.RIGHT, block, np.uint32)
     both = number(block, at.BOTH_SIDES)
     for i in range(low, high):
         begin = lanes[6 * i + 2]
@@ -109,30 +96,30 @@ def _clear_lanes(block: Bytes, masks: Any, ranks: Any, low: int, high: int) -> N
 
 
 @numba.njit(cache=True)
-def customer(block: Bytes, scratch: Bytes, vector: Floats) -> None:
+def customer(block: int, scratch: int, vector: Floats) -> None:
     """Clear what the customer's values clear in every tree, and in the twins of those that hide."""
-    masks = section(block, at.MASKS, scratch).view(np.uint32)
-    ranks = section(block, at.RANKS, scratch).view(np.int32)
-    lanes = section(block, at.LANES, block).view(np.int32)
-    tops = section(block, at.TOPS, block).view(np.float64)
-    thresholds = section(block, at.THRESHOLDS, block).view(np.float64)
+    masks = array(block, at.MASKS, scratch, np.uint32)
+    ranks = array(block, at.RANKS, scratch, np.int32)
+    lanes = array(block, at.LANES, block, np.int32)
+    tops = array(block, at.TOPS, block, np.float64)
+    thresholds = array(block, at.THRESHOLDS, block, np.float64)
     for i in range(ranks.shape[0]):
         x = vector[lanes[6 * i]]
         ranks[i] = _rank(x, lanes[6 * i + 1], lanes[6 * i + 3], lanes[6 * i + 4], lanes[6 * i + 5],
                          tops, thresholds)  # fmt: skip
     masks[:] = _ALL
     hiding, hiding_sets = number(block, at.HIDING_LANES), number(block, at.HIDING_SETS)
-    sets = section(block, at.SETS, block).shape[0] // 16
+    sets = array(block, at.SETS, block, np.int32).shape[0] // 4
     _clear_lanes(block, masks, ranks, hiding, ranks.shape[0])
     _clear_lists(block, masks, vector, hiding_sets, sets)
-    copies = section(block, at.COPIES, block).view(np.uint32)
+    copies = array(block, at.COPIES, block, np.uint32)
     if copies.shape[0] == 0:
         return
     for i in range(copies.shape[0] // 2):
         masks[copies[2 * i + 1]] = masks[copies[2 * i]]
     _clear_lanes(block, masks, ranks, 0, hiding)
     _clear_lists(block, masks, vector, 0, hiding_sets)
-    hidden = section(block, at.HIDDEN, block).view(np.uint32)
+    hidden = array(block, at.HIDDEN, block, np.uint32)
     _clear(masks, hidden, 0, hidden.shape[0])
 
 
@@ -145,24 +132,24 @@ def _steady(masks: Any, leaves: Integers, start: Bytes, begin: int, end: int) ->
         waiting = waiting or start[word] != 0
         bits = masks[word]
         if waiting and bits != 0:
-            total += leaves[(word << _FIVE) + _lowest(bits)]
+            total += leaves[(word << _FIVE) + lowest(bits)]
             waiting = False
     return total
 
 
 @numba.njit(cache=True)
-def _hits(block: Bytes, scratch: Bytes, begin: int, end: int) -> tuple[int, int]:
+def _hits(block: int, scratch: int, begin: int, end: int) -> tuple[int, int]:
     """List the leaves that are left over in some words, as what they add to which rows.
 
     Of each tree the first one is taken as read: it counts for every row, and the others count as
     the difference. Returns how many were listed, and what counts for every row.
     """
-    masks = section(block, at.MASKS, scratch).view(np.uint32)
-    hit_at = section(block, at.HIT_AT, scratch).view(np.uint32)
-    hit_value = section(block, at.HIT_VALUE, scratch).view(np.int64)
-    alive = section(block, at.ALIVE, block).view(np.uint32)
-    start = section(block, at.START, block)
-    records = section(block, at.RECORDS, block).view(np.int64)
+    masks = array(block, at.MASKS, scratch, np.uint32)
+    hit_at = array(block, at.HIT_AT, scratch, np.uint32)
+    hit_value = array(block, at.HIT_VALUE, scratch, np.int64)
+    alive = array(block, at.ALIVE, block, np.uint32)
+    start = array(block, at.START, block, np.uint8)
+    records = array(block, at.RECORDS, block, np.int64)
     active = number(block, at.ACTIVE)
     each = np.uint64(number(block, at.SETS_EACH) + 1)
     count = np.uint64(0)
@@ -175,12 +162,12 @@ def _hits(block: Bytes, scratch: Bytes, begin: int, end: int) -> tuple[int, int]
         elif start[i] == 2:
             first, waiting = np.int64(0), False
         if waiting and bits != 0:
-            first = records[((inside << _FIVE) + _lowest(bits)) * each]
+            first = records[((inside << _FIVE) + lowest(bits)) * each]
             base += first
             waiting = False
             bits &= np.uint32(bits - _1)
         while bits != 0:
-            record = ((inside << _FIVE) + _lowest(bits)) * each
+            record = ((inside << _FIVE) + lowest(bits)) * each
             bits &= np.uint32(bits - _1)
             hit_at[count] = record + _ONE
             hit_value[count] = records[record] - first
@@ -193,18 +180,18 @@ def _hits(block: Bytes, scratch: Bytes, begin: int, end: int) -> tuple[int, int]
 
 
 @numba.njit(cache=True)
-def catalogue(block: Bytes, scratch: Bytes) -> None:
+def catalogue(block: int, scratch: int) -> None:
     """Add up the trees for every row, with the pair features of a customer without events."""
-    masks = section(block, at.MASKS, scratch).view(np.uint32)
-    totals = section(block, at.TOTALS, scratch).view(np.int64)
-    bases = section(block, at.BASES, scratch).view(np.int64)
-    hit_at = section(block, at.HIT_AT, scratch).view(np.uint32)
-    hit_value = section(block, at.HIT_VALUE, scratch).view(np.int64)
-    steady = section(block, at.STEADY, block).view(np.int32)
-    spans = section(block, at.SPANS, block).view(np.int32)
-    leaves = section(block, at.LEAVES, block).view(np.int64)
-    start = section(block, at.START, block)
-    records = section(block, at.RECORDS, block).view(np.uint64)
+    masks = array(block, at.MASKS, scratch, np.uint32)
+    totals = array(block, at.TOTALS, scratch, np.int64)
+    bases = array(block, at.BASES, scratch, np.int64)
+    hit_at = array(block, at.HIT_AT, scratch, np.uint32)
+    hit_value = array(block, at.HIT_VALUE, scratch, np.int64)
+    steady = array(block, at.STEADY, block, np.int32)
+    spans = array(block, at.SPANS, block, np.int32)
+    leaves = array(block, at.LEAVES, block, np.int64)
+    start = array(block, at.START, block, np.uint8)
+    records = array(block, at.RECORDS, block, np.uint64)
     each = number(block, at.SETS_EACH)
     for one in range(2 * number(block, at.CLASSES)):
         count, base = _hits(block, scratch, spans[2 * one], spans[2 * one + 1])
@@ -232,31 +219,31 @@ def catalogue(block: Bytes, scratch: Bytes) -> None:
 
 
 @numba.njit(cache=True)
-def _own(block: Bytes, scratch: Bytes, touched: Integers, pairs: Floats, begin: int,
+def _own(block: int, scratch: int, touched: Integers, pairs: Floats, begin: int,
          end: int) -> None:  # fmt: skip
     """Add up the trees with pair features for rows [begin, end) of those that were kept."""
-    masks = section(block, at.MASKS, scratch).view(np.uint32)
-    kept = section(block, at.KEPT, scratch).view(np.int64)
-    row_masks = section(block, at.ROW_MASKS, scratch).view(np.uint32)
-    ranks = section(block, at.ROW_RANKS, scratch).view(np.int32)
-    totals = section(block, at.ROW_TOTALS, scratch).view(np.int64)
-    found = section(block, at.FOUND, scratch).view(np.uint32)
-    lanes = section(block, at.PAIR_LANES, block).view(np.int32)
-    tops = section(block, at.PAIR_TOPS, block).view(np.float64)
-    thresholds = section(block, at.PAIR_THRESHOLDS, block).view(np.float64)
-    sets = section(block, at.PAIR_SETS, block).view(np.int32)
-    slots = section(block, at.PAIR_SLOTS, block).view(np.uint16)
-    word_of = section(block, at.PAIR_WORD, block).view(np.int32)
-    by_action = section(block, at.BY_ACTION, block).view(np.uint32)
-    hides = section(block, at.HIDES, block)
-    leaves = section(block, at.LEAVES, block).view(np.int64)
-    test_lane = section(block, at.TEST_LANE, block).view(np.uint16)
-    test_rank = section(block, at.TEST_RANK, block).view(np.int32)
-    test_mask = section(block, at.TEST_MASK, block).view(np.uint32)
-    member_lane = section(block, at.MEMBER_LANE, block).view(np.uint16)
-    member_chunk = section(block, at.MEMBER_CHUNK, block).view(np.int32)
-    member_set = section(block, at.MEMBER_SET, block).view(np.uint32)
-    member_mask = section(block, at.MEMBER_MASK, block).view(np.uint32)
+    masks = array(block, at.MASKS, scratch, np.uint32)
+    kept = array(block, at.KEPT, scratch, np.int64)
+    row_masks = array(block, at.ROW_MASKS, scratch, np.uint32)
+    ranks = array(block, at.ROW_RANKS, scratch, np.int32)
+    totals = array(block, at.ROW_TOTALS, scratch, np.int64)
+    found = array(block, at.FOUND, scratch, np.uint32)
+    lanes = array(block, at.PAIR_LANES, block, np.int32)
+    tops = array(block, at.PAIR_TOPS, block, np.float64)
+    thresholds = array(block, at.PAIR_THRESHOLDS, block, np.float64)
+    sets = array(block, at.PAIR_SETS, block, np.int32)
+    slots = array(block, at.PAIR_SLOTS, block, np.uint16)
+    word_of = array(block, at.PAIR_WORD, block, np.int32)
+    by_action = array(block, at.BY_ACTION, block, np.uint32)
+    hides = array(block, at.HIDES, block, np.uint8)
+    leaves = array(block, at.LEAVES, block, np.int64)
+    test_lane = array(block, at.TEST_LANE, block, np.uint16)
+    test_rank = array(block, at.TEST_RANK, block, np.int32)
+    test_mask = array(block, at.TEST_MASK, block, np.uint32)
+    member_lane = array(block, at.MEMBER_LANE, block, np.uint16)
+    member_chunk = array(block, at.MEMBER_CHUNK, block, np.int32)
+    member_set = array(block, at.MEMBER_SET, block, np.uint32)
+    member_mask = array(block, at.MEMBER_MASK, block, np.uint32)
     words, numerical = number(block, at.PAIR_WORDS), lanes.shape[0] // 6
     for r in range(end - begin):
         own = kept[begin + r]
@@ -299,24 +286,24 @@ def _own(block: Bytes, scratch: Bytes, touched: Integers, pairs: Floats, begin: 
         several = word_of[record + 2]
         if several == 0:
             for r in range(np.uint64(end - begin)):
-                totals[total + r] += leaves[leaf + _lowest(row_masks[mask + r])]
+                totals[total + r] += leaves[leaf + lowest(row_masks[mask + r])]
             continue
         if several == 1:
             found[:] = 0
         for r in range(np.uint64(end - begin)):
             bits = row_masks[mask + r]
             if found[r] == 0 and bits != 0:
-                totals[total + r] += leaves[leaf + _lowest(bits)]
+                totals[total + r] += leaves[leaf + lowest(bits)]
                 found[r] = 1
 
 
 @numba.njit(cache=True)
-def _keep(block: Bytes, scratch: Bytes, touched: Integers, pairs: Floats) -> int:
+def _keep(block: int, scratch: int, touched: Integers, pairs: Floats) -> int:
     """List the rows whose pair features are not the usual ones."""
     if number(block, at.PAIR_WORDS) == 0:
         return 0
-    kept = section(block, at.KEPT, scratch).view(np.int64)
-    usual = section(block, at.USUAL, block).view(np.float64)
+    kept = array(block, at.KEPT, scratch, np.int64)
+    usual = array(block, at.USUAL, block, np.float64)
     width = pairs.shape[1]
     count = 0
     for i in range(touched.shape[0]):
@@ -332,27 +319,27 @@ def _keep(block: Bytes, scratch: Bytes, touched: Integers, pairs: Floats) -> int
 
 @numba.njit(cache=True)
 def score(
-    block: Bytes, scratch: Bytes, vector: Floats, touched: Integers, pairs: Floats, out: Floats
+    block: int, scratch: int, vector: Floats, touched: Integers, pairs: Floats
 ) -> None:
     """Score every row of the catalogue.
 
     Args:
-        block: A compiled forest.
-        scratch: Its scratch block; overwritten.
+        block: Address of a compiled forest.
+        scratch: Address of its scratch block; its ANSWER becomes [rows, classes].
         vector: [customer columns].
         touched: [n] rows with pair features of their own, each at most once.
         pairs: [n, pair columns].
-        out: [rows, classes], overwritten.
     """
     customer(block, scratch, vector)
     catalogue(block, scratch)
-    totals = section(block, at.TOTALS, scratch).view(np.int64)
-    bases = section(block, at.BASES, scratch).view(np.int64)
-    scale = section(block, at.SCALE, block).view(np.float64)
+    totals = array(block, at.TOTALS, scratch, np.int64)
+    bases = array(block, at.BASES, scratch, np.int64)
+    scale = array(block, at.SCALE, block, np.float64)
+    out = array(block, at.ANSWER, scratch, np.float64)
     rows, classes = number(block, at.ROWS), number(block, at.CLASSES)
     wide = 64 * number(block, at.SETS_EACH)
-    kept = section(block, at.KEPT, scratch).view(np.int64)
-    row_totals = section(block, at.ROW_TOTALS, scratch).view(np.int64)
+    kept = array(block, at.KEPT, scratch, np.int64)
+    row_totals = array(block, at.ROW_TOTALS, scratch, np.int64)
     count = _keep(block, scratch, touched, pairs)
     for begin in range(0, count, CHUNK):
         end = min(begin + CHUNK, count)
@@ -367,4 +354,4 @@ def score(
         base = bases[2 * one] + bases[2 * one + 1]
         for row in range(rows):
             total = base + totals[2 * one * wide + row] + totals[(2 * one + 1) * wide + row]
-            out[row, one] = total * scale[one]
+            out[row * classes + one] = total * scale[one]

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
@@ -21,9 +20,9 @@ from service.forest.trees import Bytes
 MAGIC: Final = 0x52505446
 VERSION: Final = 1
 
-_NUMBERS: Final = 24  # places for numbers in the header, before the sections
+NUMBERS: Final = 24  # places for numbers in the header, before the sections
 _SECTIONS: Final = 56
-_HEADER: Final = 8 * (_NUMBERS + 2 * _SECTIONS)
+_HEADER: Final = 8 * (NUMBERS + 2 * _SECTIONS)
 _LINE: Final = 64
 
 # Numbers
@@ -42,20 +41,18 @@ MEMBER_LANE, MEMBER_CHUNK, MEMBER_SET, MEMBER_MASK = 25, 26, 27, 28
 PAIR_LANES, PAIR_TOPS, PAIR_THRESHOLDS, PAIR_SETS, PAIR_SLOTS = 29, 30, 31, 32, 33
 # In the scratch block
 MASKS, RANKS, HIT_AT, HIT_VALUE, TOTALS, BASES, ROW_MASKS, ROW_RANKS = 40, 41, 42, 43, 44, 45, 46, 47
-ROW_TOTALS, KEPT, FOUND = 48, 49, 50
+ROW_TOTALS, KEPT, FOUND, ANSWER = 48, 49, 50, 51
 
 
-@numba.njit(cache=True, inline="always")
 def number(block: Bytes, which: int) -> int:
     """A number of the header."""
-    return block[: 8 * _NUMBERS].view(np.int64)[which]
+    return int(block[: 8 * NUMBERS].view(np.int64)[which])
 
 
-@numba.njit(cache=True, inline="always")
-def section(block: Bytes, which: int, inside: Bytes) -> Bytes:
-    """The bytes of a section of ``inside``: the block itself, or its scratch."""
-    at = block[8 * _NUMBERS : _HEADER].view(np.int64)
-    return inside[at[2 * which] : at[2 * which + 1]]
+def section(block: Bytes, which: int, inside: Bytes, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """A section of ``inside``: the block itself, or its scratch."""
+    begin, size = block[8 * NUMBERS : _HEADER].view(np.int64)[2 * which : 2 * which + 2]
+    return inside[begin : begin + size * np.dtype(dtype).itemsize].view(dtype)
 
 
 def aligned(size: int) -> Bytes:
@@ -68,33 +65,34 @@ def aligned(size: int) -> Bytes:
 def write(
     numbers: Mapping[int, int],
     sections: Mapping[int, npt.NDArray[Any]],
-    scratch: Mapping[int, int],
+    scratch: Mapping[int, tuple[int, int]],
 ) -> Bytes:
     """Lay out a block.
 
     Args:
         numbers: Of the header.
         sections: Contents by section.
-        scratch: Bytes by scratch section.
+        scratch: Elements by scratch section, and the bytes of one.
     """
     header = np.zeros(_HEADER // 8, np.int64)
     header[0], header[1] = MAGIC, VERSION
     at = _HEADER
     for which, content in sections.items():
         at += -at % _LINE
-        header[_NUMBERS + 2 * which : _NUMBERS + 2 * which + 2] = at, at + content.nbytes
+        header[NUMBERS + 2 * which : NUMBERS + 2 * which + 2] = at, content.size
         at += content.nbytes
     size = at + -at % _LINE
     at = 0
-    for which, needed in scratch.items():
-        header[_NUMBERS + 2 * which : _NUMBERS + 2 * which + 2] = at, at + needed
-        at += needed + -needed % _LINE
+    for which, (elements, bytes_each) in scratch.items():
+        header[NUMBERS + 2 * which : NUMBERS + 2 * which + 2] = at, elements
+        at += elements * bytes_each
+        at += -at % _LINE
     for which, value in {**numbers, SIZE: size, SCRATCH: at}.items():
         header[which] = value
     block = aligned(size)
     block[:_HEADER] = header.view(np.uint8)
     for which, content in sections.items():
-        begin = header[_NUMBERS + 2 * which]
+        begin = header[NUMBERS + 2 * which]
         block[begin : begin + content.nbytes] = np.ascontiguousarray(content).reshape(-1).view(
             np.uint8
         )
@@ -115,7 +113,7 @@ def read(stored: bytes | Path) -> Bytes:
         block[:] = np.frombuffer(stored, np.uint8)
     if len(block) < _HEADER:
         raise ValueError("a compiled forest: too short to be one")
-    header = block[: 8 * _NUMBERS].view(np.int64)
+    header = block[: 8 * NUMBERS].view(np.int64)
     if header[0] != MAGIC or header[1] != VERSION:
         raise ValueError("a compiled forest: written by another version; compile it again")
     if header[SIZE] != len(block):

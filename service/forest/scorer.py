@@ -31,12 +31,14 @@ class Forest:
 
     def __init__(self, block: Bytes | bytes | Path) -> None:
         self._block = block if isinstance(block, np.ndarray) else layout.read(block)
-        self._scratch = aligned(number.py_func(self._block, layout.SCRATCH))
+        self._scratch = aligned(number(self._block, layout.SCRATCH))
+        self._at = int(self._block.ctypes.data), int(self._scratch.ctypes.data)
         self.rows, self.classes, self._vector, self._pairs = (
-            int(number.py_func(self._block, which))
+            number(self._block, which)
             for which in (layout.ROWS, layout.CLASSES, layout.VECTOR, layout.PAIRS)
         )
-        self._out = np.empty((self.rows, self.classes))
+        answer = layout.section(self._block, layout.ANSWER, self._scratch, np.float64)
+        self._out = answer.reshape(self.rows, self.classes)
         self._none = np.empty((0, self._pairs))
 
     def score(
@@ -63,7 +65,7 @@ class Forest:
             )
         if len(touched) and not 0 <= touched.min() <= touched.max() < self.rows:
             raise ValueError(f"touched names rows beyond the {self.rows} of the catalogue")
-        score(self._block, self._scratch, vector, touched, own, self._out)
+        score(*self._at, vector, touched, own)
         return self._out
 
     @property
