@@ -9,7 +9,7 @@
 ``docs/decisions/0006-a-forest-for-one-catalogue.md`` says how, why this way, and what it costs.
 """
 
-from service.forest.compile import ACTION, CUSTOMER, PAIR, compile
+from service.forest.compile import ACTION, CUSTOMER, PAIR, compile  # noqa: A004
 from service.forest.model import parse
 from service.forest.scorer import Forest
 from service.forest.trees import ModelRefused, Trees, together

@@ -135,7 +135,8 @@ def _whole(trees: Trees, shape: Shape) -> Words:
     leaves = np.diff(trees.leaf_at)
     inside = np.arange(shape.before[-1]) - np.repeat(shape.before[:-1], shape.words)
     bits = np.minimum(np.repeat(leaves, shape.words) - 32 * inside, 32)
-    return ((1 << bits) - 1).astype(np.uint32)
+    whole: Words = ((1 << bits) - 1).astype(np.uint32)
+    return whole
 
 
 def _starts(sizes: npt.NDArray[Any]) -> Integers:
@@ -162,7 +163,7 @@ def _shape(trees: Trees, kinds: Integers, unseen: Flags) -> Shape:
     word[order] = at[:-1]
     total = int(at[-1]) + 1
     if total >= _WORDS:
-        raise ValueError(f"a forest of {total} x 32 leaves is too large; use fewer or smaller trees")
+        raise ValueError(f"a forest of {total} x 32 leaves is too large; use fewer trees")
     return Shape(
         place, found, tree, _starts(words), words, word, np.where(felt, word + words, -1),
         steady, paired, total,
@@ -234,9 +235,7 @@ def _customer(
     }
 
 
-def _read(
-    trees: Trees, shape: Shape, by_row: Words, hides: Flags
-) -> dict[int, npt.NDArray[Any]]:
+def _read(trees: Trees, shape: Shape, by_row: Words, hides: Flags) -> dict[int, npt.NDArray[Any]]:
     """Leaves, and which rows each adds to."""
     tree = np.repeat(np.arange(len(shape.words)), np.diff(trees.leaf_at))
     leaves = np.zeros(32 * shape.total, np.int64)

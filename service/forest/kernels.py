@@ -318,10 +318,8 @@ def _keep(block: int, scratch: int, touched: Integers, pairs: Floats) -> int:
 
 
 @numba.njit(cache=True)
-def score(
-    block: int, scratch: int, vector: Floats, touched: Integers, pairs: Floats
-) -> None:
-    """Score every row of the catalogue.
+def score(block: int, scratch: int, vector: Floats, touched: Integers, pairs: Floats) -> bool:
+    """Score every row of the catalogue; False: a touched row is not one of it.
 
     Args:
         block: Address of a compiled forest.
@@ -330,6 +328,9 @@ def score(
         touched: [n] rows with pair features of their own, each at most once.
         pairs: [n, pair columns].
     """
+    for i in range(touched.shape[0]):
+        if not 0 <= touched[i] < number(block, at.ROWS):
+            return False
     customer(block, scratch, vector)
     catalogue(block, scratch)
     totals = array(block, at.TOTALS, scratch, np.int64)
@@ -355,3 +356,4 @@ def score(
         for row in range(rows):
             total = base + totals[2 * one * wide + row] + totals[(2 * one + 1) * wide + row]
             out[row * classes + one] = total * scale[one]
+    return True

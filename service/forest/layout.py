@@ -27,7 +27,15 @@ _LINE: Final = 64
 
 # Numbers
 SIZE, ROWS, CLASSES, WORDS, VECTOR, PAIRS, SCRATCH = 2, 3, 4, 5, 6, 7, 8
-HIDING_LANES, BOTH_SIDES, HIDING_SETS, ACTIVE, PAIR_WORDS, SETS_EACH, TREES = 9, 10, 11, 12, 13, 14, 15
+HIDING_LANES, BOTH_SIDES, HIDING_SETS, ACTIVE, PAIR_WORDS, SETS_EACH, TREES = (
+    9,
+    10,
+    11,
+    12,
+    13,
+    14,
+    15,
+)
 
 # What a customer's values clear
 LANES, TOPS, THRESHOLDS, LEFT, RIGHT = 0, 1, 2, 3, 4
@@ -40,7 +48,16 @@ TEST_LANE, TEST_RANK, TEST_MASK = 22, 23, 24
 MEMBER_LANE, MEMBER_CHUNK, MEMBER_SET, MEMBER_MASK = 25, 26, 27, 28
 PAIR_LANES, PAIR_TOPS, PAIR_THRESHOLDS, PAIR_SETS, PAIR_SLOTS = 29, 30, 31, 32, 33
 # In the scratch block
-MASKS, RANKS, HIT_AT, HIT_VALUE, TOTALS, BASES, ROW_MASKS, ROW_RANKS = 40, 41, 42, 43, 44, 45, 46, 47
+MASKS, RANKS, HIT_AT, HIT_VALUE, TOTALS, BASES, ROW_MASKS, ROW_RANKS = (
+    40,
+    41,
+    42,
+    43,
+    44,
+    45,
+    46,
+    47,
+)
 ROW_TOTALS, KEPT, FOUND, ANSWER = 48, 49, 50, 51
 
 
@@ -93,8 +110,8 @@ def write(
     block[:_HEADER] = header.view(np.uint8)
     for which, content in sections.items():
         begin = header[NUMBERS + 2 * which]
-        block[begin : begin + content.nbytes] = np.ascontiguousarray(content).reshape(-1).view(
-            np.uint8
+        block[begin : begin + content.nbytes] = (
+            np.ascontiguousarray(content).reshape(-1).view(np.uint8)
         )
     return block
 

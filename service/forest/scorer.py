@@ -63,9 +63,8 @@ class Forest:
                 f"{self._vector} customer columns and {self._pairs} pair columns are needed; "
                 f"given {vector.shape}, and {own.shape} for {len(touched)} rows"
             )
-        if len(touched) and not 0 <= touched.min() <= touched.max() < self.rows:
+        if not score(*self._at, vector, touched, own):
             raise ValueError(f"touched names rows beyond the {self.rows} of the catalogue")
-        score(*self._at, vector, touched, own)
         return self._out
 
     @property
