@@ -124,7 +124,7 @@ def customer(block: int, scratch: int, vector: Floats) -> None:
 
 
 @numba.njit(cache=True)
-def _steady(masks: Any, leaves: Integers, start: Bytes, begin: int, end: int) -> int:
+def _steady(masks: Any, leaves: Integers, start: Bytes, begin: int, end: int) -> Any:
     """Add up trees that give every row the same."""
     total = np.int64(0)
     waiting = False
@@ -138,7 +138,7 @@ def _steady(masks: Any, leaves: Integers, start: Bytes, begin: int, end: int) ->
 
 
 @numba.njit(cache=True)
-def _hits(block: int, scratch: int, begin: int, end: int) -> tuple[int, int]:
+def _hits(block: int, scratch: int, begin: int, end: int) -> Any:
     """List the leaves that are left over in some words, as what they add to which rows.
 
     Of each tree the first one is taken as read: it counts for every row, and the others count as
@@ -278,8 +278,8 @@ def _own(block: int, scratch: int, touched: Integers, pairs: Floats, begin: int,
             rank = np.uint64(member_lane[j]) * np.uint64(CHUNK)
             first, inside, left = member_chunk[j], member_set[j], member_mask[j]
             for r in range(np.uint64(CHUNK)):
-                slot = np.uint32(ranks[rank + r] - first)
-                fails = slot < 32 and (inside >> (slot & _31)) & _1 != 0
+                bit = np.uint32(ranks[rank + r] - first)
+                fails = bit < 32 and (inside >> (bit & _31)) & _1 != 0
                 row_masks[mask + r] &= left if fails else _ALL
         leaf = np.uint64(word_of[record]) << _FIVE
         total = np.uint64(word_of[record + 3] * CHUNK)

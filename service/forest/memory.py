@@ -12,39 +12,43 @@ from typing import Any
 
 import numba
 import numpy as np
+from numba import carray  # type: ignore[attr-defined]
 from numba.core import types
 from numba.extending import intrinsic
 
 from service.forest.layout import NUMBERS
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def _pointer(_typing: Any, address: Any) -> Any:
-    def build(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        return builder.inttoptr(arguments[0], _context.get_value_type(types.voidptr))
+def _to_pointer(_typing: Any, _address: Any) -> Any:
+    def build(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], context.get_value_type(types.voidptr))
 
     return types.voidptr(types.int64), build
 
 
-@numba.njit(cache=True, inline="always")
-def number(block: int, which: int) -> int:
-    """A number of the header of the block at an address."""
-    return numba.carray(_pointer(block), (NUMBERS,), np.int64)[which]
-
-
-@numba.njit(cache=True, inline="always")
-def array(block: int, which: int, inside: int, dtype: Any) -> Any:
-    """A section of the block, or of the scratch that begins at ``inside``."""
-    at = numba.carray(_pointer(block + 8 * NUMBERS + 16 * which), (2,), np.int64)
-    return numba.carray(_pointer(inside + at[0]), (at[1],), dtype)
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def lowest(_typing: Any, word: Any) -> Any:
-    """Place of the lowest bit of a uint32 that is not 0: one instruction, as numba has none."""
-
+def _lowest_bit(_typing: Any, _word: Any) -> Any:
     def build(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         found = builder.cttz(arguments[0], context.get_constant(types.boolean, True))
         return builder.zext(found, context.get_value_type(types.uint64))
 
     return types.uint64(types.uint32), build
+
+
+_pointer: Any = intrinsic(_to_pointer)
+
+lowest: Any = intrinsic(_lowest_bit)
+"""Place of the lowest bit of a uint32 that is not 0: one instruction, as numba has none."""
+
+
+@numba.njit(cache=True, inline="always")
+def number(block: int, which: int) -> int:
+    """A number of the header of the block at an address."""
+    found: int = carray(_pointer(block), (NUMBERS,), np.int64)[which]
+    return found
+
+
+@numba.njit(cache=True, inline="always")
+def array(block: int, which: int, inside: int, dtype: Any) -> Any:
+    """A section of the block, or of the scratch that begins at ``inside``."""
+    at = carray(_pointer(block + 8 * NUMBERS + 16 * which), (2,), np.int64)
+    return carray(_pointer(inside + at[0]), (at[1],), dtype)

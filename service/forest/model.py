@@ -7,7 +7,7 @@ reproduce is refused here, so that nothing later has to ask.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -128,8 +128,9 @@ def _tree(block: Mapping[str, str], features: int) -> _Tree:
         raise ModelRefused(f"{where}: split_feature is not among the {features} features")
     if ((decision < 0) | (decision >> 2 > NAN)).any():
         raise ModelRefused(f"{where}: decision_type is not known")
-    children = [_integers(block, side, nodes, where) for side in ("left_child", "right_child")]
-    if any(((side < -leaves) | (side >= nodes)).any() for side in children):
+    left = _integers(block, "left_child", nodes, where)
+    right = _integers(block, "right_child", nodes, where)
+    if any(((side < -leaves) | (side >= nodes)).any() for side in (left, right)):
         raise ModelRefused(f"{where}: left_child or right_child is beyond the tree")
     sets = _integer(block, "num_cat", where)
     ends = _integers(block, "cat_boundaries", sets + 1, where) if sets else np.zeros(1, np.int64)
@@ -147,7 +148,8 @@ def _tree(block: Mapping[str, str], features: int) -> _Tree:
         feature,
         threshold,
         decision,
-        *children,
+        left,
+        right,
         np.where(categorical, ends[at], 0) if sets else empty,
         np.where(categorical, np.diff(ends)[np.minimum(at, sets - 1)], 0) if sets else empty,
         words.astype(np.uint32),
@@ -210,7 +212,8 @@ def _integers(block: Mapping[str, str], key: str, count: int, where: str) -> Int
         found = np.array([int(one) for one in block.get(key, "").split()], np.int64)
     except (ValueError, OverflowError) as error:
         raise ModelRefused(f"{where}: {key} holds something that is no whole number") from error
-    return _sized(found, key, count, where)
+    _as_many(len(found), key, count, where)
+    return found
 
 
 def _floats(block: Mapping[str, str], key: str, count: int, where: str) -> Floats:
@@ -218,10 +221,10 @@ def _floats(block: Mapping[str, str], key: str, count: int, where: str) -> Float
         found = np.array([float(one) for one in block.get(key, "").split()], np.float64)
     except ValueError as error:
         raise ModelRefused(f"{where}: {key} holds something that is no number") from error
-    return _sized(found, key, count, where)
-
-
-def _sized(found: Any, key: str, count: int, where: str) -> Any:
-    if len(found) != count:
-        raise ModelRefused(f"{where}: {key} holds {len(found)} numbers in place of {count}")
+    _as_many(len(found), key, count, where)
     return found
+
+
+def _as_many(found: int, key: str, count: int, where: str) -> None:
+    if found != count:
+        raise ModelRefused(f"{where}: {key} holds {found} numbers in place of {count}")

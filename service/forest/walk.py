@@ -37,17 +37,17 @@ def goes_right(trees: Trees, node: int, x: float) -> bool:
         if code < 0 or code >> 5 >= trees.bits_words[node]:
             return True
         word = trees.bits[trees.bits_at[node] + (code >> 5)]
-        return (word >> np.uint32(code & 31)) & 1 == 0
+        return bool((word >> np.uint32(code & 31)) & 1 == 0)
     missing = decision >> 2
     if np.isnan(x):
         if missing == NAN:
-            return decision & DEFAULT_LEFT == 0
+            return bool(decision & DEFAULT_LEFT == 0)
         x = 0.0
     elif abs(x) <= NEAR_ZERO:
         x = 0.0
     if missing == ZERO and x == 0.0:
-        return decision & DEFAULT_LEFT == 0
-    return x > trees.threshold[node]
+        return bool(decision & DEFAULT_LEFT == 0)
+    return bool(x > trees.threshold[node])
 
 
 @numba.njit(cache=True)

@@ -30,7 +30,7 @@ def reach(trees: Trees, row: Floats) -> Floats:
 def test_a_row_scores_as_lightgbm_says(text: str, seed: int) -> None:
     trees, booster = forest.parse(text), lightgbm.Booster(model_str=text)
     given_rows = rows(seed, 40)
-    wanted = booster.predict(given_rows, raw_score=True, num_threads=1).reshape(40, -1)
+    wanted = np.reshape(booster.predict(given_rows, raw_score=True, num_threads=1), (40, -1))
     for row, theirs in zip(given_rows, wanted, strict=True):
         assert (abs(forest.row(trees, row) - theirs) <= 1e-12 * reach(trees, row) + 1e-300).all()
 
@@ -53,7 +53,7 @@ def test_a_trained_model_scores_as_lightgbm_says(zero_as_missing: bool, objectiv
     booster = lightgbm.train(parameters, data, 12)
     trees = forest.parse(booster.model_to_string())
     asked = np.concatenate([told[:150], rows(5, 150)])
-    wanted = booster.predict(asked, raw_score=True, num_threads=1).reshape(300, -1)
+    wanted = np.reshape(booster.predict(asked, raw_score=True, num_threads=1), (300, -1))
     found = np.array([forest.row(trees, row) for row in asked])
     sizes = np.array([reach(trees, row) for row in asked])
     assert (abs(found - wanted) <= 1e-12 * sizes).all()

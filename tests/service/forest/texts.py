@@ -21,11 +21,12 @@ WIDTH: Final = 6
 
 def _tree(chance: np.random.Generator, leaves: int, categorical: bool, scale: float) -> list[str]:
     """A random tree: a random leaf is split until there are enough."""
-    feature, threshold, decision, sets = [], [], [], []
-    left, right, parent = [], [], {0: None}
+    feature, threshold, decision = [], [], []
+    left, right = list[int](), list[int]()
+    sets, parent = list[list[int]](), dict[int, tuple[int, int]]()
     for node in range(leaves - 1):
         leaf = int(chance.integers(node + 1))
-        above = parent[leaf]
+        above = parent.get(leaf)
         if above is not None:
             (left if above[1] == 0 else right)[above[0]] = node
         left.append(~leaf)
@@ -41,6 +42,7 @@ def _tree(chance: np.random.Generator, leaves: int, categorical: bool, scale: fl
             decision.append(int(chance.integers(2)) << 1 | int(chance.integers(3)) << 2)
             threshold.append(repr(float(chance.choice(THRESHOLDS))))
     ends = np.cumsum([0, *map(len, sets)]).tolist()
+    members = [word for words in sets for word in words]
     values = np.where(
         chance.random(leaves) < 0.1, 0.0, chance.normal(size=leaves) * 10 ** chance.uniform(-3, 0)
     )
@@ -57,7 +59,7 @@ def _tree(chance: np.random.Generator, leaves: int, categorical: bool, scale: fl
         f"internal_value={told([0] * (leaves - 1))}",
         f"internal_weight={told([1] * (leaves - 1))}",
         f"internal_count={told([2] * (leaves - 1))}",
-        *([f"cat_boundaries={told(ends)}", f"cat_threshold={told(sum(sets, []))}"] if sets else []),
+        *([f"cat_boundaries={told(ends)}", f"cat_threshold={told(members)}"] if sets else []),
         "is_linear=0", "shrinkage=1", "", "",
     ]  # fmt: skip
 
