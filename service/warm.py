@@ -14,7 +14,29 @@ from features.profile import EMPTY
 from features.record import pack
 from features.usage import Counting
 from features.vocabulary import Type, Vocabulary
+from service import forest
 from service.rules import Environment, Program
+
+_MODEL = """tree
+version=v4
+num_tree_per_iteration=1
+max_feature_idx=2
+tree_sizes=1
+
+Tree=0
+num_leaves=4
+num_cat=0
+split_feature=0 1 2
+threshold=0 0 0
+decision_type=0 0 0
+left_child=1 2 -1
+right_child=-2 -3 -4
+leaf_value=1 2 3 4
+leaf_count=1 1 1 1
+internal_count=4 3 2
+
+end of trees
+"""
 
 
 def kernels() -> None:
@@ -31,6 +53,11 @@ def kernels() -> None:
     usage.count(records, 2, Counting(2, first, none, none, none, none, none))
     Program([], Environment({})).answers([], [])
     elementary.softmax(elementary.sigmoid(np.zeros(2)))
+    trees = forest.parse(_MODEL)
+    kinds = np.array([forest.CUSTOMER, forest.ACTION, forest.PAIR])
+    ready = forest.Forest(forest.compile(trees, np.zeros((1, 3)), kinds))
+    ready.score(np.zeros(1), np.zeros(1, np.int64), np.ones((1, 1)))
+    forest.row(trees, np.zeros(3))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,80 @@
+"""Which rows of a catalogue can reach which leaves, worked out once. Pure.
+
+After the tests on action features (and on the pair features of a customer without events) some
+leaves of a tree are out of reach for a row, whoever the customer is. What is left is kept both
+ways: the leaves of a row as bits of 32-bit words, and the rows of a leaf as bits of 64-bit words.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from features.elementary import Floats
+from features.kernels import Integers
+from service.forest.trees import Trees, Words
+from service.forest.walk import goes_right
+
+Flags = npt.NDArray[np.bool_]
+Sets = npt.NDArray[np.uint64]
+
+
+@numba.njit(cache=True)
+def reached(
+    trees: Trees,
+    spans: Integers,
+    word_at: Integers,
+    chosen: Flags,
+    values: Floats,
+    out: Words,
+) -> None:
+    """Clear in ``out`` the leaves that rows cannot reach after the tests of the chosen nodes.
+
+    Args:
+        trees: The model.
+        spans: [nodes, 3] from :func:`service.forest.walk.spans`.
+        word_at: [trees] row of ``out`` that holds a tree's first 32 leaves.
+        chosen: [nodes] whose tests to make.
+        values: [columns, rows].
+        out: [words, rows].
+    """
+    for tree in range(trees.of_class.shape[0]):
+        for node in range(trees.node_at[tree], trees.node_at[tree + 1]):
+            if not chosen[node]:
+                continue
+            column = trees.feature[node]
+            for row in range(values.shape[1]):
+                right = goes_right(trees, node, values[column, row])
+                begin, end = spans[node, 0], spans[node, 1]
+                if not right:
+                    begin, end = end, spans[node, 2]
+                for word in range(begin >> 5, ((end - 1) >> 5) + 1):
+                    low, high = max(begin - 32 * word, 0), min(end - 32 * word, 32)
+                    gone = ((1 << (high - low)) - 1) << low
+                    out[word_at[tree] + word, row] &= np.uint32(~gone & 0xFFFFFFFF)
+
+
+@numba.njit(cache=True)
+def rows_of_leaves(
+    masks: Words, source: Integers, takes: Flags, records: Sets, alive: Words
+) -> None:
+    """Turn leaves by row into rows by leaf.
+
+    Args:
+        masks: [words of the model, rows] leaves in reach.
+        source: [words] which of these words each is about.
+        takes: [words, rows] whether it is the word to look at for a row.
+        records: [words x 32, 1 + sets] whose sets to fill.
+        alive: [words] overwritten: leaves that any row can reach.
+    """
+    for word in range(source.shape[0]):
+        alive[word] = 0
+        for row in range(masks.shape[1]):
+            if not takes[word, row]:
+                continue
+            bits = masks[source[word], row]
+            alive[word] |= bits
+            for bit in range(32):
+                if (bits >> np.uint32(bit)) & 1:
+                    records[32 * word + bit, 1 + (row >> 6)] |= np.uint64(1) << np.uint64(row & 63)
