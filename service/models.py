@@ -7,9 +7,8 @@ take over, and one that is refused changes nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-import lightgbm
 import msgspec
 import numpy as np
 
@@ -19,16 +18,24 @@ from features.definitions import Definitions, felt
 from features.elementary import Floats, sigmoid, softmax
 from features.kernels import Integers
 from features.plan import Context, Plan, rows_of
-from features.record import Records, decode
+from features.record import EMPTY, Records, decode
 from features.vocabulary import Vocabulary
 from service import bundle as bundles
-from service import heap
+from service import forest, heap
 from service.bundle import Bundle, Calibration, Golden
 from service.business import Business
 from service.errors import BundleRefused
 from service.policies import described
 
 _TOLERANCE: Final = 1e-12
+
+
+class Seen(NamedTuple):
+    """What the models see of one customer and all actions."""
+
+    vector: Floats  # [customer features]
+    touched: Integers  # [n] rows of actions whose pair features differ from the usual ones
+    pairs: Floats  # [n, pair features] these
 
 
 class Models:
@@ -55,23 +62,28 @@ class Models:
                 bundle.files[bundles.CALIBRATION], type=Calibration
             )
             golden = msgspec.msgpack.decode(bundle.files[bundles.GOLDEN], type=list[Golden])
-            self._bags = [
-                lightgbm.Booster(model_str=bag)
-                for bag in bundles.bags(bundle.files.get(bundles.UPLIFT, b""))
-                if bag
-            ]
+            bags = [bag for bag in bundles.bags(bundle.files.get(bundles.UPLIFT, b"")) if bag]
             self.plan = Plan(definitions, self._vocabulary)
-            self._intent = _booster(bundle, bundles.INTENT)
-            self._acceptance = _booster(bundle, bundles.ACCEPTANCE)
-        except (KeyError, ValueError, msgspec.DecodeError, lightgbm.basic.LightGBMError) as error:
+            self._written = bundle.files.get(bundles.ACCEPTANCE)
+            self._booster: Any = None
+            names, of_intent = len(self.plan.names), self.plan.columns("intent")
+            of_action = self._acceptance_columns = self.plan.columns("acceptance")
+            self._intent = self._trees(
+                [bundle.files.get(bundles.INTENT)], of_intent, len(self.plan.customer_features)
+            )
+            self._acceptance = self._trees([self._written], of_action, names)
+            self._bags = self._trees(
+                [bag.encode() for bag in bags], np.append(of_action, names), names + 1
+            )
+        except (KeyError, ValueError, msgspec.DecodeError) as error:
             raise BundleRefused(
                 f"bundle {self.manifest.version} cannot be loaded: {error}"
             ) from error
         calibrated = self._calibration.uplift
-        if len(self._bags) != (0 if calibrated is None else len(calibrated.effects)):
+        if len(bags) != (0 if calibrated is None else len(calibrated.effects)):
             raise BundleRefused(
                 f"bundle {self.manifest.version} cannot be loaded: {bundles.UPLIFT} holds "
-                f"{len(self._bags)} bags and {bundles.CALIBRATION} speaks of others; train it again"
+                f"{len(bags)} bags and {bundles.CALIBRATION} speaks of others; train it again"
             )
         if self.plan.digest != self.manifest.feature_digest:
             raise BundleRefused(
@@ -91,30 +103,69 @@ class Models:
         self.evidence = self._evidence()
         self._effects = self._effects_of(self.names)
         customers, actions = len(self.plan.customer_features), len(self.plan.action_features)
-        self._intent_columns = self.plan.columns("intent")
-        self._acceptance_columns = self.plan.columns("acceptance")
-        self._uplift_columns = np.append(self._acceptance_columns, len(self.plan.names))
         self._action_at, self._pair_at = customers, customers + actions
+        self._pair_defaults = self.plan.pairs(EMPTY, 0, self.row_of_action, 1)[0]
         self._rows = np.empty((len(codes), len(self.plan.names)))
         self._rows[:, customers : self._pair_at] = self._actions
         self._queueing = np.array(
             [row for row, action in enumerate(business.actions) if action.queue_priority], np.int64
         )
         self._felt = feelings(self.plan)
+        self._compile()
         for number, case in enumerate(golden):
             try:
                 self._reproduce(number, case)
-            except (ValueError, msgspec.DecodeError, lightgbm.basic.LightGBMError) as error:
+            except (ValueError, msgspec.DecodeError) as error:
                 raise BundleRefused(
                     f"bundle {self.manifest.version} cannot compute golden case {number}: {error}"
                 ) from error
+
+    def _trees(
+        self, texts: Sequence[bytes | None], columns: Integers, width: int
+    ) -> forest.Trees | None:
+        """Read models over some columns of rows of this width, to be scored together."""
+        found = [forest.parse(one.decode(), columns, width) for one in texts if one is not None]
+        return forest.together(found) if found else None
+
+    def _compile(self) -> None:
+        """Make forests of the trees, for this catalogue."""
+        names = len(self.plan.names)
+        kinds = np.full(names, forest.PAIR, np.int64)
+        kinds[: self._pair_at] = forest.ACTION
+        kinds[: self._action_at] = forest.CUSTOMER
+        usual = self._rows.copy()
+        usual[:, : self._action_at] = np.nan
+        usual[:, self._pair_at :] = self._pair_defaults
+        queueing = np.zeros(len(usual), np.bool_)
+        queueing[self._queueing] = True
+        self._intent_forest: forest.Forest | None = None
+        self._acceptance_forest: forest.Forest | None = None
+        self._uplift_forest: forest.Forest | None = None
+        if self._intent is not None:
+            of_customer = kinds[: self._action_at]
+            block = forest.compile(self._intent, usual[:1, : self._action_at], of_customer)
+            self._intent_forest = forest.Forest(block)
+        if self._acceptance is not None:
+            block = forest.compile(self._acceptance, usual, kinds, queueing, self._felt)
+            self._acceptance_forest = forest.Forest(block)
+        if self._bags is not None:
+            told = np.vstack([presented(usual), nothing(usual[:1, : self._action_at], names)])
+            block = forest.compile(
+                self._bags,
+                told,
+                np.append(kinds, forest.ACTION),
+                np.append(queueing, False),
+                self._felt,
+            )
+            self._uplift_forest = forest.Forest(block)
 
     def parts(self) -> list[tuple[str, object]]:
         """What they are made of, for another process; see :meth:`of_parts`.
 
         Whatever is an array is mapped there, and not read.
         """
-        return list(vars(self).items())
+        kept = {**vars(self), "_written": None, "_booster": None}  # for contributions alone
+        return list(kept.items())
 
     @classmethod
     def of_parts(cls, parts: Iterable[tuple[str, object]]) -> Models:
@@ -138,7 +189,7 @@ class Models:
     @property
     def scores_uplift(self) -> bool:
         """Whether there is an uplift model."""
-        return bool(self._bags)
+        return self._bags is not None
 
     def _evidence(self) -> Floats | None:
         """Presentations [actions] that the acceptance model has learnt from; None: not known."""
@@ -174,11 +225,11 @@ class Models:
     def intents(self, vector: Floats) -> Floats:
         """Probability of each class of the intent model, from the customer's features."""
         calibration = self._calibration.intent
-        if self._intent is None or calibration is None:
+        if self._intent_forest is None or calibration is None:
             return np.empty(0)
-        row = vector[self._intent_columns].reshape(1, -1)
-        scores = self._intent.predict(row, raw_score=True, num_threads=1)
-        return softmax(np.asarray(scores, np.float64).reshape(-1) / calibration.temperature)
+        scores = self._intent_forest.score(vector)[0]
+        probabilities: Floats = softmax(scores / calibration.temperature)
+        return probabilities
 
     def named(self, probabilities: Floats) -> list[tuple[str, float]]:
         """Intents with their probabilities, most likely first."""
@@ -190,51 +241,71 @@ class Models:
         ranked = sorted(pairs, key=lambda pair: (-pair[1], pair[0]))
         return [(names[code], probability) for code, probability in ranked]
 
-    def rows(self, vector: Floats, records: Records, now: int) -> Floats:
-        """Everything the acceptance model may see of each action: [actions, names of the plan].
+    def seen(self, vector: Floats, records: Records, now: int) -> Seen:
+        """What the models see of a customer, for :meth:`acceptance` and :meth:`uplift`."""
+        pairs = self.plan.pairs(records, now, self.row_of_action, len(self._rows))
+        same = (pairs == self._pair_defaults) | (np.isnan(pairs) & np.isnan(self._pair_defaults))
+        touched = np.flatnonzero(~same.all(axis=1))
+        return Seen(vector, touched, np.ascontiguousarray(pairs[touched]))
 
-        How the customer feels is absent for actions that move somebody ahead in a queue. The array
-        is overwritten by the next call.
-        """
-        self._rows[:, : len(vector)] = vector
-        if self._pair_at < self._rows.shape[1]:
-            self._rows[:, self._pair_at :] = self.plan.pairs(
-                records, now, self.row_of_action, len(self._rows)
-            )
-        if len(self._queueing) and len(self._felt):
-            self._rows[np.ix_(self._queueing, self._felt)] = np.nan
-        return self._rows
+    def row(self, seen: Seen, row: int) -> Floats:
+        """All that the models see of one action: [names of the plan]."""
+        told: Floats = self._rows[row].copy()
+        told[: self._action_at] = seen.vector
+        told[self._pair_at :] = self._pair_defaults
+        at = np.flatnonzero(seen.touched == row)
+        if len(at):
+            told[self._pair_at :] = seen.pairs[at[0]]
+        if row in self._queueing:
+            told[self._felt] = np.nan
+        return told
 
-    def acceptance(self, rows: Floats) -> Floats:
-        """Acceptance probability of each row of :meth:`rows`."""
+    def acceptance(self, seen: Seen) -> Floats:
+        """Acceptance probability of each action."""
+        calibration = self._calibration.acceptance
+        if self._acceptance_forest is None or calibration is None:
+            return np.empty(0)
+        scores = self._acceptance_forest.score(*seen)[:, 0]
+        return sigmoid(scores * calibration.slope + calibration.offset)
+
+    def acceptance_of(self, row: Floats) -> float:
+        """Acceptance probability of any row [names of the plan], tree by tree."""
         calibration = self._calibration.acceptance
         if self._acceptance is None or calibration is None:
-            return np.empty(0)
-        scores = self._acceptance.predict(
-            np.ascontiguousarray(rows[:, self._acceptance_columns]), raw_score=True, num_threads=1
-        )
-        return sigmoid(np.asarray(scores) * calibration.slope + calibration.offset)
+            return float("nan")
+        scores = forest.row(self._acceptance, row)
+        return float(sigmoid(scores * calibration.slope + calibration.offset)[0])
 
-    def uplift(self, rows: Floats) -> Floats | None:
+    def uplift(self, seen: Seen) -> Floats | None:
         """Reward if presented less reward if nothing is, in the business's currency.
-
-        Args:
-            rows: From :meth:`rows`: one for each action, of one customer.
 
         Returns:
             [actions, 3]: mean, and the low and high end of its interval. None: no uplift model.
         """
-        return self._lifted(rows, self._effects)
-
-    def _lifted(self, rows: Floats, effects: Floats) -> Floats | None:
-        calibration = self._calibration.uplift
-        if calibration is None or not self._bags:
+        if self._uplift_forest is None:
             return None
-        without = nothing(rows[:1, : self._action_at], len(self.plan.names))
-        told = np.vstack([presented(rows), without])[:, self._uplift_columns]
-        scores = np.array(
-            [bag.predict(told, raw_score=True, num_threads=1) for bag in self._bags], np.float64
-        )
+        return self._lifted(self._uplift_forest.score(*seen).T, self._effects)
+
+    def uplift_of(self, row: Floats, action: str, vector: Floats) -> Floats | None:
+        """Uplift [mean, low, high] of an action, tree by tree.
+
+        Args:
+            row: [names of the plan], any.
+            action: Whose row it is.
+            vector: [customer features], of presenting nothing.
+        """
+        if self._bags is None:
+            return None
+        without = nothing(vector[None], len(self.plan.names))
+        scores = [forest.row(self._bags, one) for one in (presented(row[None])[0], without[0])]
+        lifted = self._lifted(np.column_stack(scores), self._effects_of([action]))
+        return None if lifted is None else lifted[0]
+
+    def _lifted(self, scores: Floats, effects: Floats) -> Floats | None:
+        """Uplift from scores [bags, rows + 1], the last of presenting nothing."""
+        calibration = self._calibration.uplift
+        if calibration is None:
+            return None
         lifts = scores[:, :-1] - scores[:, -1:] + effects
         mean, reach = lifts.mean(axis=0), calibration.spread * lifts.std(axis=0, ddof=1)
         return np.column_stack([mean, mean - reach, mean + reach])
@@ -245,10 +316,14 @@ class Models:
         The last one, ``base``, is what every row starts from; all add up to the row's log-odds.
         """
         calibration = self._calibration.acceptance
-        if self._acceptance is None or calibration is None:
+        if self._written is None or calibration is None:
             return []
+        if self._booster is None:
+            import lightgbm  # noqa: PLC0415  170 MB that no server needs: its workshop has it
+
+            self._booster = lightgbm.Booster(model_str=self._written.decode())
         seen = row[self._acceptance_columns]
-        parts = self._acceptance.predict(seen.reshape(1, -1), pred_contrib=True, num_threads=1)[0]
+        parts = self._booster.predict(seen[None], pred_contrib=True, num_threads=1)[0]
         names = [self.plan.names[i] for i in self._acceptance_columns]
         told = zip(names, seen.tolist(), (parts[:-1] * calibration.slope).tolist(), strict=True)
         base = float(parts[-1]) * calibration.slope + calibration.offset
@@ -261,18 +336,17 @@ class Models:
         vector = self.plan.customer(
             records, profile, Context(case.channel, case.direction), case.now
         )
-        self.rows(vector, records, case.now)
         found = [("vector", vector, case.vector, 0.0)]
+        found += self._alike(self.seen(vector, records, case.now))
         if self._intent is not None:
             found.append(("intents", self.intents(vector), case.intents, _TOLERANCE))
         if self._acceptance is not None and case.row:
-            row = np.frombuffer(case.row).reshape(1, -1)
-            found.append(("acceptance", self.acceptance(row), case.acceptance, _TOLERANCE))
-        if self._bags and case.row:
-            row = np.frombuffer(case.row).reshape(1, -1)
-            lifted = self._lifted(row, self._effects_of([case.action]))
+            chance = np.array([self.acceptance_of(np.frombuffer(case.row))])
+            found.append(("acceptance", chance, case.acceptance, _TOLERANCE))
+        if self._bags is not None and case.row:
+            lifted = self.uplift_of(np.frombuffer(case.row), case.action, vector)
             assert lifted is not None  # noqa: S101  the bags are there
-            found.append(("uplift", lifted.reshape(-1), case.uplift, _TOLERANCE))
+            found.append(("uplift", lifted, case.uplift, _TOLERANCE))
         for what, ours, written, tolerance in found:
             theirs = np.frombuffer(written)
             same = (
@@ -285,6 +359,16 @@ class Models:
                     f"bundle {self.manifest.version} does not give its own answers here: "
                     f"{what} of golden case {number} differs; train it with this version"
                 )
+
+    def _alike(self, seen: Seen) -> Iterable[tuple[str, Floats, bytes, float]]:
+        """What the compiled forests say of the first action, and the same tree by tree."""
+        row = self.row(seen, 0)
+        if self._acceptance is not None:
+            plain = np.array([self.acceptance_of(row)])
+            yield "acceptance, compiled,", self.acceptance(seen)[:1], plain.tobytes(), 0.0
+        lifted, one = self.uplift(seen), self.uplift_of(row, self.names[0], seen.vector)
+        if lifted is not None and one is not None:
+            yield "uplift, compiled,", lifted[0], one.tobytes(), 0.0
 
 
 def presented(rows: Floats) -> Floats:
@@ -311,11 +395,6 @@ def feelings(plan: Plan) -> Integers:
     return np.array([i for i, name in enumerate(plan.names) if name in names], np.int64)
 
 
-def _booster(bundle: Bundle, name: str) -> Any:
-    text = bundle.files.get(name)
-    return None if text is None else lightgbm.Booster(model_str=text.decode())
-
-
 def goldens(
     models: Models, cases: Sequence[tuple[bytes, profiles.Profile, Context, int]]
 ) -> list[Golden]:
@@ -324,9 +403,9 @@ def goldens(
     for stored, profile, context, now in cases:
         _, records = decode(stored)
         vector = models.customer(records, profile, context, now)
-        row = models.rows(vector, records, now)[:1].copy()
+        row = models.row(models.seen(vector, records, now), 0)
         scored = models.scores_acceptance
-        lifted = models.uplift(models.rows(vector, records, now))
+        lifted = models.uplift_of(row, models.names[0], vector)
         written.append(
             Golden(
                 stored,
@@ -337,9 +416,9 @@ def goldens(
                 vector.tobytes(),
                 models.intents(vector).tobytes(),
                 row.tobytes() if scored or lifted is not None else b"",
-                models.acceptance(row).tobytes() if scored else b"",
+                np.array([models.acceptance_of(row)]).tobytes() if scored else b"",
                 models.names[0] if scored or lifted is not None else "",
-                b"" if lifted is None else lifted[0].tobytes(),
+                b"" if lifted is None else lifted.tobytes(),
             )
         )
     return written

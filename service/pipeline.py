@@ -43,7 +43,7 @@ from service.checks import SKEW
 from service.experiments import group_of
 from service.exploration import Candidates, Drawn, Shape
 from service.facts import Fact
-from service.models import Models
+from service.models import Models, Seen
 from service.policies import Circumstances, Offers, Policies
 from service.rooms import Room, Rooms, full
 from service.rules import Answers
@@ -202,7 +202,7 @@ class _Scored(NamedTuple):
     intents: Sequence[tuple[str, float]] = ()
     scores: Scores = Scores()
     vector: Floats | None = None
-    rows: Floats | None = None
+    seen: Seen | None = None
 
 
 class Pipeline:
@@ -273,9 +273,10 @@ class Pipeline:
             else facts.tell(records, chain, now, self.business.vocabulary, scored.intents)
         )
         wants = list(self._wants(question, weighings))
+        seen = self._shown_to_models(models, scored.seen, weighings)
         return Weighed(
             inputs, now, scored.rung, group, advisories, scored.intents, told, situation, results,
-            filtered, weighings, wants, models, scored.vector, self._seen(scored.rows, weighings),
+            filtered, weighings, wants, models, scored.vector, seen,
             len(records), rooms,
         )  # fmt: skip
 
@@ -303,9 +304,11 @@ class Pipeline:
             )
         )
 
-    def _seen(self, rows: Floats | None, weighings: Sequence[Weighing]) -> dict[int, Floats]:
-        """What the model saw of all that may be shown, copied: the next decision overwrites it."""
-        if rows is None:
+    def _shown_to_models(
+        self, models: Models | None, seen: Seen | None, weighings: Sequence[Weighing]
+    ) -> dict[int, Floats]:
+        """What the models saw of all that may be shown."""
+        if models is None or seen is None:
             return {}
         shown = {
             int(weighing.ranked.rows[slot.place])
@@ -315,7 +318,7 @@ class Pipeline:
         for weighing in weighings:
             defaults = self.business.placements[weighing.name].defaults
             shown.update(self.business.rows[name] for name in defaults)
-        return {row: rows[row].copy() for row in sorted(shown)}
+        return {row: models.row(seen, row) for row in sorted(shown)}
 
     def _score(
         self,
@@ -343,14 +346,14 @@ class Pipeline:
         )
         vector = models.customer(records, known.profile or profiles.EMPTY, context, now, chain)
         intents = models.named(models.intents(vector)) if models.scores_intents else []
-        rows = acceptance = uplift = None
+        seen = acceptance = uplift = None
         if models.scores_acceptance:
-            rows = models.rows(vector, records, now)
-            acceptance = models.acceptance(rows)
+            seen = models.seen(vector, records, now)
+            acceptance = models.acceptance(seen)
             if self.arbiter.ranks_by_uplift and models.scores_uplift:
-                uplift = models.uplift(rows)
+                uplift = models.uplift(seen)
         rung = pb.RUNG_WITHOUT_TIMELINE if known.records is None else pb.RUNG_FULL
-        return _Scored(rung, intents, Scores(acceptance, models.evidence, uplift), vector, rows)
+        return _Scored(rung, intents, Scores(acceptance, models.evidence, uplift), vector, seen)
 
     def _segment(self, profile: Profile | None) -> str:
         by = self.business.policies.segment_by

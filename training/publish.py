@@ -111,12 +111,15 @@ def build(
 def golden_cases(histories: Sequence[History], vocabulary: Vocabulary) -> list[Case]:
     """Choose moments of some customers, and a customer that nobody has seen, as golden cases.
 
+    From those with the longest timelines to those with the shortest.
+
     A bundle travels, so a case identifies nobody: hashes are replaced, all times are shifted to
     one day, and the profile is made up. What happened in which order, and how far apart, is real.
     """
     cases: list[Case] = [(b"", Profile(), Context(), _DAY)]
     step = max(1, len(histories) // _GOLDEN_CASES)
-    for history in histories[::step][:_GOLDEN_CASES]:
+    by_length = sorted(histories, key=lambda one: (-len(one.records), one.customer_id))
+    for history in by_length[::step][:_GOLDEN_CASES]:
         if not len(history.records):
             continue
         moment = int(history.records["occurred_at"][len(history.records) // 2]) + 1_000

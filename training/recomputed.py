@@ -93,7 +93,7 @@ class Recomputed:
         scores = Scores()
         models = self._models[id(past)]
         if models is not None and weighed.vector is not None and models.scores_acceptance:
-            told = models.rows(weighed.vector, *_seen(weighed))
+            told = models.seen(weighed.vector, *_seen(weighed))
             scores = Scores(models.acceptance(told), models.evidence, models.uplift(told))
         ranked = past.pipeline.arbiter.rank(rows, scores, weighed.situation, weighed.group)
         worth = np.empty(len(rows))

@@ -22,7 +22,7 @@ from service.business import Business
 from service.causes import Cause, Filtered, rows_of, union
 from service.declared import IntentMatch
 from service.exploration import Fate
-from service.models import Models
+from service.models import Models, Seen
 from service.pipeline import Pipeline, Weighed
 from service.policies import STAGES, Circumstances, Policies
 from service.rooms import Rooms
@@ -193,30 +193,30 @@ class Recalled(Models):
             known = self._said["intents", self._at] = super().intents(vector)
         return known
 
-    def acceptance(self, rows: Floats) -> Floats:
+    def acceptance(self, seen: Seen) -> Floats:
         """As the models said the first time, or say blindly."""
         if self._blind is not None:
-            return super().acceptance(self._blinded(rows))
+            return super().acceptance(self._blinded(seen))
         known = self._said.get(("acceptance", self._at))
         if known is None:
-            known = self._said["acceptance", self._at] = super().acceptance(rows)
+            known = self._said["acceptance", self._at] = super().acceptance(seen)
         return known
 
-    def uplift(self, rows: Floats) -> Floats | None:
+    def uplift(self, seen: Seen) -> Floats | None:
         """As the models said the first time, or say blindly."""
         if self._blind is not None:
-            return super().uplift(self._blinded(rows))
+            return super().uplift(self._blinded(seen))
         at = ("uplift", self._at)
         if at not in self._said:
-            self._said[at] = super().uplift(rows)
+            self._said[at] = super().uplift(seen)
         return self._said[at]
 
-    def _blinded(self, rows: Floats) -> Floats:
+    def _blinded(self, seen: Seen) -> Seen:
         assert self._blind is not None  # noqa: S101  asked by the callers
         column, neutral = self._blind
-        blinded = rows.copy()
-        blinded[:, column] = neutral
-        return blinded
+        blinded = seen.vector.copy()
+        blinded[column] = neutral
+        return seen._replace(vector=blinded)
 
 
 def neutral(values: Floats, category: bool) -> float:
@@ -242,9 +242,9 @@ def relied_on(
     sums: dict[str, float] = {}
     looked = 0
     for vector, records, now, rows in seen:
-        told = models.rows(vector, records, now)
+        told = models.seen(vector, records, now)
         for row in rows:
             looked += 1
-            for name, _, added in models.contributions(told[row]):
+            for name, _, added in models.contributions(models.row(told, row)):
                 sums[name] = sums.get(name, 0.0) + abs(added)
     return {name: total / looked for name, total in sums.items() if name != "base" and total > 0}

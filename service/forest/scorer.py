@@ -41,6 +41,9 @@ class Forest:
         self._out = answer.reshape(self.rows, self.classes)
         self._none = np.empty((0, self._pairs))
 
+    def __reduce__(self) -> tuple[type[Forest], tuple[Bytes]]:
+        return Forest, (self._block,)
+
     def score(
         self, vector: Floats, touched: Integers = _NOBODY, pairs: Floats | None = None
     ) -> Floats:

@@ -287,8 +287,7 @@ async def test_the_models_see_the_customer_and_every_action_of_the_answer_is_kep
     (slate,) = found.answer.slates
     assert set(weighed.seen) >= {one.row for one in slate.shown}
     for one in slate.shown:
-        row = weighed.seen[one.row].reshape(1, -1)
-        assert models.acceptance(row)[0] == one.factors.model
+        assert models.acceptance_of(weighed.seen[one.row]) == one.factors.model
 
 
 async def test_without_the_timeline_the_models_see_somebody_without_history() -> None:

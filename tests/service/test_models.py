@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from features.elementary import sigmoid
+from features.elementary import Floats, sigmoid
 from features.plan import Context
 from features.profile import EMPTY
 from features.record import Records, decode
@@ -18,7 +18,7 @@ from service import bundle as bundles
 from service.bundle import Bundle, Calibration, Golden
 from service.catalogue import Exploration
 from service.errors import BundleRefused
-from service.models import Models, goldens, nothing, presented
+from service.models import Models, Seen, goldens, nothing, presented
 from tests.integration.serving import CONFIG, business, sealed
 from tests.integration.test_bundles_live import resealed
 from training import simulate, workflow
@@ -39,6 +39,11 @@ def seen(case: Golden) -> tuple[Records, Context]:
     return decode(case.timeline)[1], Context(case.channel, case.direction)
 
 
+def matrix(models: Models, told: Seen) -> Floats:
+    """What the models see of every action: [actions, names of the plan]."""
+    return np.stack([models.row(told, row) for row in range(len(models.names))])
+
+
 def test_a_bundle_gives_its_golden_answers_to_the_bit(models: Models, cases: list[Golden]) -> None:
     assert len(cases) > 5
     assert any(len(case.timeline) > 1_000 for case in cases)
@@ -56,11 +61,13 @@ def test_scores_are_those_of_lightgbm(models: Models, cases: list[Golden]) -> No
     booster = lightgbm.Booster(model_str=sealed().files[bundles.ACCEPTANCE].decode())
     records, context = seen(cases[-1])
     vector = models.customer(records, EMPTY, context, cases[-1].now)
-    rows = models.rows(vector, records, cases[-1].now)
+    told = models.seen(vector, records, cases[-1].now)
+    rows = matrix(models, told)
     assert rows.shape == (len(business().actions), len(models.plan.names))
     scores = np.asarray(booster.predict(rows[:, models.plan.columns("acceptance")], raw_score=True))
     wanted = sigmoid(scores * calibration.acceptance.slope + calibration.acceptance.offset)
-    assert np.allclose(models.acceptance(rows), wanted, 1e-12, 1e-12)
+    assert np.allclose(models.acceptance(told), wanted, 1e-12, 1e-12)
+    assert models.acceptance(told).tolist() == [models.acceptance_of(row) for row in rows]
 
 
 def test_intents_are_named_and_add_up_to_one(models: Models, cases: list[Golden]) -> None:
@@ -83,8 +90,8 @@ def base() -> float:
 def test_contributions_and_base_add_up_to_the_score(models: Models, cases: list[Golden]) -> None:
     for case in cases:
         records, _ = seen(case)
-        rows = models.rows(np.frombuffer(case.vector), records, case.now)
-        acceptance = models.acceptance(rows)
+        known = models.seen(np.frombuffer(case.vector), records, case.now)
+        rows, acceptance = matrix(models, known), models.acceptance(known)
         for row in (0, 17, 99):
             told = models.contributions(rows[row])
             assert told[-1][0] == "base"
@@ -98,7 +105,7 @@ def test_each_row_holds_the_customer_and_its_own_action(
 ) -> None:
     records, _ = seen(cases[-1])
     vector = np.frombuffer(cases[-1].vector)
-    rows = models.rows(vector, records, cases[-1].now)
+    rows = matrix(models, models.seen(vector, records, cases[-1].now))
     queueing = [row for row, one in enumerate(business().actions) if one.queue_priority]
     others = np.delete(rows[:, : len(vector)], queueing, axis=0)
     assert np.array_equal(others, np.tile(vector, (len(others), 1)), equal_nan=True)
@@ -116,8 +123,8 @@ def test_how_the_customer_feels_does_not_move_them_ahead_in_a_queue(
     calm, angry = (np.frombuffer(cases[0].vector).copy() for _ in range(2))
     calm[felt], angry[felt] = [1.0, 1.0, 2.0], [-1.0, -1.0, 3.0]
     queueing = np.array([one.queue_priority for one in business().actions])
-    calmly = models.rows(calm, records, cases[0].now).copy()
-    angrily = models.rows(angry, records, cases[0].now)
+    calmly = matrix(models, models.seen(calm, records, cases[0].now))
+    angrily = matrix(models, models.seen(angry, records, cases[0].now))
     assert queueing.any()
     assert np.array_equal(calmly[queueing], angrily[queueing], equal_nan=True)
     assert np.isnan(angrily[queueing][:, felt]).all()
@@ -143,9 +150,9 @@ def test_a_bundle_without_an_acceptance_model_scores_intents_only(cases: list[Go
     assert models.scores_intents
     assert not models.scores_acceptance
     records, _ = seen(cases[0])
-    rows = models.rows(np.frombuffer(cases[0].vector), records, cases[0].now)
-    assert models.acceptance(rows).size == 0
-    assert models.contributions(rows[0]) == []
+    told = models.seen(np.frombuffer(cases[0].vector), records, cases[0].now)
+    assert models.acceptance(told).size == 0
+    assert models.contributions(models.row(told, 0)) == []
 
 
 def test_goldens_are_written_by_what_reproduces_them(models: Models, cases: list[Golden]) -> None:
@@ -229,7 +236,8 @@ def test_uplift_is_the_mean_over_the_bags_with_its_interval(cases: list[Golden])
     assert calibration is not None
     records, context = seen(cases[-1])
     vector = models.customer(records, EMPTY, context, cases[-1].now)
-    rows = models.rows(vector, records, cases[-1].now).copy()
+    told = models.seen(vector, records, cases[-1].now)
+    rows = matrix(models, told)
     columns = np.append(models.plan.columns("acceptance"), len(models.plan.names))
     lifts = []
     for number, bag in enumerate(bundles.bags(lifted().files[bundles.UPLIFT])):
@@ -239,7 +247,7 @@ def test_uplift_is_the_mean_over_the_bags_with_its_interval(cases: list[Golden])
         effects = calibration.effects[number]
         lifts.append(shown - without + [effects[one.name] for one in business().actions])
     assert len(lifts) == 3
-    found = models.uplift(rows)
+    found = models.uplift(told)
     assert found is not None
     assert found.shape == (len(business().actions), 3)
     mean, deviation = np.mean(lifts, axis=0), np.std(lifts, axis=0, ddof=1)
@@ -265,9 +273,9 @@ def test_an_action_that_is_new_in_the_catalogue_has_the_uplift_of_the_others() -
 
 def test_a_bundle_without_an_uplift_model_says_so(models: Models, cases: list[Golden]) -> None:
     records, _ = seen(cases[0])
-    rows = models.rows(np.frombuffer(cases[0].vector), records, cases[0].now)
+    told = models.seen(np.frombuffer(cases[0].vector), records, cases[0].now)
     assert not models.scores_uplift
-    assert models.uplift(rows) is None
+    assert models.uplift(told) is None
 
 
 def test_nothing_has_no_feature_of_an_action_and_is_marked() -> None:

@@ -40,7 +40,7 @@ from service.declared import (
     Target,
     When,
 )
-from service.models import Models
+from service.models import Models, Seen
 from service.pipeline import Answer, Inputs, Known, Pipeline, Question, Reply, Want, Weighed
 from service.rooms import full
 from tests.chain import NOW, VOCABULARY, Event, chained
@@ -497,14 +497,18 @@ class Scoring:
     def customer(self, *args: Any) -> Floats:
         return np.array([1.0])
 
-    def rows(self, *args: Any) -> Floats:
+    def seen(self, *args: Any) -> Seen:
         self._buffer[:, 0] += np.arange(len(self._buffer)) + 1.0
-        return self._buffer
+        return Seen(np.zeros(0), np.zeros(0, np.int64), np.zeros((0, 0)))
 
-    def acceptance(self, rows: Floats) -> Floats:
+    def row(self, seen: Seen, row: int) -> Floats:
+        told: Floats = self._buffer[row].copy()
+        return told
+
+    def acceptance(self, seen: Seen) -> Floats:
         return self._acceptance
 
-    def uplift(self, rows: Floats) -> Floats | None:
+    def uplift(self, seen: Seen) -> Floats | None:
         return self._lifts
 
 

@@ -63,14 +63,15 @@ def test_models_made_there_score_as_those_made_here_bit_by_bit() -> None:
         vectors = [m.customer(EMPTY, profiles.EMPTY, context, now) for m in (ours, theirs)]
         assert vectors[0].tobytes() == vectors[1].tobytes()
         assert ours.intents(vectors[0]).tobytes() == theirs.intents(vectors[0]).tobytes()
-        rows = [m.rows(vectors[0], EMPTY, now) for m in (ours, theirs)]
-        assert rows[0].tobytes() == rows[1].tobytes()
-        assert ours.acceptance(rows[0]).tobytes() == theirs.acceptance(rows[0]).tobytes()
+        told = [m.seen(vectors[0], EMPTY, now) for m in (ours, theirs)]
+        assert ours.row(told[0], 3).tobytes() == theirs.row(told[1], 3).tobytes()
+        assert ours.acceptance(told[0]).tobytes() == theirs.acceptance(told[1]).tobytes()
 
 
 def test_what_each_feature_added_is_told_by_whoever_knows_the_bundle(own: Workshop) -> None:
     models = Models(sealed(), business())
-    row = models.rows(models.customer(EMPTY, profiles.EMPTY, Context(1, 1), 0), EMPTY, 0)[3].copy()
+    vector = models.customer(EMPTY, profiles.EMPTY, Context(1, 1), 0)
+    row = models.row(models.seen(vector, EMPTY, 0), 3)
     asked = ("contributions", models.checksum)
     rest = (business().written(), row.tobytes())
     assert next(own.ask(*asked, None, *rest)) is None, "it has not seen the bundle"

@@ -213,7 +213,7 @@ def test_rows_of_acceptance_are_what_the_service_computes_before_the_presentatio
         view = as_of(one.records, now - 1)[-LIMIT:]  # strictly before
         context = Context(int(record["channel"]), int(record["flags"]) & DIRECTION)
         vector = MODELS.customer(view, one.profile(now), context, now)
-        served = MODELS.rows(vector, view, now)[row_of[int(record["action"])]]
+        served = MODELS.row(MODELS.seen(vector, view, now), row_of[int(record["action"])])
         assert row.tobytes() == served[columns].tobytes()
 
 

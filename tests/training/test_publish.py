@@ -154,13 +154,14 @@ def test_models_loaded_from_the_bundle_score_like_the_trained_ones(
         divisor = intent.calibration.temperature  # type: ignore[union-attr]
         raised = np.exp(scores / divisor)
         assert np.allclose(models.intents(vector), raised / raised.sum(), rtol=1e-9)
-        actions = models.rows(vector, history.records, NOW).copy()
+        told = models.seen(vector, history.records, NOW)
+        actions = np.stack([models.row(told, row) for row in range(len(models.names))])
         seen = np.asarray(
             acceptance.booster.predict(actions[:, PLAN.columns("acceptance")], raw_score=True)
         )
         platt = acceptance.calibration
         said = 1 / (1 + np.exp(-(seen * platt.slope + platt.offset)))  # type: ignore[union-attr]
-        assert np.allclose(models.acceptance(actions), said, rtol=1e-9)
+        assert np.allclose(models.acceptance(told), said, rtol=1e-9)
 
 
 @pytest.mark.parametrize("kind", ["intent", "acceptance", "none"])

@@ -265,7 +265,7 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> Judged:
         view = history.records[max(0, before - LIMIT) : before]
         context = Context(BUSINESS.vocabulary.channels[channel], 1)
         vector = models.customer(view, history.profile(ms), context, ms)
-        chances = models.acceptance(models.rows(vector, view, ms))
+        chances = models.acceptance(models.seen(vector, view, ms))
         for action, true, shown, yes in zip(actions, truth, presented, accepted, strict=True):
             if shown:
                 judged.said.append(float(chances[order[action]]))
@@ -353,7 +353,7 @@ def lift(folder: Path, reward: dict[OutcomeName, Any]) -> Lifted:
         view = history.records[max(0, before - LIMIT) : before]
         context = Context(BUSINESS.vocabulary.channels[channel], 1)
         vector = models.customer(view, history.profile(ms), context, ms)
-        scored = models.rows(vector, view, ms)
+        scored = models.seen(vector, view, ms)
         lifts = models.uplift(scored)
         assert lifts is not None
         said.append(lifts)
