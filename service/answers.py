@@ -190,12 +190,12 @@ def logged(
         _nested(
             6,
             log_pb2.ActionVector(
-                action=business.actions[one.row].name, vector=weighed.seen[one.row].tobytes()
+                action=business.actions[one.row].name, vector=saw.tobytes()
             ).SerializeToString(),
         )
         for slate in answer.slates
         for one in slate.shown
-        if one.row in weighed.seen
+        if (saw := weighed.saw(one.row)) is not None
     ]
     parts.append(_nested(7, _inputs(answer, business).SerializeToString()))
     parts.append(_nested(8, trace.written(weighed, len(business.actions))))

@@ -157,7 +157,7 @@ class Weighed(NamedTuple):
     wants: Sequence[Want]
     models: Models | None
     vector: Floats | None
-    seen: Mapping[int, Floats]  # what the acceptance model saw of actions that may be shown
+    seen: Seen | None  # what the acceptance model saw
     events: int  # of the timeline, that had happened
     rooms: Sequence[Room] = ()  # what shared limits left to the answer
 
@@ -165,6 +165,10 @@ class Weighed(NamedTuple):
     def causes(self) -> Sequence[Cause]:
         """What spoke against actions, whatever the placement."""
         return self.filtered.causes
+
+    def saw(self, row: int) -> Floats | None:
+        """What the acceptance model saw of an action: [names of the plan]; None: nothing."""
+        return None if self.models is None or self.seen is None else self.models.row(self.seen, row)
 
 
 class Shown(NamedTuple):
@@ -273,10 +277,9 @@ class Pipeline:
             else facts.tell(records, chain, now, self.business.vocabulary, scored.intents)
         )
         wants = list(self._wants(question, weighings))
-        seen = self._shown_to_models(models, scored.seen, weighings)
         return Weighed(
             inputs, now, scored.rung, group, advisories, scored.intents, told, situation, results,
-            filtered, weighings, wants, models, scored.vector, seen,
+            filtered, weighings, wants, models, scored.vector, scored.seen,
             len(records), rooms,
         )  # fmt: skip
 
@@ -303,22 +306,6 @@ class Pipeline:
                 situation.intents,
             )
         )
-
-    def _shown_to_models(
-        self, models: Models | None, seen: Seen | None, weighings: Sequence[Weighing]
-    ) -> dict[int, Floats]:
-        """What the models saw of all that may be shown."""
-        if models is None or seen is None:
-            return {}
-        shown = {
-            int(weighing.ranked.rows[slot.place])
-            for weighing in weighings
-            for slot in weighing.drawn.slots
-        }
-        for weighing in weighings:
-            defaults = self.business.placements[weighing.name].defaults
-            shown.update(self.business.rows[name] for name in defaults)
-        return {row: models.row(seen, row) for row in sorted(shown)}
 
     def _score(
         self,

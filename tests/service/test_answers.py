@@ -194,7 +194,7 @@ def test_the_bits_that_the_models_saw_are_logged_of_what_was_shown() -> None:
     assert decision.feature_digest == "plan"
     assert {one.action for one in decision.action_vectors} == {"m", "a", "x"}
     for one in decision.action_vectors:
-        assert np.frombuffer(one.vector).tolist() == answer.weighed.seen[of.rows[one.action]]
+        assert np.frombuffer(one.vector).tolist() == answer.weighed.saw(of.rows[one.action])
 
 
 @pytest.mark.parametrize("ms", [0, 1, 999, 1_000, NOW, NOW + 1])

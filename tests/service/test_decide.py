@@ -168,7 +168,7 @@ async def test_somebody_new_is_ranked_by_priors_and_told_so() -> None:
     assert await shown(Reserving(), asked()) == ["t", "c"]
     assert found.answer.weighed.now == NOW
     assert found.answer.weighed.vector is None
-    assert not found.answer.weighed.seen
+    assert found.answer.weighed.saw(0) is None
 
 
 async def test_consent_and_assurance_open_what_needs_them() -> None:
@@ -285,9 +285,10 @@ async def test_the_models_see_the_customer_and_every_action_of_the_answer_is_kep
     assert weighed.vector is not None
     assert abs(sum(p for _, p in weighed.intents) - 1) < 1e-9
     (slate,) = found.answer.slates
-    assert set(weighed.seen) >= {one.row for one in slate.shown}
     for one in slate.shown:
-        assert models.acceptance_of(weighed.seen[one.row]) == one.factors.model
+        saw = weighed.saw(one.row)
+        assert saw is not None
+        assert models.acceptance_of(saw) == one.factors.model
 
 
 async def test_without_the_timeline_the_models_see_somebody_without_history() -> None:

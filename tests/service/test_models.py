@@ -70,6 +70,17 @@ def test_scores_are_those_of_lightgbm(models: Models, cases: list[Golden]) -> No
     assert models.acceptance(told).tolist() == [models.acceptance_of(row) for row in rows]
 
 
+def test_what_they_saw_of_one_customer_outlives_the_next(
+    models: Models, cases: list[Golden]
+) -> None:
+    case, other = max(cases, key=lambda one: len(one.timeline)), cases[0]
+    told = models.seen(np.frombuffer(case.vector), seen(case)[0], case.now)
+    assert len(told.touched), "some action was presented to them"
+    before = matrix(models, told)
+    models.acceptance(models.seen(np.frombuffer(other.vector), seen(other)[0], other.now))
+    assert matrix(models, told).tobytes() == before.tobytes()
+
+
 def test_intents_are_named_and_add_up_to_one(models: Models, cases: list[Golden]) -> None:
     ranked = models.named(models.intents(np.frombuffer(cases[0].vector)))
     assert abs(sum(probability for _, probability in ranked) - 1) < 1e-9
