@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
-import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
 import grpc
 import structlog
 from google.protobuf import any_pb2
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 from service import callers, logs
 from service.callers import Callers
-from service.errors import InvalidRequest, RapportError
+from service.errors import InvalidRequest, RapportError, invalid
 from service.metrics import Metrics
 
 _OPEN = ("/grpc.health.", "/grpc.reflection.")
@@ -37,7 +37,7 @@ class Edge(grpc.aio.ServerInterceptor):
     def __init__(self, known: Callers, metrics: Metrics) -> None:
         self._known = known
         self._metrics = metrics
-        self._log = structlog.get_logger()
+        self._handlers: dict[str, Handler] = {}
 
     async def intercept_service(
         self,
@@ -45,51 +45,46 @@ class Edge(grpc.aio.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler | None:
         """Wrap the handler of one of our own methods; health and reflection pass."""
-        handler = await continuation(handler_call_details)
         method = handler_call_details.method
+        known = self._handlers.get(method)
+        if known is not None:
+            return known
+        handler = await continuation(handler_call_details)
         if handler is None or method.startswith(_OPEN):
             return handler
         behaviour: Any = handler.unary_unary
         if behaviour is None:
             return None  # streams would pass unchecked: none of ours is one, and none is served
-        metadata = dict(handler_call_details.invocation_metadata or ())
+        name, parse = method.rpartition("/")[2], handler.request_deserializer
 
-        async def answer(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-            return await self._answer(method, metadata, behaviour, request, context)
+        async def answer(request: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+            return await self._answer(name, parse, behaviour, request, context)
 
-        return grpc.unary_unary_rpc_method_handler(
+        wrapped = self._handlers[method] = grpc.unary_unary_rpc_method_handler(
             answer,
-            # Nothing that an unknown caller sends is parsed.
-            request_deserializer=handler.request_deserializer if self._knows(metadata) else None,
+            request_deserializer=None,  # nothing that an unknown caller sends is parsed
             response_serializer=handler.response_serializer,
         )
-
-    def _knows(self, metadata: dict[str, str | bytes]) -> bool:
-        try:
-            self._known.identify(str(metadata.get("authorization", "")))
-        except RapportError:
-            return False
-        return True
+        return wrapped
 
     async def _answer(
         self,
-        method: str,
-        metadata: dict[str, str | bytes],
+        name: str,
+        parse: Callable[[bytes], Any] | None,
         behaviour: Callable[[Any, Any], Awaitable[Any]],
-        request: Any,
+        sent: bytes,
         context: grpc.aio.ServicerContext[Any, Any],
     ) -> Any:
         start = time.perf_counter()
         noted = logs.begin()
-        request_id = str(metadata.get("x-request-id") or uuid.uuid4().hex)[:128]
+        metadata = dict(context.invocation_metadata() or ())
+        request_id = str(metadata.get("x-request-id") or os.urandom(16).hex())[:128]
         code, caller = grpc.StatusCode.OK, "nobody"
         try:
             who = self._known.identify(str(metadata.get("authorization", "")))
             caller = who.name
             callers.current.set(who)
-            if isinstance(request, Message):
-                request.DiscardUnknownFields()  # no check covers them; they would be logged whole
-            return await behaviour(request, context)
+            return await behaviour(_parsed(sent, parse), context)
         except RapportError as error:
             code = error.status
             noted["error"] = type(error).__name__
@@ -102,22 +97,40 @@ class Edge(grpc.aio.ServerInterceptor):
             if isinstance(error, grpc.aio.AbortError):
                 raise
             code = grpc.StatusCode.INTERNAL
-            self._log.error("unexpected", request_id=request_id, exc_info=True)
+            structlog.get_logger().error("unexpected", request_id=request_id, exc_info=True)
             await context.abort(code, f"internal error; quote request id {request_id}")
         finally:
-            seconds, name = time.perf_counter() - start, method.rpartition("/")[2]
+            seconds = time.perf_counter() - start
             self._metrics.call(name, code.name, seconds)
             if "rung" in noted:
                 self._metrics.decision(noted["rung"])
-            self._log.info(
-                "call",
-                method=name,
-                status=code.name,
-                ms=round(1e3 * seconds, 3),
-                caller=caller,
-                request_id=request_id,
-                **noted,
+            logs.line(
+                {
+                    "event": "call",
+                    "method": name,
+                    "status": code.name,
+                    "ms": round(1e3 * seconds, 3),
+                    "caller": caller,
+                    "request_id": request_id,
+                    **noted,
+                }
             )
+
+
+def _parsed(sent: bytes, parse: Callable[[bytes], Any] | None) -> Any:
+    """The message that was sent, without fields that no check covers: they would be logged whole.
+
+    Raises:
+        InvalidRequest: The bytes are no message of the kind.
+    """
+    if parse is None:
+        return sent
+    try:
+        request = parse(sent)
+    except DecodeError as error:
+        raise invalid("request", "is no message of this method; see the API") from error
+    request.DiscardUnknownFields()
+    return request
 
 
 def _details(error: RapportError) -> Details:

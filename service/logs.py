@@ -11,14 +11,19 @@ import logging
 import queue
 import sys
 import threading
-from collections.abc import MutableMapping
-from contextlib import ExitStack, suppress
+import time
+from collections.abc import Callable, MutableMapping
+from contextlib import ExitStack
 from contextvars import ContextVar
-from typing import Any, Final, TextIO
+from typing import Any, Final, NamedTuple, TextIO
 
+import msgspec
 import structlog
 
 _CAPACITY: Final = 10_000
+
+Event = MutableMapping[str, Any]
+"""What a line tells."""
 
 _noted: ContextVar[dict[str, Any] | None] = ContextVar("noted", default=None)
 
@@ -42,30 +47,45 @@ def masked(customer_id: str) -> str:
     return hashlib.blake2b(customer_id.encode(), digest_size=8, person=b"rapport").hexdigest()
 
 
+def line(fields: dict[str, Any]) -> None:
+    """Write a line of level info, past structlog, whose steps take longer than all that it tells.
+
+    Args:
+        fields: With ``event``.
+    """
+    last = structlog.get_config()["processors"][-1]
+    if isinstance(last, _Later):
+        last.writer.msg({**last.common, **fields, "level": "info", "timestamp": time.time_ns()})
+    else:  # nobody has configured it, or a test listens
+        structlog.get_logger().info(**fields)
+
+
 class Writer:
     """Writes lines from a bounded queue; when it is full, lines are dropped and counted."""
 
-    def __init__(self, output: TextIO) -> None:
+    def __init__(self, output: TextIO, render: Callable[[Event], str] | None = None) -> None:
         self._output = output
-        self._lines: queue.Queue[str | None] = queue.Queue(_CAPACITY)
+        self._render = render
+        self._lines: queue.SimpleQueue[str | Event | None] = queue.SimpleQueue()
         self.dropped = 0
         self._told = 0  # of the dropped ones
         self.at_close = ExitStack()
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
 
-    def msg(self, message: str) -> None:
-        """Take a line."""
-        try:
-            self._lines.put_nowait(message)
-        except queue.Full:
+    def msg(self, message: str | Event) -> None:
+        """Take a line, or what will be one: it is worded by whoever writes it."""
+        if self._lines.qsize() >= _CAPACITY:
             self.dropped += 1
+        else:
+            self._lines.put(message)
 
     log = debug = info = warn = warning = error = critical = exception = msg
 
     def _run(self) -> None:
-        while (line := self._lines.get()) is not None:
-            if not self._written(line, flush=self._lines.empty()):
+        while (told := self._lines.get()) is not None:
+            line = told if isinstance(told, str) or self._render is None else self._render(told)
+            if not self._written(str(line), flush=self._lines.empty()):
                 self.dropped += 1
             elif self._lines.empty():
                 self._tell_dropped()
@@ -91,8 +111,7 @@ class Writer:
     def close(self, seconds: float = 2.0) -> None:
         """Write what is waiting, if that is possible in time."""
         self.at_close.close()
-        with suppress(queue.Full):
-            self._lines.put(None, timeout=seconds)
+        self._lines.put(None)
         self._thread.join(seconds)
 
 
@@ -117,22 +136,19 @@ def configure(
         pretty: For a person.
         worker: Number of the worker that every line tells; None: there is one process alone.
     """
-    writer = Writer(output)
+    writer = Writer(output, _pretty() if pretty else _json)
+    later = _Later(writer, {} if worker is None else {"worker": worker})
     others = _Others(logging.WARNING)
     logging.getLogger().addHandler(others)
     logging.captureWarnings(True)
     writer.at_close.callback(logging.getLogger().removeHandler, others)
     writer.at_close.callback(logging.captureWarnings, False)
-    renderer: Any = (
-        structlog.dev.ConsoleRenderer() if pretty else structlog.processors.JSONRenderer()
-    )
     structlog.configure(
         processors=[
-            *([] if worker is None else [_telling(worker)]),
             structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _stamped,
             structlog.processors.format_exc_info,
-            renderer,
+            later,
         ],
         logger_factory=lambda *_: writer,
         cache_logger_on_first_use=False,
@@ -140,8 +156,32 @@ def configure(
     return writer
 
 
-def _telling(worker: int) -> Any:
-    def tell(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        return {"worker": worker, **event}
+def _stamped(_: Any, __: str, event: Event) -> Event:
+    event["timestamp"] = time.time_ns()
+    return event
 
-    return tell
+
+class _Later(NamedTuple):
+    """The last step of structlog's: it leaves the wording to the thread that writes."""
+
+    writer: Writer
+    common: dict[str, Any]  # what every line tells
+
+    def __call__(self, _: Any, __: str, event: Event) -> tuple[tuple[Event], dict[str, Any]]:
+        return ({**self.common, **event},), {}
+
+
+def _dated(event: Event) -> Event:
+    seconds, rest = divmod(event["timestamp"], 1_000_000_000)
+    date = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+    event["timestamp"] = f"{date}.{rest // 1_000:06d}Z"
+    return event
+
+
+def _json(event: Event) -> str:
+    return msgspec.json.encode(_dated(event), enc_hook=repr).decode()
+
+
+def _pretty() -> Callable[[Event], str]:
+    render = structlog.dev.ConsoleRenderer()
+    return lambda event: render(None, "", _dated(event))
