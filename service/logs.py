@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, MutableMapping
 from contextlib import ExitStack
 from contextvars import ContextVar
-from typing import Any, Final, NamedTuple, TextIO
+from typing import Any, Final, TextIO
 
 import msgspec
 import structlog
@@ -161,13 +161,14 @@ def _stamped(_: Any, __: str, event: Event) -> Event:
     return event
 
 
-class _Later(NamedTuple):
+class _Later:
     """The last step of structlog's: it leaves the wording to the thread that writes."""
 
-    writer: Writer
-    common: dict[str, Any]  # what every line tells
+    def __init__(self, writer: Writer, common: dict[str, Any]) -> None:
+        self.writer = writer
+        self.common = common  # what every line tells
 
-    def __call__(self, _: Any, __: str, event: Event) -> tuple[tuple[Event], dict[str, Any]]:
+    def __call__(self, logger: Any, method: str, event: Event) -> tuple[tuple[Event], dict[str, Any]]:
         return ({**self.common, **event},), {}
 
 
