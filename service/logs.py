@@ -168,7 +168,7 @@ class _Later:
         self.writer = writer
         self.common = common  # what every line tells
 
-    def __call__(self, logger: Any, method: str, event: Event) -> tuple[tuple[Event], dict[str, Any]]:
+    def __call__(self, _: Any, __: str, event: Event) -> tuple[tuple[Event], dict[str, Any]]:
         return ({**self.common, **event},), {}
 
 
