@@ -282,7 +282,7 @@ def test_many_actions_are_ranked_alike_with_equals_and_with_no_numbers(actions: 
         acceptance[dice.random(actions) < 0.05] = math.nan
         uplift: Floats = dice.normal(0.5, 0.4, (actions, 1)) + np.array([[0.0, -0.3, 0.3]])
         uplift[dice.random(actions) < 0.1] = math.nan
-        scores = Scores(acceptance, dice.integers(0, 200, actions) * 1.0, uplift)
+        scores = Scores(acceptance, dice.integers(0, 200, actions).astype(np.float64), uplift)
         facts = {"failed_self_service": float(round_ % 2), "unresolved_contacts": 2.0}
         told = {name: float(p) for name, p in zip(names, dice.random(len(names)), strict=True)}
         prices: dict[str, Any] = {name: float(dice.random()) for name in of.policies.resources}
