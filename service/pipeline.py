@@ -222,6 +222,7 @@ class Pipeline:
         self._lens = Lens.of(business.vocabulary, business.definitions.journey)
         self._groups = [action.group for action in business.actions]
         self._excludes = business.beside
+        self._traits = business.traits
 
     def weigh(self, inputs: Inputs, models: Models | None) -> Weighed:
         """Go from what is known to what was drawn."""
@@ -383,7 +384,7 @@ class Pipeline:
             # A probability cannot be compared with what doing nothing is worth in money.
             nothing = 0.0 if group == PROBABILITY_ONLY else placement.nothing
             drawn = exploration.draw(
-                Candidates(ranked.rows, ranked.priority, self.business.traits),
+                Candidates(ranked.rows, ranked.priority, self._traits),
                 Shape(slots, placement.per_group, nothing, taken, rooms),
                 _left_to_chance(placement, inputs, scored.rung, group),
                 chance,
