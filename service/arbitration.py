@@ -8,23 +8,23 @@ the mean of a beta distribution whose prior weighs k presentations.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
 
 from features.elementary import Floats
 from features.kernels import Integers
+from service import ranking
 from service.business import Business
 from service.catalogue import Action
+from service.causes import Rows
 from service.declared import Target, When
 from service.facts import LIKELY
 
 NOBODY: Final = ""
 """Segment of a customer of whom none is known, and control group of those who are in none."""
-
-_LEAST: Final = 1e-9  # evidence
-_HIGHEST: Final = 1e15  # priority: weights of 100 may multiply beyond all numbers
 
 RANDOM, PROBABILITY_ONLY, NO_MODEL, HOLD_OUT = "random", "probability_only", "no_model", "hold_out"
 
@@ -99,6 +99,15 @@ class Ranked(NamedTuple):
         )
 
 
+_NO_SCORES: Final = Scores()
+_NONE: Final = np.empty(0)
+_NO_UPLIFT: Final = np.empty((0, 3))
+_OTHER: Final = -2.0  # a channel that no context weight names
+_UNKNOWN: Final = float("nan")
+_NOTABLE: Final = 1.2  # times as likely as usual
+_MANDATORY: Final = Reason("MANDATORY", "It must be shown whenever it qualifies")
+
+
 def holds(when: When, situation: Situation) -> bool:
     """Whether a context weight's situation is at hand."""
     if when.channel is not None and when.channel != situation.channel:
@@ -111,62 +120,77 @@ def holds(when: When, situation: Situation) -> bool:
     return magnitude >= when.magnitude if when.magnitude >= 0 else magnitude <= when.magnitude
 
 
+class _Strong(NamedTuple):
+    """What may speak for an action, whoever asks."""
+
+    weights: Sequence[tuple[When, float, Reason]]
+    levers: Sequence[tuple[int, int, float, Reason]]  # first and last moment, factor
+
+
 class Arbiter:
     """Ranks the actions of one configuration."""
 
     def __init__(self, business: Business) -> None:
         self._business = business
         actions, policies = business.actions, business.policies
-        self._prior = np.array([action.prior for action in actions], np.float64)
-        self._worth = np.array(
+        weights = policies.context_weights
+        names = [one for action in actions for one in action.intents]
+        names += [one.when.intent for one in weights if one.when.intent is not None]
+        self._intents = list(dict.fromkeys(names))
+        self._facts = list(
+            dict.fromkeys(one.when.fact for one in weights if one.when.fact is not None)
+        )
+        self._channels = {
+            name: float(code)
+            for code, name in enumerate(
+                dict.fromkeys(one.when.channel for one in weights if one.when.channel is not None)
+            )
+        }
+        self._conditions = self._conditioned()
+        by_uplift = [
+            action.issue in policies.ranking and policies.ranking[action.issue].by == "uplift"
+            for action in actions
+        ]
+        self.ranks_by_uplift = any(by_uplift)
+        self._catalogue = ranking.catalogue(
+            [action.name for action in actions], by_uplift, self._answering()
+        )
+        self._segments = {name: at for at, name in enumerate((NOBODY, *_segments(business)))}
+        self._moments, levers = self._lifted()
+        factors = [self._factor(one.target, one.weight) for one in weights]
+        uses = [[one.uses.get(name, 0.0) for one in actions] for name in policies.resources]
+        values = [self._value(name) for name in self._segments]
+        described = [
+            [action.prior for action in actions],
             [
                 policies.evidence if action.evidence is None else action.evidence
                 for action in actions
             ],
-            np.float64,
-        )
-        self._cost = np.array([action.cost for action in actions], np.float64)
-        self._values = {name: self._value(name) for name in (NOBODY, *_segments(business))}
-        self._uses = {
-            resource: np.array([action.uses.get(resource, 0.0) for action in actions])
-            for resource in policies.resources
-        }
-        self._by_name = np.argsort(np.argsort([action.name for action in actions]))
-        self._intents = list(business.vocabulary.intents)
-        self._answers = self._answering()
-        self._weights = [
-            (one, self._factor(one.target, one.weight)) for one in policies.context_weights
+            [action.cost for action in actions],
         ]
-        self._levers = [(one, self._factor(one.target, one.factor)) for one in policies.levers]
-        self._by_uplift = np.array(
-            [
-                action.issue in policies.ranking and policies.ranking[action.issue].by == "uplift"
-                for action in actions
-            ],
-            bool,
-        )
+        self._columns = np.array([*described, *factors, *uses, *values, *levers], np.float64)
+        first = ranking.REST + len(factors)
+        self._uses = {name: first + at for at, name in enumerate(policies.resources)}
+        self._first_value = first + len(uses)
+        self._first_lever = self._first_value + len(values)
+        self._width = (len(actions) + 7) // 8
+        match = policies.intent_match
+        self._match = (match.floor, match.ceiling - match.floor)
+        self._strong: dict[str, _Strong] = {}
 
-    @property
-    def ranks_by_uplift(self) -> bool:
-        """Whether any action is ranked by uplift."""
-        return bool(self._by_uplift.any())
-
-    def _value(self, segment: str) -> Floats:
+    def _value(self, segment: str) -> list[float]:
         """What each action's wanted outcome is worth to all goals, in one currency, less cost."""
         first, *_ = self._business.policies.goals
         worth = {
             name: goal.worth * goal.weights.get(segment, 1.0)
             for name, goal in self._business.policies.goals.items()
         }
-        return np.array(
-            [
-                worth[first] * action.value
-                + sum(worth[name] * amount for name, amount in action.goals.items())
-                - action.cost
-                for action in self._business.actions
-            ],
-            np.float64,
-        )
+        return [
+            worth[first] * action.value
+            + sum(worth[name] * amount for name, amount in action.goals.items())
+            - action.cost
+            for action in self._business.actions
+        ]
 
     def _answering(self) -> Integers:
         """[actions, most] places of the intents that each answers; the last place is nobody's."""
@@ -177,14 +201,38 @@ class Arbiter:
             found[row, : len(action.intents)] = [places[name] for name in action.intents]
         return found
 
-    def _factor(self, target: Target, factor: float) -> Floats:
-        return np.array(
-            [factor if target.covers(action) else 1.0 for action in self._business.actions]
-        )
+    def _conditioned(self) -> Floats:
+        """[context weights, 5] when each holds, in places."""
+        found = [
+            [
+                -1.0 if when.channel is None else self._channels[when.channel],
+                -1.0 if when.intent is None else self._intents.index(when.intent),
+                when.at_least,
+                -1.0 if when.fact is None else self._facts.index(when.fact),
+                when.magnitude,
+            ]
+            for when in (one.when for one in self._business.policies.context_weights)
+        ]
+        return np.array(found, np.float64).reshape(-1, 5)
 
-    def rank(
-        self, rows: Integers, scores: Scores, situation: Situation, group: str = NOBODY
-    ) -> Ranked:
+    def _lifted(self) -> tuple[list[int], list[list[float]]]:
+        """The moments at which levers change, and every action's before the first and from each."""
+        levers = self._business.policies.levers
+        spans = [one.valid.milliseconds for one in levers]
+        moments = sorted({*(start for start, _ in spans), *(end + 1 for _, end in spans)})
+        found = [[1.0] * len(self._business.actions)]
+        for moment in moments:
+            lever = np.ones(len(self._business.actions))
+            for one, (start, end) in zip(levers, spans, strict=True):
+                if start <= moment <= end:
+                    lever = lever * self._factor(one.target, one.factor)
+            found.append(lever.tolist())
+        return moments, found
+
+    def _factor(self, target: Target, factor: float) -> list[float]:
+        return [factor if target.covers(action) else 1.0 for action in self._business.actions]
+
+    def rank(self, rows: Rows, scores: Scores, situation: Situation, group: str = NOBODY) -> Ranked:
         """Rank actions by priority, highest first; equal ones by name.
 
         Args:
@@ -193,100 +241,85 @@ class Arbiter:
             situation: What the customer's chain and the contact look like.
             group: Control group of the customer.
         """
-        if group == NO_MODEL:
-            scores = Scores()
-        prior = self._prior[rows]
-        model = evidence = uplift = None
-        acceptance = prior
-        if scores.acceptance is not None:
-            acceptance = model = scores.acceptance[rows]
-            if scores.evidence is not None:
-                evidence, k = scores.evidence[rows], self._worth[rows]
-                total = k + evidence
-                drawn = (k * prior + evidence * model) / np.where(total > _LEAST, total, 1.0)
-                acceptance = np.where(total > _LEAST, drawn, prior)
-        capacity = np.zeros(len(rows))
-        for resource, price in situation.prices.items():
-            if price:
-                capacity += self._uses[resource][rows] * price
-        value = self._values.get(situation.segment, self._values[NOBODY])[rows] - capacity
-        weight, lever = self._weigh(situation)[rows], self._lift(situation.now)[rows]
-        priority = acceptance * value * weight * lever
-        if scores.uplift is not None and self.ranks_by_uplift:
-            uplift = scores.uplift[rows]
-            by_uplift = self._by_uplift[rows] & ~np.isnan(uplift[:, 0])
-            mean, low = uplift[:, 0], uplift[:, 1]
-            # One that may do harm ranks below doing nothing, however good it looks on average.
-            reward = np.where(low < 0, low, mean - self._cost[rows] - capacity)
-            priority = np.where(by_uplift, reward * weight * lever, priority)
-            uplift = np.where(by_uplift[:, None], uplift, np.nan)
-        if group == PROBABILITY_ONLY:
-            priority = np.where(priority > 0, acceptance, priority)
-        priority = np.clip(priority, -_HIGHEST, _HIGHEST)
-        order = np.lexsort((self._by_name[rows], -priority))
+        acceptance, evidence, uplift = _NO_SCORES if group == NO_MODEL else scores
+        if acceptance is None:
+            evidence = None
+        if not self.ranks_by_uplift:
+            uplift = None
+        count = rows.bit_count()
+        out = np.empty((ranking.UPLIFT if uplift is None else ranking.UPLIFT + 3, count))
+        ranking.rank(
+            self._catalogue,
+            self._columns,
+            self._conditions,
+            np.frombuffer(rows.to_bytes(self._width, "little"), np.uint8),
+            self._asked(situation),
+            _NONE if acceptance is None else acceptance,
+            _NONE if evidence is None else evidence,
+            _NO_UPLIFT if uplift is None else uplift,
+            self._first_value + self._segments.get(situation.segment, 0),
+            self._first_lever + bisect_right(self._moments, situation.now),
+            group == PROBABILITY_ONLY,
+            out,
+        )
         return Ranked(
-            rows[order],
-            acceptance[order],
-            value[order],
-            capacity[order],
-            weight[order],
-            lever[order],
-            priority[order],
-            None if model is None else model[order],
-            None if evidence is None else evidence[order],
-            None if uplift is None else uplift[order],
+            out[ranking.ROW].view(np.int64),
+            out[ranking.ACCEPTANCE],
+            out[ranking.VALUE],
+            out[ranking.CAPACITY],
+            out[ranking.WEIGHT],
+            out[ranking.LEVER],
+            out[ranking.PRIORITY],
+            None if acceptance is None else out[ranking.MODEL],
+            None if evidence is None else out[ranking.EVIDENCE],
+            None if uplift is None else out[ranking.UPLIFT :].reshape(count, 3),
         )
 
-    def _weigh(self, situation: Situation) -> Floats:
-        """Context weight of every action."""
-        weight = np.ones(len(self._business.actions))
-        if situation.intents:
-            chances = np.zeros(len(self._intents) + 1)
-            chances[:-1] = [situation.intents.get(name, 0.0) for name in self._intents]
-            match = self._business.policies.intent_match
-            likeliest = chances[self._answers].max(axis=1)
-            answers = self._answers[:, 0] < len(self._intents)
-            matched = match.floor + (match.ceiling - match.floor) * likeliest
-            weight = np.where(answers, matched, 1.0)
-        else:  # nobody knows why they are here: what answers something special is a guess
-            special = self._answers[:, 0] < len(self._intents)
-            weight = np.where(special, self._business.policies.intent_match.floor, 1.0)
-        for one, factor in self._weights:
-            if holds(one.when, situation):
-                weight = weight * factor
-        return weight
-
-    def _lift(self, now: int) -> Floats:
-        """Lever of every action."""
-        lever = np.ones(len(self._business.actions))
-        for one, factor in self._levers:
-            start, end = one.valid.milliseconds
-            if start <= now <= end:
-                lever = lever * factor
-        return lever
+    def _asked(self, situation: Situation) -> Floats:
+        """What the loop has to know of the situation, see :func:`service.ranking.rank`."""
+        intents, facts = situation.intents, situation.facts
+        prices: list[float] = []
+        for resource, price in situation.prices.items():
+            if price:
+                prices += self._uses[resource], price
+        return np.array(
+            [
+                self._channels.get(situation.channel, _OTHER),
+                *self._match,
+                bool(intents),
+                len(self._intents) + 1,
+                len(self._facts),
+                len(prices),
+                *[intents.get(name, 0.0) for name in self._intents],
+                0.0,
+                *[facts.get(name, _UNKNOWN) for name in self._facts],
+                *prices,
+            ]
+        )
 
     def reasons(self, action: Action, factors: Factors, situation: Situation) -> list[Reason]:
         """Why an action is shown, strongest first."""
+        strong = self._strong.get(action.name)
+        if strong is None:
+            strong = self._strong[action.name] = self._strengths(action)
         found: list[tuple[float, Reason]] = []
-        policies, vocabulary = self._business.policies, self._business.vocabulary
         if action.intents and situation.intents:
-            chance, name = max((situation.intents.get(one, 0.0), one) for one in action.intents)
-            match = policies.intent_match
-            text = f"They are here about {vocabulary.intents[name].title!r}"
-            strength = match.floor + (match.ceiling - match.floor) * chance
-            if chance >= LIKELY:
-                told = Reason("INTENT_MATCH", f"{text} with {chance:.0%} probability")
-                found.append((strength, told))
-        for weight in policies.context_weights:
-            if weight.target.covers(action) and holds(weight.when, situation):
-                found.append((weight.weight, Reason("CONTEXT_WEIGHT", weight.reason)))
-        for lever in policies.levers:
-            start, end = lever.valid.milliseconds
-            if lever.target.covers(action) and start <= situation.now <= end:
-                found.append((lever.factor, Reason("LEVER", f"Campaign {lever.name}")))
+            intents = situation.intents
+            chance, name = max([(intents.get(one, 0.0), one) for one in action.intents])
+            strength = self._match[0] + self._match[1] * chance
+            if chance >= LIKELY and strength >= 1:
+                title = self._business.vocabulary.intents[name].title
+                text = f"They are here about {title!r} with {chance:.0%} probability"
+                found.append((strength, Reason("INTENT_MATCH", text)))
+        for when, weight, reason in strong.weights:
+            if holds(when, situation):
+                found.append((weight, reason))
+        for start, end, factor, reason in strong.levers:
+            if start <= situation.now <= end:
+                found.append((factor, reason))
         probability = factors.acceptance_probability
         lift = probability / action.prior if action.prior else 1.0
-        if lift >= 1.2:
+        if lift >= _NOTABLE:
             text = f"{lift:.1f} times as likely to be accepted as usual ({probability:.0%})"
             found.append((lift, Reason("LIKELY_ACCEPTED", text)))
         if factors.uplift is not None:
@@ -296,9 +329,29 @@ class Arbiter:
         else:
             found.append((1.0, Reason("VALUE", f"Worth {factors.value:.2f} when accepted")))
         if action.mandatory:
-            found.append((1e9, Reason("MANDATORY", "It must be shown whenever it qualifies")))
-        strongest = sorted(found, key=lambda pair: -pair[0])
-        return [reason for strength, reason in strongest if strength >= 1]
+            found.append((1e9, _MANDATORY))
+        if len(found) > 1:
+            found.sort(key=_strength, reverse=True)
+        return [reason for _, reason in found]
+
+    def _strengths(self, action: Action) -> _Strong:
+        """What may speak for an action: all that does not weaken it."""
+        policies = self._business.policies
+        weights = [
+            (one.when, one.weight, Reason("CONTEXT_WEIGHT", one.reason))
+            for one in policies.context_weights
+            if one.weight >= 1 and one.target.covers(action)
+        ]
+        levers = [
+            (*one.valid.milliseconds, one.factor, Reason("LEVER", f"Campaign {one.name}"))
+            for one in policies.levers
+            if one.factor >= 1 and one.target.covers(action)
+        ]
+        return _Strong(weights, levers)
+
+
+def _strength(found: tuple[float, Reason]) -> float:
+    return found[0]
 
 
 def _segments(business: Business) -> list[str]:

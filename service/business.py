@@ -16,9 +16,10 @@ import msgspec
 
 from features import duration
 from features.definitions import Definitions
+from features.kernels import Integers
 from features.plan import Plan
 from features.vocabulary import Vocabulary
-from service import coherence, config, variables
+from service import coherence, config, drawing, variables
 from service.catalogue import Action, Placement
 from service.config import Places
 from service.declared import Policies, Release
@@ -72,6 +73,15 @@ class Business(msgspec.Struct, frozen=True, dict=True):
             )
             for row, held in enumerate(parts)
         ]
+
+    @cached_property
+    def traits(self) -> Integers:
+        """What a draw has to know of each row, packed; see :func:`service.drawing.traits`."""
+        return drawing.traits(
+            [action.group for action in self.actions],
+            [action.mandatory for action in self.actions],
+            self.beside,
+        )
 
     @cached_property
     def digest(self) -> str:

@@ -86,17 +86,10 @@ def _greedy(one: Fared, business: Business, taken: Rows, priority: float | None)
     if priority is not None:
         priorities[one.place] = priority
     order = np.argsort(-priorities, kind="stable")
-    rows = ranked.rows[order].tolist()
-    actions = business.actions
+    rows = ranked.rows[order]
     placement = business.placements[one.placement]
     drawn = exploration.draw(
-        Candidates(
-            rows,
-            priorities[order],
-            [actions[row].group for row in rows],
-            [actions[row].mandatory for row in rows],
-            [business.beside[row] for row in rows],
-        ),
+        Candidates(rows, priorities[order], business.traits),
         Shape(
             one.compared.slots, placement.per_group, one.compared.nothing, taken, one.compared.rooms
         ),

@@ -12,41 +12,42 @@ temperature means the same at every placement and slot; at 0 the best is always 
 from __future__ import annotations
 
 import enum
-import random
-from collections.abc import Container, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
 import numpy as np
 
-from features.elementary import Floats, softmax
+from features.elementary import Floats
+from features.kernels import Integers
+from service import drawing
 from service.catalogue import Exploration
 from service.causes import Rows
-from service.rooms import Room, full
+from service.chance import Chance
+from service.drawing import Bytes
+from service.rooms import Room
 
 
 class Fate(enum.IntEnum):
     """What became of a candidate; the codes are part of the log."""
 
-    shown = 0
-    below_nothing = 1  # doing nothing is worth more
-    elsewhere = 2  # another placement of the answer shows it
-    group_full = 3  # as many of its group are shown as the placement takes
-    bundled = 4  # a bundle that holds it, or a part of it, is shown
-    ranked_lower = 5  # the greedy answer would not have shown it either
-    not_drawn = 6  # chance decided against it
-    held_back = 7  # the slate was held back
-    held_out = 8  # the customer is in a control group that gets nothing
-    limit_full = 9  # what is shown takes the last place that a limit leaves
+    shown = drawing.SHOWN
+    below_nothing = drawing.BELOW_NOTHING  # doing nothing is worth more
+    elsewhere = drawing.ELSEWHERE  # another placement of the answer shows it
+    group_full = drawing.GROUP_FULL  # as many of its group are shown as the placement takes
+    bundled = drawing.BUNDLED  # a bundle that holds it, or a part of it, is shown
+    ranked_lower = drawing.RANKED_LOWER  # the greedy answer would not have shown it either
+    not_drawn = drawing.NOT_DRAWN  # chance decided against it
+    held_back = drawing.HELD_BACK  # the slate was held back
+    held_out = drawing.HELD_OUT  # the customer is in a control group that gets nothing
+    limit_full = drawing.LIMIT_FULL  # what is shown takes the last place that a limit leaves
 
 
 class Candidates(NamedTuple):
     """What may be drawn for a placement, best first."""
 
-    rows: Sequence[int]
+    rows: Integers
     priorities: Floats
-    groups: Sequence[str]
-    mandatory: Sequence[bool]
-    excludes: Sequence[Rows]  # rows that may not stand beside each
+    traits: Integers  # of the whole catalogue, see service.drawing
 
 
 class Shape(NamedTuple):
@@ -72,19 +73,29 @@ class Drawn(NamedTuple):
     slots: Sequence[Slot]
     held_back: bool
     probability: float  # of the whole slate, the hold-back included
-    fates: Sequence[Fate]  # one for each candidate
+    codes: bytes  # of the fates, one for each candidate
+
+    @property
+    def fates(self) -> list[Fate]:
+        """What became of each candidate."""
+        return [_FATES[code] for code in self.codes]
 
 
 GREEDY = Exploration()
 UNIFORM = Exploration(floor=1.0)
-NO_CHANCE = random.Random(0)  # noqa: S311  for draws that leave nothing to it
+NO_CHANCE = Chance(0)  # for draws that leave nothing to it
+
+_FATES: Final = tuple(sorted(Fate))
+_NO_NUMBERS: Final = np.empty(0)
+_NO_SETS: Final = np.frombuffer(bytes(1), np.uint8).reshape(1, 1)  # read-only, as any other
+_NO_LEFT: Final = np.zeros(0, np.int64)
 
 
 def draw(
     candidates: Candidates,
     shape: Shape,
     exploration: Exploration,
-    chance: random.Random,
+    chance: Chance,
     *,
     held_out: bool = False,
 ) -> Drawn:
@@ -94,125 +105,35 @@ def draw(
         candidates: Best first.
         shape: What the slate may look like.
         exploration: How much is left to chance.
-        chance: Seeded; one number is taken for the hold-back and one for each drawn slot, where
-            they are needed.
+        chance: One number is taken for the hold-back and one for each drawn slot, where they are
+            needed.
         held_out: Whether the customer gets nothing but what is mandatory.
     """
-    slate = _Slate(candidates, shape)
-    if held_out:
-        return slate.closed(Fate.held_out)
-    probability = 1.0
-    if exploration.hold_back:
-        if chance.random() < exploration.hold_back:
-            return slate.closed(Fate.held_back, probability=exploration.hold_back)
-        probability -= exploration.hold_back
-    if not exploration.temperature and not exploration.floor:
-        slate.fill()
-        return slate.closed(Fate.ranked_lower, probability=probability)
-    while slate.room and slate.fitting:
-        chances = _chances(candidates.priorities[slate.fitting], exploration)
-        at = _drawn(chances, chance.random())
-        probability *= float(chances[at])
-        slate.show(slate.fitting[at], float(chances[at]))
-    best_slate = _Slate(candidates, shape)
-    best_slate.fill()
-    greedy = {slot.place for slot in best_slate.slots}
-    return slate.closed(Fate.ranked_lower, probability=probability, greedy=greedy)
+    rows, priorities, traits = candidates
+    left_to_chance = (
+        float(exploration.hold_back), float(exploration.temperature), float(exploration.floor),
+    )  # fmt: skip
+    slots = min(shape.slots, len(rows))
+    numbers = chance.ahead(slots + 1) if any(left_to_chance) else _NO_NUMBERS
+    sets, left = _sets(shape)
+    out, fates = np.empty((drawing.HEAD + slots, 2)), np.empty(len(rows), np.uint8)
+    drawing.fill(
+        traits, rows, priorities, sets, left, numbers, shape.per_group, float(shape.nothing),
+        left_to_chance, held_out, out, fates,
+    )  # fmt: skip
+    (filled, taken), (held_back, probability), *drawn = out.tolist()
+    chance.take(int(taken))
+    found = [Slot(int(place), one) for place, one in drawn[: int(filled)]]
+    return Drawn(found, held_back > 0, probability, fates.tobytes())
 
 
-def _chances(priorities: Floats, exploration: Exploration) -> Floats:
-    """Probability of each to be drawn next."""
-    best = float(priorities.max())
-    if exploration.temperature and best > 0:
-        soft = softmax(priorities / (exploration.temperature * best))
-    else:
-        soft = np.zeros(len(priorities))
-        soft[0] = 1.0
-    return (1.0 - exploration.floor) * soft + exploration.floor / len(priorities)
-
-
-def _drawn(chances: Floats, number: float) -> int:
-    """Place of the interval, of all laid end to end, that a number from 0 to 1 falls into."""
-    total = 0.0
-    for place, one in enumerate(chances.tolist()):
-        total += one
-        if number < total:
-            return place
-    return len(chances) - 1  # the numbers add up to a hair less than 1
-
-
-class _Slate:
-    """A slate that is being filled; it begins with what is mandatory."""
-
-    def __init__(self, candidates: Candidates, shape: Shape) -> None:
-        self._candidates = candidates
-        self._shape = shape
-        self._shown: Rows = 0
-        self._excluded: Rows = 0
-        self._groups: dict[str, int] = {}
-        self._full = full(shape.rooms, shape.taken)
-        self.slots: list[Slot] = []
-        everything = range(len(candidates.rows))
-        self.fitting = [place for place in everything if self._unfit(place) is None]
-        for place in [place for place in self.fitting if candidates.mandatory[place]]:
-            if self.room and place in self.fitting:
-                self.show(place, 1.0)
-
-    @property
-    def room(self) -> int:
-        """Slots that are still empty."""
-        return self._shape.slots - len(self.slots)
-
-    def show(self, place: int, probability: float) -> None:
-        """Put a candidate into the next slot; ``fitting`` is what may still come below it."""
-        row, group = self._candidates.rows[place], self._candidates.groups[place]
-        self._shown |= 1 << row
-        self._excluded |= self._candidates.excludes[place]
-        self._groups[group] = self._groups.get(group, 0) + 1
-        self.slots.append(Slot(place, probability))
-        if self._shape.rooms:
-            self._full = full(self._shape.rooms, self._shape.taken | self._shown)
-        if self._groups[group] >= self._shape.per_group or self._excluded or self._full:
-            self.fitting = [one for one in self.fitting if self._unfit(one) is None]
-        if place in self.fitting:
-            self.fitting.remove(place)
-
-    def fill(self) -> None:
-        """Take the best that fit until there is no room."""
-        while self.room and self.fitting:
-            self.show(self.fitting[0], 1.0)
-
-    def _unfit(self, place: int) -> Fate | None:
-        """Why a candidate may not be shown; None: it may, or is."""
-        row, shape = self._candidates.rows[place], self._shape
-        mandatory = self._candidates.mandatory[place]
-        if not mandatory and not self._candidates.priorities[place] > shape.nothing:
-            return Fate.below_nothing
-        if shape.taken >> row & 1:
-            return Fate.elsewhere
-        excludes = self._candidates.excludes[place]
-        if self._excluded >> row & 1 or excludes & (self._shown | shape.taken):
-            return Fate.bundled
-        if self._groups.get(self._candidates.groups[place], 0) >= shape.per_group:
-            return Fate.group_full
-        if self._full >> row & 1:
-            return Fate.limit_full
-        return None
-
-    def closed(self, fate: Fate, *, probability: float = 1.0, greedy: Container[int] = ()) -> Drawn:
-        """The slate, with what became of everybody.
-
-        Args:
-            fate: Of those who could still be shown.
-            probability: Of the slate.
-            greedy: Places of the candidates that the slate would hold without chance.
-        """
-        fates = []
-        for place, row in enumerate(self._candidates.rows):
-            if self._shown >> row & 1:
-                fates.append(Fate.shown)
-            elif place in greedy:
-                fates.append(Fate.not_drawn)
-            else:
-                fates.append(self._unfit(place) or fate)
-        return Drawn(self.slots, fate is Fate.held_back, probability, fates)
+def _sets(shape: Shape) -> tuple[Bytes, Integers]:
+    """What is taken and what is shared, as bits, and the places that are left."""
+    taken, rooms = shape.taken, shape.rooms
+    if not taken and not rooms:
+        return _NO_SETS, _NO_LEFT
+    sets = [taken, *(room.rows for room in rooms)]
+    width = max(sets).bit_length() // 8 + 1
+    packed = b"".join(one.to_bytes(width, "little") for one in sets)
+    left = np.array([room.left(taken) for room in rooms], np.int64)
+    return np.frombuffer(packed, np.uint8).reshape(len(sets), -1), left

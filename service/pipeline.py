@@ -8,10 +8,9 @@ and replies, so nothing here may look at a clock, a queue or chance by itself.
 
 from __future__ import annotations
 
-import random
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -19,7 +18,6 @@ from features import journey, timeline
 from features import profile as profiles
 from features.elementary import Floats
 from features.journey import Journey, Lens, Relationship
-from features.kernels import Integers
 from features.plan import Context
 from features.profile import Profile, Value
 from features.record import EMPTY, NEVER, LogId, Records, interaction_hash
@@ -39,6 +37,7 @@ from service.arbitration import (
 from service.business import Business
 from service.catalogue import ASSURANCE, Exploration, Placement, Price, Treatment
 from service.causes import Cause, Filtered, Rows, rows_of, union
+from service.chance import Chance
 from service.checks import SKEW
 from service.experiments import group_of
 from service.exploration import Candidates, Drawn, Shape
@@ -201,6 +200,9 @@ class Answer(NamedTuple):
     advisories: Sequence[Reason]
 
 
+_RELATIONSHIPS: Final = {int(one): one.name for one in Relationship}
+
+
 class _Scored(NamedTuple):
     rung: pb.Rung.ValueType
     intents: Sequence[tuple[str, float]] = ()
@@ -223,8 +225,8 @@ class Pipeline:
         self.arbiter = Arbiter(business)
         self._lens = Lens.of(business.vocabulary, business.definitions.journey)
         self._groups = [action.group for action in business.actions]
-        self._mandatory = [action.mandatory for action in business.actions]
         self._excludes = business.beside
+        self._traits = business.traits
 
     def weigh(self, inputs: Inputs, models: Models | None) -> Weighed:
         """Go from what is known to what was drawn."""
@@ -358,34 +360,27 @@ class Pipeline:
     ) -> list[Weighing]:
         """Rank and draw, placement by placement; no action twice in an answer."""
         question = inputs.question
-        relationship = Relationship(int(situation.facts.get("relationship", 0))).name
-        chance = random.Random(inputs.seed)  # noqa: S311  reproducible on purpose
+        relationship = _RELATIONSHIPS[int(situation.facts.get("relationship", 0))]
+        chance = Chance(inputs.seed)
         taken: Rows = 0
         weighings = []
         for name in question.placements:
             placement = self.business.placements[name]
             offers = self.policies.offers(name, question.channel, question.locale, relationship)
             local = list(self._local(name, placement, offers, question, scored.rung))
-            rows = _members(offers.actions & ~dropped & ~union(local))
+            rows = offers.actions & ~(dropped | union(local))
             ranked = self.arbiter.rank(rows, scored.scores, situation, group)
             slots = self._slots(question, name)
             # A probability cannot be compared with what doing nothing is worth in money.
             nothing = 0.0 if group == PROBABILITY_ONLY else placement.nothing
-            order = ranked.rows.tolist()
             drawn = exploration.draw(
-                Candidates(
-                    order,
-                    ranked.priority,
-                    [self._groups[row] for row in order],
-                    [self._mandatory[row] for row in order],
-                    [self._excludes[row] for row in order],
-                ),
+                Candidates(ranked.rows, ranked.priority, self._traits),
                 Shape(slots, placement.per_group, nothing, taken, rooms),
                 _left_to_chance(placement, inputs, scored.rung, group),
                 chance,
                 held_out=group == HOLD_OUT,
             )
-            taken |= rows_of(order[slot.place] for slot in drawn.slots)
+            taken |= rows_of(int(ranked.rows[slot.place]) for slot in drawn.slots)
             weighings.append(Weighing(name, offers, local, ranked, drawn, slots, nothing))
         return weighings
 
@@ -577,9 +572,3 @@ def _until(known: Known, now: int) -> Known:
         ledger=None if known.ledger is None else timeline.as_of(known.ledger, now),
         profile=None if known.profile is None else known.profile.as_of(now),
     )
-
-
-def _members(rows: Rows) -> Integers:
-    """The rows of a set, ascending."""
-    packed = np.frombuffer(rows.to_bytes((rows.bit_length() + 7) // 8, "little"), np.uint8)
-    return np.flatnonzero(np.unpackbits(packed, bitorder="little"))

@@ -43,8 +43,15 @@ class _Shares(NamedTuple):
 
     shares: Sequence[Share]
     keys: Integers
-    at_most: Integers
-    takes: Integers  # as many as one answer could take
+    by_most: dict[int, Integers]
+
+    def far(self, most: int) -> Integers:
+        """Counts up to which a limit cannot be used up by an answer of so many actions."""
+        found = self.by_most.get(most)
+        if found is None:
+            found = _column([one.at_most - min(one.takes, most) for one in self.shares])
+            self.by_most[most] = found
+        return found
 
 
 class Rooms:
@@ -64,17 +71,18 @@ class Rooms:
             at: With what the ledger counts; where it could not be read, nothing counted passes.
             most: Actions that the answer could show.
         """
-        shares, keys, at_most, takes = self._by_channel[at.channel]
-        if at.counts is None or not shares:
+        here = self._by_channel[at.channel]
+        if at.counts is None or not here.shares:
             return []
-        left = at_most - at.counts.within[keys]
-        near = np.flatnonzero(left < np.minimum(takes, most)).tolist()
-        if not near:
+        counted = at.counts.within.take(here.keys)
+        (near,) = (counted > here.far(most)).nonzero()
+        if not near.size:
             return []
         own = list(self._policies.own(at)) if at.interaction else []
         found = []
-        for place in near:
-            one, places = shares[place], int(left[place])
+        for place in near.tolist():
+            one = here.shares[place]
+            places = one.at_most - int(counted[place])
             if places > 0 or own:  # else a filter has dropped them all
                 again = rows_of(row for row, age in own if age < one.within)
                 found.append(Room(one.name, one.rows & ~again, max(0, places)))
@@ -82,12 +90,8 @@ class Rooms:
 
 
 def _columns(shares: Sequence[Share]) -> _Shares:
-    def column(values: Sequence[int]) -> Integers:
-        return np.array(values, np.int64)
+    return _Shares(shares, _column([one.key for one in shares]), {})
 
-    return _Shares(
-        shares,
-        column([one.key for one in shares]),
-        column([one.at_most for one in shares]),
-        column([one.takes for one in shares]),
-    )
+
+def _column(values: Sequence[int]) -> Integers:
+    return np.array(values, np.int64)

@@ -70,7 +70,7 @@ def _placement(weighing: Weighing) -> log_pb2.PlacementDeliberation:
         lever=column(ranked.lever),
         priority=column(ranked.priority),
         uplift=column(ranked.uplift),
-        fate=bytes(weighing.drawn.fates),
+        fate=weighing.drawn.codes,
         slots=weighing.slots,
         nothing=weighing.nothing,
     )

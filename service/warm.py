@@ -14,7 +14,13 @@ from features.profile import EMPTY
 from features.record import pack
 from features.usage import Counting
 from features.vocabulary import Type, Vocabulary
-from service import forest
+from service import exploration, forest
+from service.arbitration import Arbiter, Scores, Situation
+from service.business import Business
+from service.catalogue import Action, Treatment
+from service.chance import Chance
+from service.declared import Policies, Ranking
+from service.exploration import Candidates, Shape
 from service.rules import Environment, Program
 
 _MODEL = """tree
@@ -43,7 +49,8 @@ def kernels() -> None:
     """Call every kernel with the types that serving and training use."""
     vocabulary = Vocabulary(channels={"a": 1}, types={"b": Type(1)}, actions={"c": 1})
     features: list[Count] = [Count(name="d"), Count(name="e", per_action=True)]
-    plan = Plan(Definitions(features=list(features)), vocabulary)
+    definitions = Definitions(features=list(features))
+    plan = Plan(definitions, vocabulary)
     records, _ = timeline.fold([pack(occurred_at=1, hash=1, type=1, action=1)])
     facts = journey.read(records, 2, plan.lens)
     plan.customer(records, EMPTY, Context(), 2, facts)
@@ -52,12 +59,24 @@ def kernels() -> None:
     first = np.zeros(usage.OUTCOMES * 2 + 1, np.int64)
     usage.count(records, 2, Counting(2, first, none, none, none, none, none))
     Program([], Environment({})).answers([], [])
+    _decided(vocabulary, definitions)
     elementary.softmax(elementary.sigmoid(np.zeros(2)))
     trees = forest.parse(_MODEL)
     kinds = np.array([forest.CUSTOMER, forest.ACTION, forest.PAIR])
     ready = forest.Forest(forest.compile(trees, np.zeros((1, 3)), kinds))
     ready.score(np.zeros(1), np.zeros(1, np.int64), np.ones((1, 1)))
     forest.row(trees, np.zeros(3))
+
+
+def _decided(vocabulary: Vocabulary, definitions: Definitions) -> None:
+    """Rank and draw, with models and without."""
+    action = Action("c", "", "grow", "", 1.0, [Treatment("", [""])])
+    policies = Policies(ranking={action.issue: Ranking("uplift")})
+    of = Business(vocabulary, definitions, [action], {}, policies)
+    scores = Scores(np.zeros(1), np.zeros(1), np.zeros((1, 3)))
+    ranked = Arbiter(of).rank(1, scores, Situation("a", {}, {}, 2))
+    candidates = Candidates(ranked.rows, ranked.priority, of.traits)
+    exploration.draw(candidates, Shape(1, 1, 0.0), exploration.UNIFORM, Chance(0))
 
 
 if __name__ == "__main__":

@@ -89,14 +89,15 @@ class Recomputed:
     def _worth(self, number: int, weighed: Weighed) -> Floats:
         """Priority of every action, dropped ones too, as it was: [actions of its catalogue]."""
         past = self._pasts[number]
-        rows = np.arange(len(past.pipeline.business.actions))
+        actions = len(past.pipeline.business.actions)
         scores = Scores()
         models = self._models[id(past)]
         if models is not None and weighed.vector is not None and models.scores_acceptance:
             told = models.seen(weighed.vector, *_seen(weighed))
             scores = Scores(models.acceptance(told), models.evidence, models.uplift(told))
-        ranked = past.pipeline.arbiter.rank(rows, scores, weighed.situation, weighed.group)
-        worth = np.empty(len(rows))
+        everything = (1 << actions) - 1
+        ranked = past.pipeline.arbiter.rank(everything, scores, weighed.situation, weighed.group)
+        worth = np.empty(actions)
         worth[ranked.rows] = ranked.priority
         return worth
 

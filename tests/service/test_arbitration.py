@@ -26,6 +26,7 @@ from service.arbitration import (
 )
 from service.business import Business
 from service.catalogue import Action, Validity
+from service.causes import rows_of
 from service.declared import (
     ContextWeight,
     Goal,
@@ -59,7 +60,7 @@ def ranked(
     if uplift is not None:
         scores = scores._replace(uplift=np.array(uplift))
     found = Arbiter(business(actions, **declared)).rank(
-        np.arange(len(actions)), scores, situation, group
+        (1 << len(actions)) - 1, scores, situation, group
     )
     return {actions[row].name: found.factors(n) for n, row in enumerate(found.rows)}
 
@@ -74,7 +75,7 @@ def texts(
     found = business([one], **declared)
     arbiter = Arbiter(found)
     if factors is None:
-        factors = arbiter.rank(np.array([0]), Scores(), situation).factors(0)
+        factors = arbiter.rank(0b1, Scores(), situation).factors(0)
     return [f"{why.code}: {why.text}" for why in arbiter.reasons(one, factors, situation)]
 
 
@@ -99,11 +100,11 @@ def test_equals_are_ranked_by_name_whatever_their_order() -> None:
 def test_only_what_is_asked_for_is_ranked() -> None:
     arbiter = Arbiter(business())
     scores = Scores(np.array([0.1, 0.2, 0.3, 0.4]))
-    found = arbiter.rank(np.array([3, 1]), scores, CALM)
+    found = arbiter.rank(0b1010, scores, CALM)
     assert found.rows.tolist() == [3, 1]
     assert found.acceptance.tolist() == [0.4, 0.2]
     assert found.value.tolist() == [20.0, 10.0]
-    assert arbiter.rank(np.array([], np.int64), scores, CALM).priority.tolist() == []
+    assert arbiter.rank(0, scores, CALM).priority.tolist() == []
 
 
 def test_the_cost_of_presenting_is_taken_off_the_value() -> None:
@@ -542,7 +543,7 @@ def at_hand(when: When, at: Situation) -> bool:
 @given(cases())
 def test_all_at_once_each_action_gets_the_numbers_that_it_gets_alone(case: Case) -> None:
     found: Ranked = Arbiter(case.one).rank(
-        np.array(case.rows, np.int64), case.scores, case.situation, case.group
+        rows_of(case.rows), case.scores, case.situation, case.group
     )
     assert sorted(found.rows.tolist()) == sorted(case.rows)
     for place, row in enumerate(found.rows.tolist()):

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -293,7 +292,7 @@ def decided(one: Business, age: float | None, ledger: Records = EMPTY, now: int 
     results = policies.conditions.evaluate(values)
     at = Circumstances("phone", 1, 3, now, profile, ledger, results)
     ranked = Arbiter(one).rank(
-        np.arange(len(one.actions)), Scores(), Situation("phone", {}, {}, now)
+        (1 << len(one.actions)) - 1, Scores(), Situation("phone", {}, {}, now)
     )
     prices = [policies.price(row, results) for row in range(len(one.actions))]
     return policies.filtered(at).causes, prices, ranked.rows.tolist(), ranked.priority.tolist()

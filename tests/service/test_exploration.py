@@ -12,9 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from features.elementary import Floats
 from service import exploration
 from service.catalogue import Exploration
 from service.causes import rows_of
+from service.chance import Chance
+from service.drawing import traits
 from service.exploration import Candidates, Drawn, Fate, Shape, draw
 from service.rooms import Room
 
@@ -141,20 +144,24 @@ def given_to(
     """Candidates and the shape of a slate as the pipeline gives them."""
     everybody = [*ones, *(one for one in elsewhere if one not in ones)]
     rows = {one.name: 3 * row + 1 for row, one in enumerate(reversed(everybody))}  # any, but unique
-    excludes = [
-        rows_of(
-            rows[other.name]
-            for other in everybody
-            if other.name in one.parts or one.name in other.parts
-        )
-        for one in ones
-    ]
+    kinds = {rows[one.name]: one for one in everybody}
+    catalogue = [kinds.get(row, One("", 0.0)) for row in range(3 * len(everybody) + 1)]
+    packed = traits(
+        [one.group for one in catalogue],
+        [one.mandatory for one in catalogue],
+        [
+            rows_of(
+                rows[other.name]
+                for other in everybody
+                if one.name and (other.name in one.parts or one.name in other.parts)
+            )
+            for one in catalogue
+        ],
+    )
     return Candidates(
-        [rows[one.name] for one in ones],
+        np.array([rows[one.name] for one in ones], np.int64),
         np.array([one.priority for one in ones]),
-        [one.group for one in ones],
-        [one.mandatory for one in ones],
-        excludes,
+        packed,
     ), Shape(
         slots.slots,
         slots.per_group,
@@ -175,7 +182,7 @@ class Case(NamedTuple):
     how: Exploration
     elsewhere: tuple[One, ...] = ()
 
-    def ask(self, chance: random.Random, *, held_out: bool = False) -> Drawn:
+    def ask(self, chance: Chance, *, held_out: bool = False) -> Drawn:
         """Draw once."""
         candidates, shape = given_to(self.ones, self.elsewhere, self.slots)
         return draw(candidates, shape, self.how, chance, held_out=held_out)
@@ -255,7 +262,7 @@ def test_every_slate_comes_as_often_as_the_slow_reference_says_and_is_logged_so(
     numbers = max(1_000, math.ceil(50.01 / min(expected.values())))
     seen: Counter[Slate] = Counter()
     for seed in range(numbers):
-        drawn = case.ask(random.Random(seed))
+        drawn = case.ask(Chance(seed))
         name = case.named(drawn)
         if not seen[name]:
             assert drawn.probability == pytest.approx(expected[name], rel=1e-12)
@@ -275,7 +282,7 @@ def test_the_probability_of_a_slot_is_conditional_and_their_product_is_the_slate
         )
 
     for seed in range(200):
-        drawn = case.ask(random.Random(seed))
+        drawn = case.ask(Chance(seed))
         back, names = case.named(drawn)
         if back:
             assert drawn.probability == case.how.hold_back
@@ -288,18 +295,16 @@ def test_the_probability_of_a_slot_is_conditional_and_their_product_is_the_slate
         assert drawn.probability == pytest.approx((1 - case.how.hold_back) * product, rel=1e-12)
 
 
-class Begins(random.Random):
+class Begins(Chance):
     """Chance whose first numbers are told."""
 
     first: tuple[float, ...] = ()
-    taken = 0
 
-    def random(self) -> float:
-        self.taken += 1
-        if not self.first:
-            return super().random()
-        number, self.first = self.first[0], self.first[1:]
-        return number
+    def ahead(self, count: int) -> Floats:
+        numbers = super().ahead(count)
+        told = self.first[self.taken : self.taken + count]
+        numbers[: len(told)] = told
+        return numbers
 
 
 def begins(seed: int, *first: float) -> Begins:
@@ -334,7 +339,7 @@ def test_a_temperature_means_the_same_whatever_the_currency() -> None:
     cents = tuple(one._replace(priority=100 * one.priority) for one in FIVE)
     few, many = Case(FIVE, Slots(3), how), Case(cents, Slots(3), how)
     for seed in range(100):
-        one, other = few.ask(random.Random(seed)), many.ask(random.Random(seed))
+        one, other = few.ask(Chance(seed)), many.ask(Chance(seed))
         assert few.named(one) == many.named(other)
         assert one.probability == pytest.approx(other.probability)
 
@@ -378,8 +383,8 @@ def test_one_number_is_taken_for_the_hold_back_and_one_for_each_drawn_slot() -> 
 
 def test_the_same_seed_draws_alike_and_others_do_not() -> None:
     case = CASES["three slots"]
-    assert len({case.named(case.ask(random.Random(7))) for _ in range(20)}) == 1
-    assert len({case.named(case.ask(random.Random(seed))) for seed in range(200)}) > 30
+    assert len({case.named(case.ask(Chance(7))) for _ in range(20)}) == 1
+    assert len({case.named(case.ask(Chance(seed))) for seed in range(200)}) > 30
 
 
 def test_a_number_just_below_one_takes_the_last_that_fits() -> None:
@@ -390,10 +395,10 @@ def test_a_number_just_below_one_takes_the_last_that_fits() -> None:
 
 def test_nobody_to_draw_from_is_an_empty_slate() -> None:
     for how in (exploration.GREEDY, exploration.UNIFORM, Exploration(temperature=1.0)):
-        assert Case((), Slots(3), how).ask(random.Random(1)) == Drawn([], False, 1.0, [])
+        assert Case((), Slots(3), how).ask(Chance(1)) == Drawn([], False, 1.0, b"")
     nobody = (One("a", 0.0), One("b", -2.0))
-    drawn = Case(nobody, Slots(3), exploration.UNIFORM).ask(random.Random(1))
-    assert drawn == Drawn([], False, 1.0, [Fate.below_nothing, Fate.below_nothing])
+    drawn = Case(nobody, Slots(3), exploration.UNIFORM).ask(Chance(1))
+    assert drawn == Drawn([], False, 1.0, bytes([Fate.below_nothing] * 2))
 
 
 def test_who_is_held_out_gets_what_is_mandatory_and_nothing_else() -> None:
@@ -420,7 +425,7 @@ def test_what_is_mandatory_is_never_held_back() -> None:
 # What became of everybody
 
 
-def fates(case: Case, chance: random.Random | None = None) -> dict[str, str]:
+def fates(case: Case, chance: Chance | None = None) -> dict[str, str]:
     drawn = case.ask(chance or exploration.NO_CHANCE)
     assert len(drawn.fates) == len(case.ones)
     return {one.name: fate.name for one, fate in zip(case.ones, drawn.fates, strict=True)}
@@ -513,9 +518,9 @@ def test_whatever_is_drawn_is_a_slate_of_the_reference_with_its_probability(
 ) -> None:
     expected = slates(case.ones, case.slots, case.how, case.elsewhere)
     assert math.fsum(expected.values()) == pytest.approx(1, rel=1e-12)
-    drawn = case.ask(random.Random(seed))
+    drawn = case.ask(Chance(seed))
     assert drawn.probability == pytest.approx(expected[case.named(drawn)], rel=1e-9)
-    assert case.ask(random.Random(seed)) == drawn
+    assert case.ask(Chance(seed)) == drawn
     shown = {slot.place for slot in drawn.slots}
     assert len(shown) == len(drawn.slots) <= case.slots.slots
     assert {place for place, fate in enumerate(drawn.fates) if fate is Fate.shown} == shown
@@ -527,7 +532,7 @@ def test_whatever_is_drawn_is_a_slate_of_the_reference_with_its_probability(
 
 @given(cases(), st.integers(0, 2**64 - 1))
 def test_every_fate_is_true(case: Case, seed: int) -> None:
-    drawn = case.ask(random.Random(seed))
+    drawn = case.ask(Chance(seed))
     shown = [case.ones[slot.place] for slot in drawn.slots]
     plain = slates(case.ones, case.slots, exploration.GREEDY, case.elsewhere)
     (_, greedy), = plain  # fmt: skip

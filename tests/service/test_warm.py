@@ -6,6 +6,9 @@ import sys
 from pathlib import Path
 
 from features import elementary, journey, kernels, timeline
+from service import chance, drawing, ranking
+
+KERNELS = (elementary, journey, kernels, timeline, chance, drawing, ranking)
 
 
 def compiled(module: object) -> dict[str, int]:
@@ -20,15 +23,22 @@ def compiled(module: object) -> dict[str, int]:
 def test_warming_compiles_every_kernel_for_the_types_of_serving(tmp_path: Path) -> None:
     """In a process of its own: what is warm already here would prove nothing."""
     asked = """
+import numpy as np
 from features import elementary, journey, kernels, timeline
-from service import warm
-from tests.service.test_warm import compiled
+from service import chance, drawing, ranking, warm
+from tests.service.test_warm import KERNELS, compiled
 warm.kernels()
-before = [compiled(one) for one in (elementary, journey, kernels, timeline)]
+before = [compiled(one) for one in KERNELS]
 assert all(any(some.values()) for some in before), before
 from features.plan import Context, Plan, rows_of
 from features.profile import EMPTY
 from features.record import LogId, decode, encode
+from service import exploration
+from service.arbitration import Arbiter, Scores, Situation
+from service.catalogue import Exploration
+from service.chance import Chance
+from service.exploration import Candidates, Shape
+from service.rooms import Room
 from tests.chain import NOW, Event, chained
 from tests.integration.serving import business
 bank = business()
@@ -38,7 +48,15 @@ facts = journey.read(records, NOW, plan.lens)
 vector = plan.customer(timeline.as_of(records, NOW), EMPTY, Context(), NOW, facts)
 plan.pairs(records, NOW, rows_of(list(bank.vocabulary.actions.values())), 100)
 elementary.softmax(elementary.sigmoid(vector))
-after = [compiled(one) for one in (elementary, journey, kernels, timeline)]
+for known in (False, True):
+    shapes = [(100,), (100,), (100, 3)] if known else []
+    scores = Scores(*(np.zeros(shape) for shape in shapes))
+    ranked = Arbiter(bank).rank(2**100 - 1, scores, Situation("phone", {"a": 0.5}, {}, NOW))
+    for shape in (Shape(3, 1, 0.0), Shape(3, 1, 0.0, 5, [Room("r", 2**100 - 1, 2)])):
+        for how in (exploration.GREEDY, Exploration(0.1, 0.2, 0.3)):
+            candidates = Candidates(ranked.rows, ranked.priority, bank.traits)
+            exploration.draw(candidates, shape, how, Chance(2**64 - known))
+after = [compiled(one) for one in KERNELS]
 assert before == after, (before, after)
 """
     done = subprocess.run(
@@ -53,5 +71,5 @@ assert before == after, (before, after)
 
 
 def test_there_are_kernels_to_warm() -> None:
-    for module in (elementary, journey, kernels, timeline):
+    for module in KERNELS:
         assert compiled(module)
