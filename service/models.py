@@ -7,6 +7,8 @@ take over, and one that is refused changes nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
+from operator import itemgetter
 from typing import Any, Final
 
 import lightgbm
@@ -28,6 +30,7 @@ from service.errors import BundleRefused
 from service.policies import described
 
 _TOLERANCE: Final = 1e-12
+_PROBABILITY: Final = itemgetter(1)
 
 
 class Models:
@@ -168,10 +171,20 @@ class Models:
         calibration = self._calibration.intent
         if calibration is None:
             return []
+        told = probabilities.tolist()
+        pairs = [(name, told[place]) for place, name in self._classes]
+        pairs.sort(key=_PROBABILITY, reverse=True)  # stable: equal ones stay in order of code
+        return pairs
+
+    @cached_property
+    def _classes(self) -> list[tuple[int, str]]:
+        """Places of the classes of the intent model, with their names, in order of code."""
+        calibration = self._calibration.intent
+        if calibration is None:
+            return []
         names = self._vocabulary.names[calibration.field]
-        pairs = zip(calibration.classes, probabilities.tolist(), strict=True)
-        ranked = sorted(pairs, key=lambda pair: (-pair[1], pair[0]))
-        return [(names[code], probability) for code, probability in ranked]
+        ordered = sorted(enumerate(calibration.classes), key=itemgetter(1))
+        return [(place, names[code]) for place, code in ordered]
 
     def rows(self, vector: Floats, records: Records, now: int) -> Floats:
         """Everything the acceptance model may see of each action: [actions, names of the plan].
