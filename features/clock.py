@@ -1,4 +1,4 @@
-"""The local time of a moment, from a time zone that is asked once for each quarter of an hour. Pure.
+"""The local time of a moment; a time zone is asked once for each quarter of an hour. Pure.
 
 Offsets from UTC change so seldom that the one at both ends of a quarter is the one all through it.
 Where the ends differ the zone is asked each time: not every change is on the hour.
@@ -7,7 +7,7 @@ Where the ends differ the zone is asked each time: not every change is on the ho
 from __future__ import annotations
 
 import datetime
-from typing import Final, NamedTuple
+from typing import Final
 from zoneinfo import ZoneInfo
 
 from features.duration import DAY, MINUTE
@@ -17,14 +17,6 @@ _REMEMBERED: Final = 1_000  # quarters of an hour
 _THURSDAY: Final = 3  # 1970-01-01
 
 
-class Local(NamedTuple):
-    """The time on the wall."""
-
-    hour: int
-    minute_of_day: int
-    weekday: int  # 0 on Monday
-
-
 class Clock:
     """Tells the local time of one zone."""
 
@@ -32,8 +24,12 @@ class Clock:
         self._zone = zone
         self._known: dict[int, int | None] = {}
 
-    def __call__(self, now: int) -> Local:
-        """The local time of a moment, in milliseconds since 1970-01-01 UTC."""
+    def __call__(self, now: int) -> tuple[int, int, int]:
+        """The hour, the minute of the day and the weekday (0 on Monday) at a moment.
+
+        Args:
+            now: Milliseconds since 1970-01-01 UTC.
+        """
         quarter = now // _QUARTER
         try:
             offset = self._known[quarter]
@@ -43,7 +39,7 @@ class Clock:
             offset = self._ask(now)
         local = now + offset
         minute = local % DAY // MINUTE
-        return Local(minute // 60, minute, (local // DAY + _THURSDAY) % 7)
+        return minute // 60, minute, (local // DAY + _THURSDAY) % 7
 
     def _offset(self, quarter: int) -> int | None:
         """The offset all through a quarter, in milliseconds; None: it changes."""

@@ -109,8 +109,8 @@ class Lens(NamedTuple):
 
 _WINDOWS: Final = len(JourneyWindows.__struct_fields__)
 _FACTS: Final = len(FACTS)
-_HEAD: Final = _FACTS + 4
-"""Numbers before the lists: facts, how many intents, two indexes, how many channels."""
+_HEAD: Final = 4
+"""Numbers before the lists."""
 _CONTACT: Final = int(Role.contact)
 _FAILED: Final = int(Role.self_service_failed)
 _COMPLETED: Final = int(Role.self_service_completed)
@@ -133,7 +133,7 @@ _TOLD_CONTACT, _TOLD_RESOLVED, _TOLD_UNRESOLVED, _TOLD_ANSWERED = 1, 2, 4, 8
 
 
 @numba.njit(cache=True)
-def _find(values: Integers | Floats, count: int, wanted: int) -> int:
+def _find(values: Integers, count: int, wanted: int) -> int:
     for i in range(count):
         if values[i] == wanted:
             return i
@@ -151,18 +151,19 @@ def _place(table: npt.NDArray[np.int32], told: Integers, wanted: int) -> int:
 
 
 @numba.njit(cache=True)
-def _read(words: Integers, now: int, lens: Integers, out: Floats) -> None:
-    """Fill ``out``: facts, numbers of what follows, and lists of up to as many as events.
+def _read(words: Integers, now: int, lens: Integers, out: Floats, numbers: Integers) -> int:
+    """Fill ``out`` [facts] and the beginning of ``numbers``; give how many of them.
 
-    The lists are the intents, the contacts about each, and the channels of failed tries.
+    They are the number of intents, two indexes and the number of channels, and then the intents,
+    the contacts about each, and the channels of failed tries.
     """
     n = words.shape[0] // fields.WORDS
     w_failed, w_repeat, w_hops = lens[0], lens[1], lens[2]
     w_unresolved, w_mood, w_lapsed = lens[3], lens[4], lens[5]
     roles = lens[_WINDOWS:]
-    intents, contacts = out[_HEAD : _HEAD + n], out[_HEAD + n : _HEAD + 2 * n]
-    channels = out[_HEAD + 2 * n :]
-    out[:_FACTS] = 0.0
+    intents, contacts = np.empty(n, np.int64), np.empty(n, np.int64)
+    channels = np.empty(n, np.int64)
+    out[:] = 0.0
     out[SINCE_FAILED] = out[MOOD] = out[MOOD_TREND] = np.nan
     # What later events told about an interaction, by its hash.
     size = 8
@@ -252,9 +253,9 @@ def _read(words: Integers, now: int, lens: Integers, out: Floats) -> None:
                 if found < 0:
                     found = different
                     intents[found] = intent
-                    contacts[found] = 0.0
+                    contacts[found] = 0
                     different += 1
-                contacts[found] += 1.0
+                contacts[found] += 1
                 firsts[found] = i
             if age < w_unresolved:
                 over = age >= _LEFT_ALONE or (at >= 0 and told_of[at] & _TOLD_UNRESOLVED != 0)
@@ -330,10 +331,13 @@ def _read(words: Integers, now: int, lens: Integers, out: Floats) -> None:
             out[STAGE] = 3
         else:
             out[STAGE] = 4
-    out[_FACTS] = different
-    out[_FACTS + 1] = newest_failure
-    out[_FACTS + 2] = firsts[best] if best >= 0 else -1
-    out[_FACTS + 3] = failed_on
+    numbers[0], numbers[1], numbers[3] = different, newest_failure, failed_on
+    numbers[2] = firsts[best] if best >= 0 else -1
+    at = _HEAD
+    for listed, count in ((intents, different), (contacts, different), (channels, failed_on)):
+        numbers[at : at + count] = listed[:count]
+        at += count
+    return at
 
 
 def read(records: Records, now: int, lens: Lens) -> Journey:
@@ -344,16 +348,9 @@ def read(records: Records, now: int, lens: Lens) -> Journey:
         now: The moment, in milliseconds.
         lens: From :meth:`Lens.of`.
     """
-    n = len(records)
-    out = np.empty(_HEAD + 3 * n)
-    _read(fields.words(records), now, lens.words, out)
-    different, failure, first, failed_on = map(int, out[_FACTS:_HEAD].tolist())
-    by_intent: dict[int, int] = {}
-    if different:
-        intents = out[_HEAD : _HEAD + different].tolist()
-        contacts = out[_HEAD + n : _HEAD + n + different].tolist()
-        by_intent = dict(zip(map(int, intents), map(int, contacts), strict=True))
-    channels: tuple[int, ...] = ()
-    if failed_on:
-        channels = tuple(map(int, out[_HEAD + 2 * n : _HEAD + 2 * n + failed_on].tolist()))
-    return Journey(out[:_FACTS], by_intent, failure, first, channels)
+    values = np.empty(_FACTS)
+    numbers = np.empty(_HEAD + 3 * len(records), np.int64)
+    end = _read(fields.words(records), now, lens.words, values, numbers)
+    different, failure, first, _, *lists = numbers[:end].tolist()
+    by_intent = dict(zip(lists[:different], lists[different : 2 * different], strict=True))
+    return Journey(values, by_intent, failure, first, lists[2 * different :])

@@ -12,8 +12,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 
-from features import definitions as declared
 from features import beside, fields, filters, journey, kernels, program
+from features import definitions as declared
 from features import profile as profiles
 from features.definitions import Definitions, scope
 from features.elementary import Floats

@@ -38,6 +38,7 @@ SIZE: Final = RECORD.itemsize
 
 HEADER: Final = np.dtype([("magic", "S8"), ("log_ms", "<u8"), ("log_sequence", "<u8")])
 MAGIC: Final = b"rapport1"
+_HEADER: Final = HEADER.itemsize
 _LAST: Final = struct.Struct("<QQ").unpack_from
 
 DIRECTION: Final = 0b011
@@ -175,15 +176,16 @@ def decode(stored: bytes | None) -> tuple[LogId, Records]:
     """
     if not stored:
         return NEVER, EMPTY
-    if stored[:8] != MAGIC or (len(stored) - HEADER.itemsize) % SIZE:
+    size = len(stored) - _HEADER
+    if stored[:8] != MAGIC or size % SIZE:
         raise ValueError(
             f"{len(stored)} bytes starting {stored[:8]!r} are no timeline; "
             f"expected {MAGIC!r}, a header of {HEADER.itemsize} bytes and records of {SIZE}"
         )
     last = LogId._make(_LAST(stored, 8))
-    if len(stored) == HEADER.itemsize:
+    if not size:
         return last, EMPTY
-    words = np.frombuffer(stored, np.int64, offset=HEADER.itemsize)
+    words = np.frombuffer(stored, np.int64, -1, _HEADER)
     if not _possible(words):
         raise ValueError("a record lies outside the years 1970 to 9999")
     return last, words.view(RECORD)

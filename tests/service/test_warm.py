@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from features import elementary, journey, kernels, timeline
+from features import elementary, journey, kernels, record, timeline, usage
 
 
 def compiled(module: object) -> dict[str, int]:
@@ -20,15 +20,16 @@ def compiled(module: object) -> dict[str, int]:
 def test_warming_compiles_every_kernel_for_the_types_of_serving(tmp_path: Path) -> None:
     """In a process of its own: what is warm already here would prove nothing."""
     asked = """
-from features import elementary, journey, kernels, timeline
+from features import elementary, journey, kernels, record, timeline, usage
 from service import warm
 from tests.service.test_warm import compiled
 warm.kernels()
-before = [compiled(one) for one in (elementary, journey, kernels, timeline)]
+before = [compiled(one) for one in (elementary, journey, kernels, record, timeline, usage)]
 assert all(any(some.values()) for some in before), before
 from features.plan import Context, Plan, rows_of
 from features.profile import EMPTY
 from features.record import LogId, decode, encode
+from service.policies import Policies
 from tests.chain import NOW, Event, chained
 from tests.integration.serving import business
 bank = business()
@@ -36,9 +37,11 @@ plan = Plan(bank.definitions, bank.vocabulary)
 _, records = decode(encode(LogId(1, 0), chained([Event(NOW)])))
 facts = journey.read(records, NOW, plan.lens)
 vector = plan.customer(timeline.as_of(records, NOW), EMPTY, Context(), NOW, facts)
+Policies(bank).counted(records, NOW)
+plan.touched(records, NOW, rows_of(list(bank.vocabulary.actions.values())), 100)
 plan.pairs(records, NOW, rows_of(list(bank.vocabulary.actions.values())), 100)
 elementary.softmax(elementary.sigmoid(vector))
-after = [compiled(one) for one in (elementary, journey, kernels, timeline)]
+after = [compiled(one) for one in (elementary, journey, kernels, record, timeline, usage)]
 assert before == after, (before, after)
 """
     done = subprocess.run(
@@ -53,5 +56,5 @@ assert before == after, (before, after)
 
 
 def test_there_are_kernels_to_warm() -> None:
-    for module in (elementary, journey, kernels, timeline):
+    for module in (elementary, journey, kernels, record, timeline, usage):
         assert compiled(module)
