@@ -1,6 +1,6 @@
 """Declared features: what they are called, what they count, over which events. Pure.
 
-A definition is data, read from ``features.yaml`` and carried in every bundle; ``features.plan``
+A definition is data, read from ``features.yaml`` and carried in every bundle; ``features.program``
 compiles it. Each operation is a small struct of its own, tagged by ``op``: to add one, add it here,
 to :data:`Feature`, and to ``features.kernels``.
 """

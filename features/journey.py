@@ -23,16 +23,17 @@ lifetime_stage             :class:`Stage`, from purchases and activity
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import numba
 import numpy as np
 import numpy.typing as npt
 
-from features import duration
+from features import duration, fields
 from features.definitions import JourneyWindows
 from features.elementary import Floats
-from features.kernels import Integers
+from features.fields import Integers
 from features.record import CONTINUATION, DIRECTION, NO_SENTIMENT, Records
 from features.vocabulary import Direction, Outcome, Role, Vocabulary
 
@@ -82,6 +83,7 @@ class Journey(NamedTuple):
     contacts_by_intent: dict[int, int]  # contacts in the repeat window, by code of their intent
     newest_failure: int  # index of the newest failed self-service; -1: none
     repeat_first: int  # index of the oldest contact for the repeated intent; -1: none
+    failed_on: Sequence[int] = ()  # codes of the channels of failed self-service, newest first
 
     def value(self, fact: str) -> float:
         """Value of one of FACTS."""
@@ -91,8 +93,7 @@ class Journey(NamedTuple):
 class Lens(NamedTuple):
     """What the facts need of the configuration."""
 
-    roles: Integers  # [type codes + 2]
-    windows: Integers  # [6] milliseconds, in the order of JourneyWindows
+    words: Integers  # the windows in milliseconds, as JourneyWindows has them; then roles by code
 
     @classmethod
     def of(cls, vocabulary: Vocabulary, windows: JourneyWindows) -> Lens:
@@ -103,9 +104,13 @@ class Lens(NamedTuple):
         spans = [
             duration.milliseconds(getattr(windows, field)) for field in windows.__struct_fields__
         ]
-        return cls(roles, np.array(spans, np.int64))
+        return cls(np.concatenate([np.array(spans, np.int64), roles]))
 
 
+_WINDOWS: Final = len(JourneyWindows.__struct_fields__)
+_FACTS: Final = len(FACTS)
+_HEAD: Final = 4
+"""Numbers before the lists."""
 _CONTACT: Final = int(Role.contact)
 _FAILED: Final = int(Role.self_service_failed)
 _COMPLETED: Final = int(Role.self_service_completed)
@@ -124,9 +129,11 @@ _MONTH: Final = 30 * duration.DAY
 _NEW: Final = 90 * duration.DAY
 _STRONG: Final = 30  # hundredths of sentiment
 
+_TOLD_CONTACT, _TOLD_RESOLVED, _TOLD_UNRESOLVED, _TOLD_ANSWERED = 1, 2, 4, 8
+
 
 @numba.njit(cache=True)
-def _find(values: npt.NDArray[np.int64], count: int, wanted: int) -> int:
+def _find(values: Integers, count: int, wanted: int) -> int:
     for i in range(count):
         if values[i] == wanted:
             return i
@@ -134,28 +141,45 @@ def _find(values: npt.NDArray[np.int64], count: int, wanted: int) -> int:
 
 
 @numba.njit(cache=True)
-def _read(
-    records: Records, now: int, lens: Lens, out: Floats, intents: Integers, contacts: Integers
-) -> tuple[int, int, int]:
-    """Fill ``out`` [facts] and the contacts by intent; give their number and two indexes."""
-    n = records.shape[0]
-    w_failed, w_repeat, w_hops = lens.windows[0], lens.windows[1], lens.windows[2]
-    w_unresolved, w_mood, w_lapsed = lens.windows[3], lens.windows[4], lens.windows[5]
+def _place(table: npt.NDArray[np.int32], told: Integers, wanted: int) -> int:
+    """Where an interaction is in the table, or could be put: an empty place holds 0."""
+    mask = table.shape[0] - 1
+    at = ((wanted * 2_654_435_761) >> 16) & mask
+    while table[at] != 0 and told[table[at] - 1] != wanted:
+        at = (at + 1) & mask
+    return int(at)
+
+
+@numba.njit(cache=True)
+def _read(words: Integers, now: int, lens: Integers, out: Floats, numbers: Integers) -> int:
+    """Fill ``out`` [facts] and the beginning of ``numbers``; give how many of them.
+
+    They are the number of intents, two indexes and the number of channels, and then the intents,
+    the contacts about each, and the channels of failed tries.
+    """
+    n = words.shape[0] // fields.WORDS
+    w_failed, w_repeat, w_hops = lens[0], lens[1], lens[2]
+    w_unresolved, w_mood, w_lapsed = lens[3], lens[4], lens[5]
+    roles = lens[_WINDOWS:]
+    intents, contacts = np.empty(n, np.int64), np.empty(n, np.int64)
+    channels = np.empty(n, np.int64)
     out[:] = 0.0
     out[SINCE_FAILED] = out[MOOD] = out[MOOD_TREND] = np.nan
     # What later events told about an interaction, by its hash.
+    size = 8
+    while size < 2 * n:
+        size *= 2
+    table = np.zeros(size, np.int32)
     told = np.empty(n, np.int64)
-    told_intent = np.zeros(n, np.int64)
-    told_contact = np.zeros(n, np.int64)  # 1: counted
-    told_resolved = np.zeros(n, np.int64)
-    told_unresolved = np.zeros(n, np.int64)
-    told_answered = np.zeros(n, np.int64)
+    told_intent = np.empty(n, np.int64)
+    told_of = np.empty(n, np.int64)  # bits
     tellings = 0
     resolved_intents = np.empty(n, np.int64)
     resolved = 0
     answered_alone = False
-    firsts = np.full(n, -1, np.int64)
+    firsts = np.empty(n, np.int64)
     different = 0
+    failed_on = 0
     newest_failure = -1
     worked = False
     hop_channel = 0
@@ -165,15 +189,15 @@ def _read(
     purchases = recent = before = 0
     oldest_age = newest_age = -1
     for i in range(n - 1, -1, -1):
-        record = records[i]
-        age = now - record.occurred_at
+        age = now - fields.occurred_at(words, i)
         if age < 0:
             continue
         if newest_age < 0:
             newest_age = age
         oldest_age = age
-        role = lens.roles[min(record.type, lens.roles.shape[0] - 1)]
-        way = record.flags & DIRECTION
+        role = roles[min(fields.type(words, i), roles.shape[0] - 1)]
+        flags, channel = fields.flags(words, i), fields.channel(words, i)
+        way, known_intent = flags & DIRECTION, fields.intent(words, i)
         if age < _MONTH:
             recent += 1
         elif age < 2 * _MONTH:
@@ -182,39 +206,46 @@ def _read(
             purchases += 1
 
         at = -1
-        if record.interaction != 0:
-            at = _find(told, tellings, record.interaction)
+        interaction = fields.interaction(words, i)
+        if interaction != 0:
+            free = _place(table, told, interaction)
+            at = table[free] - 1
             if at < 0:
                 at = tellings
-                told[at] = record.interaction
+                told[at] = interaction
+                told_intent[at] = told_of[at] = 0
                 tellings += 1
+                table[free] = tellings
             if told_intent[at] == 0:
-                told_intent[at] = record.intent
-        made_good = role == _RESOLVED or record.outcome == _OUTCOME_RESOLVED
+                told_intent[at] = known_intent
+        made_good = role == _RESOLVED or fields.outcome(words, i) == _OUTCOME_RESOLVED
         if made_good:
             if at >= 0:
-                told_resolved[at] = 1
-            if record.intent != 0:
-                resolved_intents[resolved] = record.intent
+                told_of[at] |= _TOLD_RESOLVED
+            if known_intent != 0:
+                resolved_intents[resolved] = known_intent
                 resolved += 1
         if at >= 0 and role == _UNRESOLVED:
-            told_unresolved[at] = 1
+            told_of[at] |= _TOLD_UNRESOLVED
 
         if age < w_failed:
             if made_good or role == _COMPLETED:
                 worked = True
             elif role == _FAILED and not worked:
                 out[FAILED] += 1
+                if _find(channels, failed_on, channel) < 0:
+                    channels[failed_on] = channel
+                    failed_on += 1
                 if newest_failure < 0:
                     newest_failure = i
                     out[SINCE_FAILED] = age / 1000.0
 
-        transferred = record.flags & CONTINUATION != 0
+        transferred = flags & CONTINUATION != 0
         starts = role == _CONTACT and way != _OUTBOUND and not transferred
-        if starts and (at < 0 or told_contact[at] == 0):
+        if starts and (at < 0 or told_of[at] & _TOLD_CONTACT == 0):
             if at >= 0:
-                told_contact[at] = 1
-            intent = record.intent
+                told_of[at] |= _TOLD_CONTACT
+            intent = known_intent
             if intent == 0 and at >= 0:
                 intent = told_intent[at]
             if age < w_repeat and intent != 0:
@@ -227,8 +258,8 @@ def _read(
                 contacts[found] += 1
                 firsts[found] = i
             if age < w_unresolved:
-                over = age >= _LEFT_ALONE or (at >= 0 and told_unresolved[at] == 1)
-                fine = at >= 0 and told_resolved[at] == 1
+                over = age >= _LEFT_ALONE or (at >= 0 and told_of[at] & _TOLD_UNRESOLVED != 0)
+                fine = at >= 0 and told_of[at] & _TOLD_RESOLVED != 0
                 if fine and intent != 0 and _find(resolved_intents, resolved, intent) < 0:
                     resolved_intents[resolved] = intent  # known from another event of the contact
                     resolved += 1
@@ -238,26 +269,27 @@ def _read(
 
         if role == _ANSWER or made_good:
             if at >= 0:
-                told_answered[at] = 1
+                told_of[at] |= _TOLD_ANSWERED
             else:
                 answered_alone = True
         elif role == _QUESTION and age < w_unresolved:
-            answered = told_answered[at] == 1 if at >= 0 else answered_alone
+            answered = told_of[at] & _TOLD_ANSWERED != 0 if at >= 0 else answered_alone
             if not answered:
                 out[UNANSWERED] += 1
 
-        if age < w_hops and way == _INBOUND and record.channel != 0:
-            if hop_channel != 0 and hop_channel != record.channel:  # noqa: PLR1714  numba
+        if age < w_hops and way == _INBOUND and channel != 0:
+            if hop_channel != 0 and hop_channel != channel:  # noqa: PLR1714  numba
                 out[HOPS] += 1
-            hop_channel = record.channel
+            hop_channel = channel
 
         if age < w_mood:
-            if record.sentiment != NO_SENTIMENT:
-                moods[felt] = record.sentiment
+            mood = fields.sentiment(words, i)
+            if mood != NO_SENTIMENT:
+                moods[felt] = mood
                 felt += 1
                 signs += 1
-                positive += record.sentiment >= _STRONG
-                negative += record.sentiment <= -_STRONG
+                positive += mood >= _STRONG
+                negative += mood <= -_STRONG
             elif role == _COMPLAINT:
                 signs += 1
                 negative += 1
@@ -299,7 +331,13 @@ def _read(
             out[STAGE] = 3
         else:
             out[STAGE] = 4
-    return different, newest_failure, firsts[best] if best >= 0 else -1
+    numbers[0], numbers[1], numbers[3] = different, newest_failure, failed_on
+    numbers[2] = firsts[best] if best >= 0 else -1
+    at = _HEAD
+    for listed, count in ((intents, different), (contacts, different), (channels, failed_on)):
+        numbers[at : at + count] = listed[:count]
+        at += count
+    return at
 
 
 def read(records: Records, now: int, lens: Lens) -> Journey:
@@ -310,9 +348,9 @@ def read(records: Records, now: int, lens: Lens) -> Journey:
         now: The moment, in milliseconds.
         lens: From :meth:`Lens.of`.
     """
-    values = np.empty(len(FACTS))
-    intents = np.empty(len(records), np.int64)
-    contacts = np.empty(len(records), np.int64)
-    different, failure, first = _read(records, now, lens, values, intents, contacts)
-    by_intent = dict(zip(intents[:different].tolist(), contacts[:different].tolist(), strict=True))
-    return Journey(values, by_intent, failure, first)
+    values = np.empty(_FACTS)
+    numbers = np.empty(_HEAD + 3 * len(records), np.int64)
+    end = _read(fields.words(records), now, lens.words, values, numbers)
+    different, failure, first, _, *lists = numbers[:end].tolist()
+    by_intent = dict(zip(lists[:different], lists[different : 2 * different], strict=True))
+    return Journey(values, by_intent, failure, first, lists[2 * different :])

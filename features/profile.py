@@ -7,11 +7,11 @@ one that was asked for and does not exist is missing; one that was told too long
 from __future__ import annotations
 
 import enum
+import struct
 from collections.abc import Mapping
 from typing import Final
 
 import msgspec
-import numpy as np
 
 from features.record import HEADER, MAGIC, NEVER, LogId
 from features.vocabulary import Attribute
@@ -74,14 +74,14 @@ class Profile(msgspec.Struct, frozen=True):
     @property
     def newest(self) -> int:
         """When the newest of it was told, in milliseconds; 0 for an empty one."""
-        return max(
-            [told.updated_at for told in self.attributes.values()]
-            + [one.updated_at for one in self.consents],
-            default=0,
-        )
+        told = [one.updated_at for one in self.attributes.values()]
+        told += [one.updated_at for one in self.consents]
+        return max(told, default=0)
 
     def as_of(self, moment: int) -> Profile:
         """What of this profile had been told by ``moment``; the values before are not kept."""
+        if self.newest <= moment:
+            return self
         attributes = {
             name: told for name, told in self.attributes.items() if told.updated_at <= moment
         }
@@ -111,6 +111,7 @@ class Profile(msgspec.Struct, frozen=True):
 EMPTY: Final = Profile()
 
 _decode = msgspec.msgpack.Decoder(Profile)
+_last = struct.Struct("<QQ").unpack_from
 
 
 def decode(stored: bytes | None) -> tuple[LogId, Profile]:
@@ -123,12 +124,11 @@ def decode(stored: bytes | None) -> tuple[LogId, Profile]:
         return NEVER, EMPTY
     if stored[:8] != MAGIC:
         raise ValueError(f"{len(stored)} bytes starting {stored[:8]!r} are no profile")
-    header = np.frombuffer(stored, HEADER, count=1)
     try:
         profile = _decode.decode(memoryview(stored)[HEADER.itemsize :])
     except msgspec.DecodeError as error:
         raise ValueError(f"the stored profile cannot be read: {error}") from error
-    return LogId(int(header["log_ms"][0]), int(header["log_sequence"][0])), profile
+    return LogId._make(_last(stored, 8)), profile
 
 
 def encode(profile: Profile) -> bytes:

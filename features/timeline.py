@@ -114,4 +114,6 @@ def fold(
 
 def as_of(records: Records, moment: int) -> Records:
     """The events that had occurred by ``moment`` (milliseconds), as a view."""
+    if not len(records) or records["occurred_at"].item(-1) <= moment:
+        return records
     return records[: int(np.searchsorted(records["occurred_at"], moment, side="right"))]

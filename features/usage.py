@@ -6,21 +6,27 @@ several keys; which, is looked up by its outcome and action.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Final, NamedTuple
 
 import numba
 import numpy as np
 
+from features import fields
 from features.duration import DAY
-from features.kernels import Integers
+from features.fields import Integers
 from features.record import RESERVED, Records
 from features.vocabulary import Outcome
 
 _PRESENTED: Final = int(Outcome.presented)
 OUTCOMES: Final = max(Outcome) + 1
+_HEADER, _OPERATION = 4, 5
+"""Words of the header of a block, and of what it says of a key."""
 
 
-class Counting(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Counting:
     """What to count, compiled from limits and suppressions.
 
     Events with outcome o about action a count for ``keys[first[o * actions + a] :
@@ -35,6 +41,26 @@ class Counting(NamedTuple):
     after: Integers  # [keys] events of a suppression; 0: it is a limit
     lasts: Integers  # [keys] milliseconds
 
+    @cached_property
+    def block(self) -> Integers:
+        """All of it as one block of words for the kernel: a header, operations, first and keys."""
+        operations = np.zeros((len(self.within), _OPERATION), np.int64)
+        columns = (self.channel, self.within, self.after, self.lasts)
+        for column, values in enumerate(columns):
+            operations[:, column] = values
+        operations[:, 4] = np.cumsum(self.after) - self.after  # where a key's ring begins
+        at_first = _HEADER + operations.size
+        header = [self.actions, len(self.within), int(self.after.sum()), at_first]
+        flat = [np.array(header, np.int64), operations.reshape(-1), self.first, self.keys]
+        return np.concatenate(flat)
+
+    @cached_property
+    def nothing(self) -> Counts:
+        """What an empty ledger says."""
+        none = np.zeros(len(self.within), np.int64)
+        none.flags.writeable = False
+        return Counts(none, none)
+
 
 class Counts(NamedTuple):
     """What the ledger says of every key."""
@@ -44,82 +70,75 @@ class Counts(NamedTuple):
 
 
 @numba.njit(cache=True)
-def _open(records: Records, i: int, now: int) -> bool:
+def _open(words: Integers, i: int, now: int) -> bool:
     """Whether a reservation still holds."""
-    return bool(now < records[i].occurred_at + np.float64(records[i].value) * 1000)
+    return bool(now < fields.occurred_at(words, i) + fields.value(words, i) * 1000)
 
 
 @numba.njit(cache=True)
-def _again(records: Records, i: int, now: int) -> bool:
+def _again(words: Integers, i: int, now: int) -> bool:
     """Whether another record stands for the same contact: what is held, or else the newest."""
-    one = records[i]
-    held = one.outcome == RESERVED
-    for j in range(0 if not held else i + 1, len(records)):
-        other = records[j]
+    held = fields.outcome(words, i) == RESERVED
+    day = fields.occurred_at(words, i) // DAY
+    for j in range(0 if not held else i + 1, words.shape[0] // fields.WORDS):
         if (
             j == i
-            or other.interaction != one.interaction
-            or other.action != one.action
-            or other.channel != one.channel
-            or other.occurred_at > now
-            or other.occurred_at // DAY != one.occurred_at // DAY
+            or fields.interaction(words, j) != fields.interaction(words, i)
+            or fields.action(words, j) != fields.action(words, i)
+            or fields.channel(words, j) != fields.channel(words, i)
+            or fields.occurred_at(words, j) > now
+            or fields.occurred_at(words, j) // DAY != day
         ):
             continue
-        if other.outcome == RESERVED and _open(records, j, now):
+        outcome = fields.outcome(words, j)
+        if outcome == RESERVED and _open(words, j, now):
             return True
-        if not held and j > i and other.outcome == _PRESENTED:
+        if not held and j > i and outcome == _PRESENTED:
             return True
     return False
 
 
 @numba.njit(cache=True)
-def _count(
-    records: Records,
-    now: int,
-    actions: int,
-    first: Integers,
-    keys: Integers,
-    channel: Integers,
-    within: Integers,
-    after: Integers,
-    lasts: Integers,
-    most: int,
-) -> tuple[Integers, Integers]:
-    counts = np.zeros(len(within), np.int64)
-    until = np.zeros(len(within), np.int64)
-    recent = np.zeros((len(within), most), np.int64)  # moments of the newest, as a ring
-    seen = np.zeros(len(within), np.int64)
-    for i in range(len(records)):
-        record = records[i]
-        at = record.occurred_at
-        if at > now or record.action >= actions:
+def _count(words: Integers, now: int, block: Integers, out: Integers) -> None:
+    """Fill ``out`` [2, keys]: events within the window, and when the suppression ends."""
+    actions, keys, rings, at_first = block[0], block[1], block[2], block[3]
+    at_keys = at_first + OUTCOMES * actions + 1
+    recent = np.zeros(rings, np.int64)  # moments of the newest, a ring for each key
+    seen = np.zeros(keys, np.int64)
+    out[:] = 0
+    for i in range(words.shape[0] // fields.WORDS):
+        at, action = fields.occurred_at(words, i), fields.action(words, i)
+        if at > now or action >= actions:
             continue
-        outcome = np.int64(record.outcome)
+        outcome = fields.outcome(words, i)
         held = outcome == RESERVED
         if held:
-            if not _open(records, i, now):
+            if not _open(words, i, now):
                 continue
-            outcome = np.int64(_PRESENTED)
+            outcome = _PRESENTED
         if outcome >= OUTCOMES:
             continue
-        if outcome == _PRESENTED and record.interaction != 0 and _again(records, i, now):
+        alone = outcome != _PRESENTED or fields.interaction(words, i) == 0
+        if not alone and _again(words, i, now):
             continue
-        place = outcome * actions + np.int64(record.action)
-        for j in range(first[place], first[place + 1]):
-            key = keys[j]
-            if channel[key] != 0 and channel[key] != record.channel:
+        place = at_first + outcome * actions + action
+        for j in range(at_keys + block[place], at_keys + block[place + 1]):
+            key = block[j]
+            one = _HEADER + _OPERATION * key
+            channel, within, after = block[one], block[one + 1], block[one + 2]
+            if channel != 0 and channel != fields.channel(words, i):
                 continue
-            if after[key] == 0:
-                if held or now - at < within[key]:
-                    counts[key] += 1
+            if after == 0:
+                if held or now - at < within:
+                    out[0, key] += 1
                 continue
-            recent[key, seen[key] % after[key]] = at
+            ring = block[one + 4]
+            recent[ring + seen[key] % after] = at
             seen[key] += 1
-            if seen[key] >= after[key]:
-                oldest = recent[key, seen[key] % after[key]]
-                if at - oldest <= within[key]:
-                    until[key] = at + lasts[key]
-    return counts, until
+            if seen[key] >= after:
+                oldest = recent[ring + seen[key] % after]
+                if at - oldest <= within:
+                    out[1, key] = at + block[one + 3]
 
 
 def count(records: Records, now: int, counting: Counting) -> Counts:
@@ -132,5 +151,8 @@ def count(records: Records, now: int, counting: Counting) -> Counts:
         now: Milliseconds since 1970-01-01 UTC; later events do not count.
         counting: What to count.
     """
-    most = int(counting.after.max(initial=1))
-    return Counts(*_count(records, now, *counting, most))
+    if not len(records):
+        return counting.nothing
+    out = np.empty((2, len(counting.within)), np.int64)
+    _count(fields.words(records), now, counting.block, out)
+    return Counts(out[0], out[1])

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
 
 from features import journey
 from features.duration import spoken
 from features.journey import Journey, Relationship, Stage
 from features.record import Records
-from features.vocabulary import Role, Vocabulary
+from features.vocabulary import Vocabulary
 
 LIKELY = 0.3
 """Probability from which an intent counts as the reason for this contact."""
@@ -42,52 +42,73 @@ def tell(
         vocabulary: For names and titles.
         intents: Likely intents of this contact, most likely first.
     """
-    told = [
-        _failed_self_service(records, found, now, vocabulary),
-        _repeat(found, vocabulary, intents),
-        _counted(
-            found,
-            "unresolved_contacts",
-            "unresolved_contacts",
-            "One earlier contact ended without a solution",
-            "{} earlier contacts ended without a solution",
-        ),
-        _counted(
-            found,
-            "unanswered_question",
-            "unanswered_questions",
-            "A question of theirs was never answered",
-            "{} questions of theirs were never answered",
-        ),
-        _counted(
-            found,
-            "channel_hops",
-            "channel_hops",
-            "They changed channel once in the last days",
-            "They changed channel {} times in the last days",
-        ),
-        _mood(found),
-        _relationship(found),
-        _stage(found),
-    ]
-    return [fact for fact in told if fact is not None]
+    values = found.values.tolist()
+    told: list[Fact] = []
+    if values[journey.FAILED]:
+        told.append(
+            _failed_self_service(records, found, int(values[journey.FAILED]), now, vocabulary)
+        )
+    if found.contacts_by_intent and (repeat := _repeat(found, values, vocabulary, intents)):
+        told.append(repeat)
+    for kind, at, one, many in _COUNTED:
+        if count := int(values[at]):
+            told.append(Fact(kind, one if count == 1 else many.format(count), count))
+    trend = values[journey.MOOD_TREND]
+    if abs(trend) >= 0.2:
+        way = "improving" if trend > 0 else "getting worse"
+        told.append(Fact("sentiment_trend", f"Their mood is {way}", trend))
+    for facts, at in ((_RELATIONSHIPS, journey.RELATIONSHIP), (_STAGES, journey.STAGE)):
+        if fact := facts.get(values[at]):
+            told.append(fact)
+    return told
+
+
+_COUNTED: Final = (
+    (
+        "unresolved_contacts",
+        journey.UNRESOLVED,
+        "One earlier contact ended without a solution",
+        "{} earlier contacts ended without a solution",
+    ),
+    (
+        "unanswered_question",
+        journey.UNANSWERED,
+        "A question of theirs was never answered",
+        "{} questions of theirs were never answered",
+    ),
+    (
+        "channel_hops",
+        journey.HOPS,
+        "They changed channel once in the last days",
+        "They changed channel {} times in the last days",
+    ),
+)
+_RELATIONSHIPS: Final[Mapping[float, Fact]] = {
+    kind: Fact("relationship", text, kind)
+    for kind, text in (
+        (Relationship.friend, "They like us"),
+        (Relationship.enemy, "They are unhappy with us"),
+        (Relationship.love_hate, "They swing between delight and anger"),
+    )
+}
+_STAGES: Final[Mapping[float, Fact]] = {
+    stage: Fact("lifetime_stage", text, stage)
+    for stage, text in (
+        (Stage.prospect, "They have not bought anything yet"),
+        (Stage.new, "They are new here"),
+        (Stage.growing, "They do more and more with us"),
+        (Stage.at_risk, "They do much less with us than a month ago"),
+        (Stage.lapsed, "They have been away for a long time"),
+    )
+}
 
 
 def _failed_self_service(
-    records: Records, found: Journey, now: int, vocabulary: Vocabulary
-) -> Fact | None:
-    times = int(found.value("failed_self_service"))
-    if not times:
-        return None
+    records: Records, found: Journey, times: int, now: int, vocabulary: Vocabulary
+) -> Fact:
     names = vocabulary.names["channels"]
-    roles = {kind.code: Role[kind.role] for kind in vocabulary.types.values()}
-    seen: dict[str, None] = {}
-    left = times
-    for record in records[: found.newest_failure + 1][::-1]:
-        if left and roles.get(int(record["type"])) == Role.self_service_failed:
-            seen.setdefault(names.get(int(record["channel"]), "an unknown channel"))
-            left -= 1
-    newest = int(records[found.newest_failure]["occurred_at"])
+    seen = dict.fromkeys(names.get(code, "an unknown channel") for code in found.failed_on)
+    newest = records["occurred_at"].item(found.newest_failure)
     channels = tuple(reversed(seen))
     tries = "a try" if times == 1 else f"{times} tries"
     ago = spoken(now - newest)
@@ -96,64 +117,27 @@ def _failed_self_service(
 
 
 def _repeat(
-    found: Journey, vocabulary: Vocabulary, intents: Sequence[tuple[str, float]]
+    found: Journey,
+    values: Sequence[float],
+    vocabulary: Vocabulary,
+    intents: Sequence[tuple[str, float]],
 ) -> Fact | None:
-    names = vocabulary.names["intents"]
-    contacts = found.contacts_by_intent.items()
-    earlier = {names[code]: count for code, count in contacts if code in names}
-    if intents and intents[0][1] >= LIKELY and intents[0][0] in earlier:
-        name, count = intents[0][0], earlier[intents[0][0]] + 1
-        if count >= 2:
-            about = vocabulary.intents[name].title
-            text = f"This looks like contact {count} about {about!r}"
+    """Contacts about one intent; there is at least one."""
+    if intents and intents[0][1] >= LIKELY:
+        name = intents[0][0]
+        one = vocabulary.intents.get(name)
+        count = 0 if one is None else found.contacts_by_intent.get(one.code, 0) + 1
+        if one is not None and count >= 2:
+            text = f"This looks like contact {count} about {one.title!r}"
             return Fact("repeat_contact", text, count, intent=name)
-    count, name = (
-        int(found.value("repeat_contacts")),
-        names.get(int(found.value("repeat_intent")), ""),
-    )
+    count = int(values[journey.REPEATS])
+    name = vocabulary.names["intents"].get(int(values[journey.REPEAT_INTENT]), "")
     if count < 2 or not name:
         return None
     about = vocabulary.intents[name].title
     return Fact(
         "repeat_contact", f"They contacted us {count} times about {about!r}", count, intent=name
     )
-
-
-def _counted(found: Journey, kind: str, value: str, one: str, many: str) -> Fact | None:
-    count = int(found.value(value))
-    if not count:
-        return None
-    return Fact(kind, one if count == 1 else many.format(count), count)
-
-
-def _mood(found: Journey) -> Fact | None:
-    trend = found.value("sentiment_trend")
-    if not abs(trend) >= 0.2:
-        return None
-    way = "improving" if trend > 0 else "getting worse"
-    return Fact("sentiment_trend", f"Their mood is {way}", trend)
-
-
-def _relationship(found: Journey) -> Fact | None:
-    kind = Relationship(int(found.value("relationship")))
-    words = {
-        Relationship.friend: "They like us",
-        Relationship.enemy: "They are unhappy with us",
-        Relationship.love_hate: "They swing between delight and anger",
-    }
-    return Fact("relationship", words[kind], kind) if kind in words else None
-
-
-def _stage(found: Journey) -> Fact | None:
-    stage = Stage(int(found.value("lifetime_stage")))
-    words = {
-        Stage.prospect: "They have not bought anything yet",
-        Stage.new: "They are new here",
-        Stage.growing: "They do more and more with us",
-        Stage.at_risk: "They do much less with us than a month ago",
-        Stage.lapsed: "They have been away for a long time",
-    }
-    return Fact("lifetime_stage", words[stage], stage) if stage in words else None
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -169,14 +153,17 @@ def magnitudes(found: Journey | None) -> dict[str, float]:
     """The facts that context weights may name, as numbers; empty without a timeline."""
     if found is None:
         return {}
-    values = dict(zip(journey.FACTS, found.values.tolist(), strict=True))
-    return {
-        "failed_self_service": values["failed_self_service"],
-        "repeat_contact": values["repeat_contacts"],
-        "channel_hops": values["channel_hops"],
-        "unresolved_contacts": values["unresolved_contacts"],
-        "unanswered_question": values["unanswered_questions"],
-        "sentiment_trend": values["sentiment_trend"],
-        "relationship": values["relationship"],
-        "lifetime_stage": values["lifetime_stage"],
-    }
+    values = found.values.tolist()
+    return {name: values[at] for name, at in _MAGNITUDES}
+
+
+_MAGNITUDES: Final = (
+    ("failed_self_service", journey.FAILED),
+    ("repeat_contact", journey.REPEATS),
+    ("channel_hops", journey.HOPS),
+    ("unresolved_contacts", journey.UNRESOLVED),
+    ("unanswered_question", journey.UNANSWERED),
+    ("sentiment_trend", journey.MOOD_TREND),
+    ("relationship", journey.RELATIONSHIP),
+    ("lifetime_stage", journey.STAGE),
+)

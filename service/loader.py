@@ -7,11 +7,11 @@ when the configuration loads, takes a third of the time.
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
+from features.clock import Clock
 from features.journey import Relationship, Stage
 from features.vocabulary import Direction
 from service.catalogue import ASSURANCE
@@ -20,8 +20,6 @@ from service.rules.assembly import Loaded
 from service.rules.program import NOWHERE
 from service.variables import CONTACT, Subject
 
-_QUARTER: Final = 15 * 60_000
-_REMEMBERED: Final = 1_000  # quarters of an hour
 _NAMED: Final[Mapping[tuple[str, str], Mapping[int, str]]] = {
     ("context", "direction"): {int(one): one.name for one in Direction},
     ("context", "assurance"): {level: name for name, level in ASSURANCE.items()},
@@ -43,14 +41,14 @@ def loader(program: Program, zone: ZoneInfo) -> Load:
     """
     names: dict[str, Any] = {
         "__builtins__": {"int": int}, "EMPTY": {}, "N": NOWHERE,
-        "clock": _Clock(zone),
+        "clock": Clock(zone),
     }  # fmt: skip
     lines = ["def load(of):", f" states = [0] * {len(program.fields)}"]
     roots = {one.root for one in program.fields}
     if "customer" in roots:
         lines.append(" customer = EMPTY if of.profile is None else of.profile.attributes")
     if any(one.name in ("hour_of_day", "day_of_week") for one in program.fields):
-        lines.append(" hour_of_day, day_of_week = clock(of.now)")
+        lines += [" hour_of_day, _, weekday = clock(of.now)", " day_of_week = weekday + 1"]
     if "intent" in roots:
         lines.append(" intents, chances = of.intents, of.chances")
     for at, one in enumerate(program.fields):
@@ -102,21 +100,3 @@ def _field(to: str, at: int, one: Loaded, *, text: bool) -> Iterator[str]:
         yield f"else: {to} = c{at}.get({f'int({to})' if number else to}, N)"
     elif one.root == "journey" and one.kind == "whole":
         yield f"else: {to} = int({to})"
-
-
-class _Clock:
-    """Hour of the day and day of the week; clocks are changed at a quarter of an hour."""
-
-    def __init__(self, zone: ZoneInfo) -> None:
-        self._zone = zone
-        self._known: dict[int, tuple[int, int]] = {}
-
-    def __call__(self, now: int) -> tuple[int, int]:
-        quarter = now // _QUARTER
-        found = self._known.get(quarter)
-        if found is None:
-            if len(self._known) >= _REMEMBERED:
-                self._known.clear()
-            local = datetime.datetime.fromtimestamp(quarter * _QUARTER / 1000, self._zone)
-            found = self._known[quarter] = local.hour, local.isoweekday()
-        return found

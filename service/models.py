@@ -7,6 +7,8 @@ take over, and one that is refused changes nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property
+from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -18,7 +20,7 @@ from features.definitions import Definitions, felt
 from features.elementary import Floats, sigmoid, softmax
 from features.kernels import Integers
 from features.plan import Context, Plan, rows_of
-from features.record import EMPTY, Records, decode
+from features.record import Records, decode
 from features.vocabulary import Vocabulary
 from service import bundle as bundles
 from service import forest, heap
@@ -28,6 +30,7 @@ from service.errors import BundleRefused
 from service.policies import described
 
 _TOLERANCE: Final = 1e-12
+_PROBABILITY: Final = itemgetter(1)
 
 
 class Seen(NamedTuple):
@@ -104,7 +107,6 @@ class Models:
         self._effects = self._effects_of(self.names)
         customers, actions = len(self.plan.customer_features), len(self.plan.action_features)
         self._action_at, self._pair_at = customers, customers + actions
-        self._pair_defaults = self.plan.pairs(EMPTY, 0, self.row_of_action, 1)[0]
         self._rows = np.empty((len(codes), len(self.plan.names)))
         self._rows[:, customers : self._pair_at] = self._actions
         self._queueing = np.array(
@@ -135,7 +137,7 @@ class Models:
         kinds[: self._action_at] = forest.CUSTOMER
         usual = self._rows.copy()
         usual[:, : self._action_at] = np.nan
-        usual[:, self._pair_at :] = self._pair_defaults
+        usual[:, self._pair_at :] = self.plan.pair_defaults
         queueing = np.zeros(len(usual), np.bool_)
         queueing[self._queueing] = True
         self._intent_forest: forest.Forest | None = None
@@ -236,23 +238,31 @@ class Models:
         calibration = self._calibration.intent
         if calibration is None:
             return []
+        told = probabilities.tolist()
+        pairs = [(name, told[place]) for place, name in self._classes]
+        pairs.sort(key=_PROBABILITY, reverse=True)  # stable: equal ones stay in order of code
+        return pairs
+
+    @cached_property
+    def _classes(self) -> list[tuple[int, str]]:
+        """Places of the classes of the intent model, with their names, in order of code."""
+        calibration = self._calibration.intent
+        if calibration is None:
+            return []
         names = self._vocabulary.names[calibration.field]
-        pairs = zip(calibration.classes, probabilities.tolist(), strict=True)
-        ranked = sorted(pairs, key=lambda pair: (-pair[1], pair[0]))
-        return [(names[code], probability) for code, probability in ranked]
+        ordered = sorted(enumerate(calibration.classes), key=itemgetter(1))
+        return [(place, names[code]) for place, code in ordered]
 
     def seen(self, vector: Floats, records: Records, now: int) -> Seen:
         """What the models see of a customer, for :meth:`acceptance` and :meth:`uplift`."""
-        pairs = self.plan.pairs(records, now, self.row_of_action, len(self._rows))
-        same = (pairs == self._pair_defaults) | (np.isnan(pairs) & np.isnan(self._pair_defaults))
-        touched = np.flatnonzero(~same.all(axis=1))
-        return Seen(vector, touched, np.ascontiguousarray(pairs[touched]))
+        touched = self.plan.touched(records, now, self.row_of_action, len(self._rows))
+        return Seen(vector, *touched)
 
     def row(self, seen: Seen, row: int) -> Floats:
         """All that the models see of one action: [names of the plan]."""
         told: Floats = self._rows[row].copy()
         told[: self._action_at] = seen.vector
-        told[self._pair_at :] = self._pair_defaults
+        told[self._pair_at :] = self.plan.pair_defaults
         at = np.flatnonzero(seen.touched == row)
         if len(at):
             told[self._pair_at :] = seen.pairs[at[0]]

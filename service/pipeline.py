@@ -560,15 +560,16 @@ def _moment(inputs: Inputs) -> int:
         return inputs.question.as_of
     now, known = inputs.clock, inputs.known
     if known.records is not None and len(known.records):
-        now = max(now, int(known.records[-1]["occurred_at"]))
+        now = max(now, known.records["occurred_at"].item(-1))
     told = 0 if known.profile is None else known.profile.newest
     return told if now < told <= now + SKEW else now
 
 
 def _until(known: Known, now: int) -> Known:
     """What was known of the customer that had happened by ``now``."""
-    return known._replace(
-        records=None if known.records is None else timeline.as_of(known.records, now),
-        ledger=None if known.ledger is None else timeline.as_of(known.ledger, now),
-        profile=None if known.profile is None else known.profile.as_of(now),
-    )
+    records = None if known.records is None else timeline.as_of(known.records, now)
+    ledger = None if known.ledger is None else timeline.as_of(known.ledger, now)
+    profile = None if known.profile is None else known.profile.as_of(now)
+    if records is known.records and ledger is known.ledger and profile is known.profile:
+        return known
+    return known._replace(records=records, ledger=ledger, profile=profile)

@@ -20,12 +20,12 @@ def known(snapshot: Snapshot) -> Known:
     members: list[MemberKnown] = []
     try:
         timeline_id, records = decode(snapshot.timeline)
-        parts = [records]
-        for member in snapshot.members:
-            id, part = decode(member.timeline)
-            members.append(MemberKnown(member.customer_id, id))
-            parts.append(part)
-        if members:
+        if snapshot.members:
+            parts = [records]
+            for member in snapshot.members:
+                id, part = decode(member.timeline)
+                members.append(MemberKnown(member.customer_id, id))
+                parts.append(part)
             records = union(parts)
     except ValueError as error:
         records = None

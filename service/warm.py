@@ -11,7 +11,7 @@ from features import elementary, journey, timeline, usage
 from features.definitions import Count, Definitions
 from features.plan import Context, Plan, rows_of
 from features.profile import EMPTY
-from features.record import pack
+from features.record import NEVER, decode, encode, pack
 from features.usage import Counting
 from features.vocabulary import Type, Vocabulary
 from service import exploration, forest
@@ -51,7 +51,8 @@ def kernels() -> None:
     features: list[Count] = [Count(name="d"), Count(name="e", per_action=True)]
     definitions = Definitions(features=list(features))
     plan = Plan(definitions, vocabulary)
-    records, _ = timeline.fold([pack(occurred_at=1, hash=1, type=1, action=1)])
+    folded, _ = timeline.fold([pack(occurred_at=1, hash=1, type=1, action=1)])
+    _, records = decode(encode(NEVER, folded))
     facts = journey.read(records, 2, plan.lens)
     plan.customer(records, EMPTY, Context(), 2, facts)
     plan.pairs(records, 2, rows_of([1]), 1)

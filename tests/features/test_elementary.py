@@ -20,7 +20,7 @@ SCORES = st.lists(st.floats(-800, 800), min_size=1, max_size=40).map(np.array)
 
 DIGEST = """
 import hashlib, numpy as np
-from features import kernels, plan, timeline
+from features import fields, kernels, program
 from features.definitions import Decayed, Definitions, Mean, Sum
 from features.elementary import sigmoid, softmax
 from features.record import RECORD
@@ -34,7 +34,7 @@ records = np.zeros(512, RECORD)
 records["occurred_at"] = np.sort(dice.integers(0, 2**31, 512))
 records["value"] = dice.uniform(-1e3, 1e3, 512)
 records["type"] = 1
-made = plan.compile(
+made = program.compile(
     [
         Decayed(name="a", half_life="3d", field="value"),
         Decayed(name="b", half_life="7m"),
@@ -44,8 +44,8 @@ made = plan.compile(
     Vocabulary(channels={}, types={"x": Type(1)}),
 )
 for now in range(2**31, 2**31 + 10**9, 10**7):
-    out = np.empty((1, 4))
-    kernels.evaluate(records, now, made, np.zeros(0, np.int64), out)
+    out = np.empty(4)
+    kernels.customer(fields.words(records), now, made.block, np.empty(0), np.empty(0), out)
     seen.update(out.tobytes())
 print(seen.hexdigest())
 """

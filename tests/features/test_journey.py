@@ -234,7 +234,7 @@ def test_it_says_which_failure_was_the_newest_and_which_contact_the_first() -> N
     )
     assert (found.newest_failure, found.repeat_first) == (2, 0)
     assert found.contacts_by_intent == {1: 2, 2: 1}
-    assert read(ago(1, "page"))[1:] == ({}, -1, -1)
+    assert read(ago(1, "page"))[1:] == ({}, -1, -1, [])
 
 
 def test_event_types_that_came_later_play_no_role() -> None:

@@ -161,3 +161,10 @@ def test_values_become_numbers_and_absence_becomes_nan() -> None:
     assert profiles.number("office", segment) == 2
     assert profiles.number("never heard of", segment) == 0
     assert math.isnan(profiles.number(None, AGE))
+
+
+def test_a_profile_that_was_all_told_by_then_stays_the_same_one() -> None:
+    known = Profile({"age": Told(30.0, 5)}, [Consent("marketing", "", True, 7)])
+    assert known.as_of(7) is known
+    assert known.as_of(6) == Profile({"age": Told(30.0, 5)}, [])
+    assert known.as_of(4) == Profile({}, [])

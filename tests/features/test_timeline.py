@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from features import record, timeline
 from features.definitions import Count, Decayed, Definitions, Last, Run, Sum, Where
+from features.duration import DAY
 from features.plan import Context, Plan
 from features.profile import EMPTY as NO_PROFILE
 from features.record import Records
@@ -174,3 +175,10 @@ def test_statuses_have_the_codes_of_the_api() -> None:
         codes[f"STATUS_{name}"]
         for name in ("STORED", "DUPLICATE", "CONFLICT", "TOO_OLD_FOR_TIMELINE")
     ]
+
+
+@given(events(), st.integers(NOW - 10 * DAY, NOW + 10 * DAY))
+def test_a_timeline_that_nothing_follows_is_not_cut(happened: list[Event], moment: int) -> None:
+    records = chained(happened)
+    whole = all(event.at <= moment for event in happened)
+    assert (timeline.as_of(records, moment) is records) == whole

@@ -201,6 +201,13 @@ def test_suppressions_of_different_lengths_do_not_mix_their_memories() -> None:
     assert counted(events, *keys)[1] == [NOW + DAY, NOW + DAY, NOW + DAY, 0]
 
 
+def test_suppressions_do_not_mix_what_was_refused_of_each() -> None:
+    one, other = (Key(frozenset({(REFUSED, n)}), after=3, within=DAY, lasts=DAY) for n in (1, 2))
+    ages = [(3 * DAY, 1), (3 * HOUR, 2), (2 * HOUR, 1), (HOUR, 1)]
+    events = unique([Event(NOW - age, action=n, outcome=REFUSED) for age, n in ages])
+    assert counted(events, one, other)[1] == [0, 0], "the first of its three was days ago"
+
+
 def test_what_nobody_declared_counts_for_nothing() -> None:
     every = Key(frozenset((o, a) for o in range(usage.OUTCOMES) for a in range(ACTIONS)))
     strange = [

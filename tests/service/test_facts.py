@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 from features import journey
 from features.definitions import JourneyWindows
@@ -12,6 +14,7 @@ from service import facts
 from service.declared import FACTS
 from service.facts import Fact
 from tests.chain import NOW, VOCABULARY, Event, chained, events, unique
+from tests.service import former_facts
 
 LENS = journey.Lens.of(VOCABULARY, JourneyWindows())
 
@@ -143,3 +146,28 @@ def test_magnitudes_are_what_context_weights_may_name() -> None:
     assert tuple(magnitudes) == FACTS
     assert magnitudes["failed_self_service"] == 1
     assert facts.magnitudes(None) == {}
+
+
+RANKED = st.lists(
+    st.tuples(st.sampled_from([*VOCABULARY.intents, "page"]), st.sampled_from([0.1, 0.3, 0.9])),
+    max_size=3,
+)
+
+
+@given(events(60), RANKED)
+def test_the_facts_are_those_that_were_told_before(
+    happened: list[Event], intents: list[tuple[str, float]]
+) -> None:
+    records = chained(happened)
+    found = journey.read(records, NOW, LENS)
+    former = former_facts.tell(records, found, NOW, VOCABULARY, intents)
+    assert facts.tell(records, found, NOW, VOCABULARY, intents) == former
+
+
+@given(events())
+def test_magnitudes_are_the_journey_by_the_names_of_facts(happened: list[Event]) -> None:
+    found = journey.read(chained(happened), NOW, LENS)
+    for name, magnitude in facts.magnitudes(found).items():
+        fact = {"repeat_contact": "repeat_contacts", "unanswered_question": "unanswered_questions"}
+        wanted = found.value(fact.get(name, name))
+        assert magnitude == wanted or (math.isnan(magnitude) and math.isnan(wanted))

@@ -5,10 +5,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-from features import elementary, journey, kernels, timeline
+from features import elementary, journey, kernels, record, timeline, usage
 from service import chance, drawing, ranking
+from service.forest import kernels as forests
+from service.forest import walk
+from service.rules import kernel
 
-KERNELS = (elementary, journey, kernels, timeline, chance, drawing, ranking)
+KERNELS = (
+    elementary, journey, kernels, record, timeline, usage, chance, drawing, ranking, forests, walk,
+    kernel,
+)  # fmt: skip
 
 
 def compiled(module: object) -> dict[str, int]:
@@ -24,7 +30,7 @@ def test_warming_compiles_every_kernel_for_the_types_of_serving(tmp_path: Path) 
     """In a process of its own: what is warm already here would prove nothing."""
     asked = """
 import numpy as np
-from features import elementary, journey, kernels, timeline
+from features import elementary, journey, kernels, record, timeline, usage
 from service import chance, drawing, ranking, warm
 from tests.service.test_warm import KERNELS, compiled
 warm.kernels()
@@ -39,6 +45,7 @@ from service.catalogue import Exploration
 from service.chance import Chance
 from service.exploration import Candidates, Shape
 from service.rooms import Room
+from service.policies import Policies
 from tests.chain import NOW, Event, chained
 from tests.integration.serving import business
 bank = business()
@@ -46,6 +53,8 @@ plan = Plan(bank.definitions, bank.vocabulary)
 _, records = decode(encode(LogId(1, 0), chained([Event(NOW)])))
 facts = journey.read(records, NOW, plan.lens)
 vector = plan.customer(timeline.as_of(records, NOW), EMPTY, Context(), NOW, facts)
+Policies(bank).counted(records, NOW)
+plan.touched(records, NOW, rows_of(list(bank.vocabulary.actions.values())), 100)
 plan.pairs(records, NOW, rows_of(list(bank.vocabulary.actions.values())), 100)
 elementary.softmax(elementary.sigmoid(vector))
 for known in (False, True):
