@@ -32,7 +32,7 @@ from training.replay import History
 from training.train import COMMON, Trained
 
 TREES: Final = 300
-INTENT_TREES: Final = 60  # of each intent
+INTENT_TREES: Final = 60
 LEAVES: Final = 31
 _MOMENTS: Final = 5_000  # customers whose rows are learnt from
 _ACTIONS_EACH: Final = 6
@@ -64,6 +64,7 @@ class Kind(NamedTuple):
 
     trees: int = TREES
     seed: int = 1  # another one gives other trees of the same shape
+    intent_trees: int = INTENT_TREES  # of each intent
 
 
 DEFAULT: Final = Kind()
@@ -79,7 +80,7 @@ def bundle(business: Business, show: Show, kind: Kind = DEFAULT) -> Bundle:
     """
     learning = _Learning(business, show)
     acceptance = learning.acceptance(kind)
-    intent = learning.intent()
+    intent = learning.intent(kind)
     people = learning.people
     histories = [
         History(people.ids[i], people.timelines[i], []) for i in range(0, len(people.ids), 400)
@@ -123,7 +124,7 @@ class _Learning:
 
         return self._kept((parameters, kind.trees), learn)
 
-    def intent(self) -> lightgbm.Booster:
+    def intent(self, kind: Kind) -> lightgbm.Booster:
         """Trees of all intents over customer features."""
 
         def learn() -> lightgbm.Booster:
@@ -133,10 +134,10 @@ class _Learning:
             chance = np.random.default_rng(4)
             scores = np.column_stack([_stumps(rows, chance, 12) for _ in range(reference.INTENTS)])
             labels = (scores + chance.gumbel(size=scores.shape)).argmax(axis=1)
-            name = f"train {reference.INTENTS} x {INTENT_TREES} trees"
-            return self._train(name, rows, labels, columns, _INTENT, INTENT_TREES)
+            name = f"train {reference.INTENTS} x {kind.intent_trees} trees"
+            return self._train(name, rows, labels, columns, _INTENT, kind.intent_trees)
 
-        return self._kept((_INTENT, INTENT_TREES), learn, of_actions=False)
+        return self._kept((_INTENT, kind.intent_trees), learn, of_actions=False)
 
     def _rows(self) -> tuple[Floats, Floats, Integers]:
         """Vectors of customers, rows of customer x action, and whether these were accepted."""

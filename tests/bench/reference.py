@@ -47,9 +47,9 @@ _SUITABILITY: Final = (
 )
 
 
-def business(actions: int = ACTIONS) -> Business:
+def business(actions: int, folder: Path) -> Business:
     """The reference business, read back from the files that :func:`write` wrote."""
-    found = businesses.load(write(Path("build/bench/config") / str(actions), actions))
+    found = businesses.load(write(folder, actions))
     features = len(found.definitions.features)
     if (features, len(found.vocabulary.intents)) != (FEATURES, INTENTS):
         raise SystemExit(

@@ -178,7 +178,8 @@ def show(found: Found, console: Console) -> None:
         console.print(
             f"{way}: the log holds {verified.decisions:,} decisions, as many as there were calls; "
             f"{verified.recomputed:,} of them came out alike from the slow reference and from "
-            f"replay, {verified.candidates:.0f} actions ranked in each"
+            f"replay, {verified.candidates:.0f} actions ranked in each, "
+            f"{verified.entry_bytes:,.0f} bytes logged of each"
         )
     console.print(_targets(found))
 

@@ -2,9 +2,9 @@
 
 ``python -m tests.bench.staged CONFIG STORE BUNDLE ADDRESS REPORT`` serves until SIGTERM like
 ``rapport serve``, then writes a :class:`Report`. A clock shows a step's own time: what other steps
-took inside it is theirs. They are clocks of the thread's CPU: time in which others had the core does
-not count. They cost half a microsecond a step, so throughput is never measured here. What no clock
-is around (gRPC, the event loop, the store's client) is what remains of the CPU that a call takes.
+took inside it is theirs. They are clocks of the thread's CPU: time in which others had the core
+does not count. They cost half a microsecond a step, so throughput is never measured here. What no
+clock is around (gRPC, the event loop, the store's client) is what remains of the CPU of a call.
 """
 
 from __future__ import annotations

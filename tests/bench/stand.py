@@ -59,14 +59,15 @@ def work(
     show: Show, actions: int = reference.ACTIONS, kind: Kind = DEFAULT, *, other: bool = False
 ) -> Work:
     """Make a reference business and its models; what was trained before is not trained again."""
-    business = reference.business(actions)
+    config = WORK / "config" / str(actions)
+    business = reference.business(actions, config)
     name = f"{actions}-{kind.trees}"
     shutil.rmtree(WORK / "bundles" / name, ignore_errors=True)
     bundle = learn.save(learn.bundle(business, show, kind), name)
     second = None
     if other:
         second = learn.save(learn.bundle(business, show, kind._replace(seed=2)), f"{name}-other")
-    return Work(business, WORK / "config" / str(actions), bundle, second)
+    return Work(business, config, bundle, second)
 
 
 def question(customer_id: str) -> bytes:

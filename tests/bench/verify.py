@@ -16,7 +16,7 @@ from google.protobuf import struct_pb2, timestamp_pb2
 
 from features import ledger
 from features.elementary import Floats
-from features.record import LogId, Records
+from features.record import LogId
 from rapport.v1 import log_pb2
 from service.bundle import Bundle
 from service.business import Business
@@ -38,6 +38,7 @@ class Verified(msgspec.Struct):
     decisions: int  # in the log, as many as there were calls
     recomputed: int  # of them, by the slow reference and by replay
     candidates: float  # actions that were ranked, on average
+    entry_bytes: float  # of a decision in the log, on average
 
 
 def check(
@@ -66,13 +67,8 @@ def check(
     for done, one in enumerate(logbook.samples, 1):
         decision, number = one.decision, people.place[one.customer_id]
         held = logbook.reserved.get(one.customer_id, [])
-        person = Person(
-            people.timelines[number],
-            _ledger(people, number, held, LogId.parse(decision.response.read.ledger)),
-            people.profile(number),
-        )
         slow = reference.decide(
-            person,
+            person(people, number, held, decision),
             decision.inputs.clock,
             decision.inputs.seed,
             {one.name: one.value for one in decision.inputs.prices},
@@ -92,14 +88,19 @@ def check(
             + "\n".join(wrong[:_SHOWN])
         )
     checked = len(logbook.samples)
-    return Verified(logbook.decisions, checked, ranked / checked)
+    written = sum(len(one.written) for one in logbook.samples)
+    return Verified(logbook.decisions, checked, ranked / checked, written / checked)
 
 
-def _ledger(people: People, number: int, held: Iterable[Reserved], upto: LogId) -> Records:
-    """A customer's ledger at a moment: what they began with, and what was reserved since."""
+def person(
+    people: People, number: int, held: Iterable[Reserved], decision: log_pb2.DecisionLogged
+) -> Person:
+    """A customer as a decision saw them: as they began, and what was reserved since."""
+    upto = LogId.parse(decision.response.read.ledger)
     entries = [ledger.Entry(people.read.ms, "adopted", people.ledger(number).tobytes())]
     entries += [ledger.Entry(one.id.ms, "reserved", one.record) for one in held if one.id <= upto]
-    return ledger.fold(entries, lambda _: True)
+    counted = ledger.fold(entries, lambda _: True)
+    return Person(people.timelines[number], counted, people.profile(number))
 
 
 def _differences(decision: log_pb2.DecisionLogged, slow: Slow, business: Business) -> Iterator[str]:
@@ -116,10 +117,8 @@ def _differences(decision: log_pb2.DecisionLogged, slow: Slow, business: Busines
     ours = [one.action.name for one in slow.ranked]
     if names != ours:
         pairs = zip(names, ours, strict=False)
-        first = next(
-            (f"{one}, here {other}" for one, other in pairs if one != other), "a later one"
-        )
-        yield f"{len(names)} actions ranked, here {len(ours)}; the first that differs: {first}"
+        apart = next((f"{one}, here {other}" for one, other in pairs if one != other), "the end")
+        yield f"{len(names)} actions ranked, here {len(ours)}; they differ from {apart} on"
         return
     for column in ("model", "acceptance", "value", "context_weight", "lever", "priority"):
         told: Floats = np.frombuffer(getattr(logged, column), "<f8")
