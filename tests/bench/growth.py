@@ -18,7 +18,7 @@ from tests.bench import reference, stand
 from tests.bench.learn import DEFAULT, TREES, Kind
 from tests.bench.load import Job
 from tests.bench.people import EVENTS, People
-from tests.bench.processes import WORK, Loader, Process, cores, cpu_of, drained
+from tests.bench.processes import WORK, Loader, Process, cores, cpu_of, drained, pin
 from tests.bench.staged import Report
 from tests.bench.stand import Show, Stand, Work
 
@@ -54,7 +54,7 @@ def furnished(work: Work, events: int = EVENTS) -> Iterator[tuple[EmbeddedStore,
     """A store with customers of its own, and the file of requests about them."""
     people = People(work.business, time.time_ns() // 1_000_000, _CUSTOMERS, events)
     with EmbeddedStore() as store:
-        os.sched_setaffinity(store.pid, cores().others)
+        pin(store.pid, cores().others)
         people.fill([store.url], lambda done, of: None)
         yield store, stand.questions(people, "growth")
 

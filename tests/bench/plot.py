@@ -34,7 +34,7 @@ def drawn(lines: Mapping[tuple[str, str], Line], title: str) -> str:
     points = [point for line in lines.values() for point in line]
     fastest = max(x for x, _ in points) * 1.05
     low = 10 ** math.floor(math.log10(min(y for _, y in points)))
-    high = 10 ** math.ceil(math.log10(max(y for _, y in points)))
+    high = max(10 * low, 10 ** math.ceil(math.log10(max(y for _, y in points))))
 
     def at(x: float, y: float) -> tuple[float, float]:
         share = math.log(y / low) / math.log(high / low)

@@ -67,7 +67,7 @@ class Process:
             self._process = subprocess.Popen(
                 [sys.executable, *words], stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
-        os.sched_setaffinity(self._process.pid, on)
+        pin(self._process.pid, on)  # threads to come inherit it
         self._await_serving()
 
     def _await_serving(self) -> None:
@@ -128,6 +128,12 @@ class Process:
         self.stop()
 
 
+def pin(pid: int, on: Sequence[int]) -> None:
+    """Give a process, with the threads that it has by now, some cores."""
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        os.sched_setaffinity(int(thread.name), on)
+
+
 def cpu_of(pid: int) -> float:
     """Seconds of CPU that all threads of a process have used."""
     # The clock of another process: clock_getcpuclockid(3) makes its number so.
@@ -175,7 +181,7 @@ class Loader:
             stdout=subprocess.PIPE,
             text=True,
         )
-        os.sched_setaffinity(self._process.pid, on)
+        pin(self._process.pid, on)
         self._latencies = WORK / "latencies.npy"
 
     def run(self, job: Job) -> tuple[Done, Floats]:

@@ -221,6 +221,7 @@ def _pairs(way: str, series: Series, peak: float) -> Table:
         row(f"CPU us a call, server, {in_flight} in flight", f"cpu_us.{in_flight}", 0)
     row("CPU us a call, store, 16 in flight", "store_us.16", 0)
     row("CPU us a call, sender, 16 in flight", "sender_us.16", 0)
+    row("us too late that the sender is, 99 % of calls, 50% of peak", "behind_us.50%", 0)
     return table
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import socket
 import time
@@ -19,7 +18,7 @@ from service.embedded import EmbeddedStore
 from tests.bench import learn, load, reference, wire
 from tests.bench.learn import DEFAULT, Kind
 from tests.bench.people import People
-from tests.bench.processes import WORK, Loader, Process, cores, loader, socket_address
+from tests.bench.processes import WORK, Loader, Process, cores, loader, pin, socket_address
 
 Show = Callable[[str, int, int], None]
 
@@ -135,7 +134,7 @@ def stand(show: Show, ways: Sequence[str] = WAYS) -> Iterator[Stand]:
             way: held.enter_context(EmbeddedStore(port=0 if way == "tcp" else None)) for way in ways
         }
         for store in stores.values():
-            os.sched_setaffinity(store.pid, cores().others)
+            pin(store.pid, cores().others)
         people.fill(
             [store.url for store in stores.values()],
             lambda done, of: show(f"customers with {people.events} events", done, of),
