@@ -52,6 +52,8 @@ def test_responses_of_appendix_c5_evict_what_has_no_room() -> None:
         "content-encoding": "gzip",
         "date": "Mon, 21 Oct 2013 20:13:22 GMT",
     }
+    with pytest.raises(ValueError, match="header 65 is not in the table"):
+        decode(b"\xc1")
 
 
 def test_the_same_block_means_another_thing_once_the_table_has_changed() -> None:
@@ -65,7 +67,7 @@ def test_the_same_block_means_another_thing_once_the_table_has_changed() -> None
 
 
 def test_a_huffman_coded_value_passes_for_no_plain_one() -> None:
-    coded = b"\x40\x0bgrpc-status\x81\x07"
+    coded = b"\x40\x0bgrpc-status\x81" + b"0"
     assert Decoder()(coded)["grpc-status"] != "0"
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
+import socket
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import grpc
@@ -85,6 +86,33 @@ def test_a_body_that_nobody_wants_is_not_kept() -> None:
         connection.call(framed(b""))
         assert [one.body for one in all_ended(connection).values()] == [b""]
         connection.close()
+
+
+def test_no_more_is_sent_than_the_receiver_takes(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "s"))
+        listening.listen()
+        connection = Connection(f"unix:{tmp_path}/s", Method(DECIDE))
+        receiver, _ = listening.accept()
+        with receiver:
+            for _ in range(10):
+                connection.call(framed(b"x" * 9_995))
+            connection.flush()
+            receiver.settimeout(0.2)
+            assert received(receiver).count(b"x" * 9_995) == 6, "65,535 bytes at first"
+            receiver.sendall(bytes.fromhex("000004080000000000") + (30_000).to_bytes(4, "big"))
+            assert connection.receive() == []
+            assert received(receiver).count(b"x" * 9_995) == 3
+        connection.close()
+
+
+def received(receiver: socket.socket) -> bytes:
+    """Everything that comes until nothing does."""
+    parts = []
+    with suppress(TimeoutError):
+        while part := receiver.recv(1 << 16):
+            parts.append(part)
+    return b"".join(parts)
 
 
 def test_a_single_call_that_fails_says_so() -> None:
@@ -197,6 +225,24 @@ def test_only_open_loop_counts_a_stall_for_everybody_it_kept_waiting(
     late = int((np.load(tmp_path / "latencies.npy") > 0.1).sum())
     assert done.calls <= 150
     assert late == 1 if felt == 1 else late >= felt
+
+
+def test_a_sender_that_was_held_up_itself_owns_up_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count, flush = iter(range(10**6)), Connection.flush
+
+    def held_up(connection: Connection) -> None:
+        if next(count) == 100:
+            time.sleep(0.4)
+        flush(connection)
+
+    monkeypatch.setattr(Connection, "flush", held_up)
+    with serving(lambda asked, context: decided()) as address:
+        one = job("open", address, tmp_path, rate=150.0, seconds=1.0)
+        done = load.run(one, [framed(b"x")])
+    assert (np.load(tmp_path / "latencies.npy") > 0.1).sum() >= 30
+    assert done.behind_us > 100_000
 
 
 def test_arrivals_keep_to_the_rate_whatever_the_server_does(tmp_path: Path) -> None:
