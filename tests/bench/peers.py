@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import statistics
 import subprocess
 import sys
@@ -192,12 +193,12 @@ async def _http(
     """Call the peer in a closed loop; give calls a second, and the milliseconds of each."""
     took: list[float] = []
     end = time.perf_counter() + seconds
-    chance = np.random.default_rng(in_flight)
+    chance = random.Random(in_flight)
 
     async def work() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         while (start := time.perf_counter()) < end:
-            body = msgspec.json.encode({"customer_id": chance.choice(customers)})
+            body = msgspec.json.encode({"customer_id": customers[chance.randrange(len(customers))]})
             writer.write(
                 b"POST /decide HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n"
                 b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
