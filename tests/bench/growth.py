@@ -18,7 +18,7 @@ from tests.bench import reference, stand
 from tests.bench.learn import DEFAULT, TREES, Kind
 from tests.bench.load import Job
 from tests.bench.people import EVENTS, People
-from tests.bench.processes import WORK, Loader, Process, cores, cpu_of, drained, pin
+from tests.bench.processes import WORK, Loader, Process, cores, drained, pin
 from tests.bench.staged import Report
 from tests.bench.stand import Show, Stand, Work
 
@@ -64,10 +64,10 @@ def point(loader: Loader, server: Process, questions: str, size: int) -> Point:
     job = Job("closed", server.address, questions, "", in_flight=16, seconds=0.5)
     loader.run(job)
     drained(server.address)
-    before = cpu_of(server.pid)
+    before = server.cpu()
     done, _ = loader.run(msgspec.structs.replace(job, seconds=_SECONDS, seed=1))
     drained(server.address)
-    cpu = 1e6 * (cpu_of(server.pid) - before) / done.calls
+    cpu = 1e6 * (server.cpu() - before) / done.calls
     one = msgspec.structs.replace(job, in_flight=1, seconds=_SECONDS / 2, seed=2)
     _, latencies = loader.run(one)
     drained(server.address)
@@ -84,14 +84,15 @@ def clocked(
     """
     address = stand.address("unix", "staged")
     written = WORK / "staged.json"
-    words = ["-m", "tests.bench.staged", str(work.config), url, str(work.bundle), address,
-             str(written)]  # fmt: skip
+    words = ["-m", "tests.bench.staged", str(written), str(len(work.business.actions)),
+             str(work.bundle), "--config", str(work.config), "--store", url,
+             "--listen", address]  # fmt: skip
     with Process("staged", words, address, cores().server) as server:
         job = Job("closed", address, questions, "", in_flight=16, seconds=seconds)
-        before = cpu_of(server.pid)
+        before = server.cpu()
         done, _ = loader.run(job)
         drained(address)
-        cpu = 1e6 * (cpu_of(server.pid) - before) / done.calls
+        cpu = 1e6 * (server.cpu() - before) / done.calls
     return msgspec.json.decode(written.read_bytes(), type=Report), cpu
 
 

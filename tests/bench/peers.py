@@ -27,10 +27,11 @@ from rich.console import Console
 from rich.table import Table
 
 from features.elementary import Floats
-from features.plan import Context
+from features.plan import Context, rows_of
 from service import bundle as bundles
 from service import reading
 from service.models import Models
+from service.policies import described
 from service.redis_store import RedisStore
 from tests.bench import stand as stands
 from tests.bench.load import Job
@@ -45,7 +46,7 @@ _ROUNDS: Final = 5
 _SECONDS: Final = 2.0
 _START_SECONDS: Final = 60.0
 
-Scorer = Callable[[Floats], Any]
+Scorer = Callable[[Any], Any]
 
 
 class Scored(msgspec.Struct):
@@ -84,7 +85,7 @@ def scorers(bundle: Path, models: Models, skipped: dict[str, str]) -> dict[str, 
             found[name] = make(at)
         except Exception as error:  # noqa: BLE001  whatever it was, the others are measured
             skipped[name] = f"{type(error).__name__}: {error}"
-    found["Rapport"] = lambda rows: _odds(models.acceptance(rows))
+    found["Rapport"] = lambda seen: _odds(models.acceptance(seen))
     return found
 
 
@@ -122,27 +123,27 @@ def _tl2cgen(at: Path) -> Scorer:
 
 
 def scored(
-    ways: dict[str, Scorer], seen: Sequence[Floats], whole: Sequence[Floats]
+    ways: dict[str, Scorer], rows: Sequence[Floats], seen: Sequence[Any]
 ) -> dict[str, Scored]:
     """Time every way on the rows of varying customers, in turns.
 
     Args:
         ways: By name.
-        seen: [actions, columns of the model] of each customer.
-        whole: [actions, names of the plan] of each customer, for ours.
+        rows: [actions, columns of the model] of each customer.
+        seen: What our models make of each customer before they score.
     """
     other = np.zeros(4_000_000)
     took: dict[str, dict[bool, list[float]]] = {name: {False: [], True: []} for name in ways}
     differences = dict.fromkeys(ways, 0.0)
-    wanted = [ways["LightGBM's Booster.predict"](rows) for rows in seen]
+    wanted = [ways["LightGBM's Booster.predict"](one) for one in rows]
     for turn in range(_ROUNDS):
         for name in list(ways)[:: 1 if turn % 2 == 0 else -1]:
             for cold in (False, True):
-                for place, rows in enumerate(whole if name == "Rapport" else seen):
+                for place, one in enumerate(seen if name == "Rapport" else rows):
                     if cold:
                         other += 1.0
                     start = time.perf_counter_ns()
-                    scores = ways[name](rows)
+                    scores = ways[name](one)
                     took[name][cold].append((time.perf_counter_ns() - start) / 1e3)
                     if turn == 0:
                         apart = float(np.abs(np.asarray(scores) - wanted[place]).max())
@@ -315,10 +316,10 @@ def main() -> int:
     skipped: dict[str, str] = {}
     with Bars() as bars, stands.stand(bars, ["tcp"]) as at:
         models = Models(bundles.read(at.work.bundle), at.work.business)
-        whole = [_rows(at, models, number) for number in at.people.drawn(_CUSTOMERS, 1).tolist()]
-        columns = models.plan.columns("acceptance")
-        seen = [np.ascontiguousarray(rows[:, columns]) for rows in whole]
-        scores = scored(scorers(at.work.bundle, models, skipped), seen, whole)
+        chosen = at.people.drawn(_CUSTOMERS, 1).tolist()
+        rows = [_rows(at, models, number) for number in chosen]
+        seen = [_seen(at, models, number) for number in chosen]
+        scores = scored(scorers(at.work.bundle, models, skipped), rows, seen)
         serving = served(at, skipped)
         had = read(at, models, skipped)
     _show(scores, serving, had, skipped)
@@ -328,13 +329,28 @@ def main() -> int:
     return 0
 
 
-def _rows(at: Stand, models: Models, number: int) -> Floats:
-    """Everything the acceptance model may see of every action, for a customer."""
+def _customer(at: Stand, models: Models, number: int) -> Floats:
+    """The features of a customer."""
     people = at.people
     context = Context(people.business.vocabulary.channels[CHANNEL], 1)
-    records = people.timelines[number]
-    vector = models.customer(records, people.profile(number), context, people.now)
-    return models.rows(vector, records, people.now).copy()
+    return models.customer(people.timelines[number], people.profile(number), context, people.now)
+
+
+def _rows(at: Stand, models: Models, number: int) -> Floats:
+    """What the acceptance model may see of every action, for a customer."""
+    people, plan, business = at.people, models.plan, at.work.business
+    codes = [business.vocabulary.actions[one.name] for one in business.actions]
+    vector = np.tile(_customer(at, models, number), (len(codes), 1))
+    pairs = plan.pairs(people.timelines[number], people.now, rows_of(codes), len(codes))
+    whole = np.column_stack([vector, plan.actions(described(business)), pairs])
+    return np.ascontiguousarray(whole[:, plan.columns("acceptance")])
+
+
+def _seen(at: Stand, models: Any, number: int) -> Any:
+    """What our models score, by whichever name they call it."""
+    see = getattr(models, "seen", None) or models.rows
+    found = see(_customer(at, models, number), at.people.timelines[number], at.people.now)
+    return found.copy() if isinstance(found, np.ndarray) else found
 
 
 def _show(

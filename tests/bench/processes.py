@@ -96,8 +96,8 @@ class Process:
         return self._process.pid
 
     def cpu(self) -> float:
-        """Seconds of CPU that all its threads have used."""
-        return cpu_of(self._process.pid)
+        """Seconds of CPU that it and the processes it keeps have used."""
+        return sum(map(cpu_of, _with_children(self._process.pid)))
 
     def memory(self) -> Memory:
         """What it holds now."""
@@ -132,6 +132,14 @@ def pin(pid: int, on: Sequence[int]) -> None:
     """Give a process, with the threads that it has by now, some cores."""
     for thread in Path(f"/proc/{pid}/task").iterdir():
         os.sched_setaffinity(int(thread.name), on)
+
+
+def _with_children(pid: int) -> Iterator[int]:
+    """A process, those it started, and those that they started."""
+    yield pid
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        for child in (thread / "children").read_text().split():
+            yield from _with_children(int(child))
 
 
 def cpu_of(pid: int) -> float:

@@ -1,7 +1,7 @@
 """A server with clocks around the steps of a decision: where its microseconds go.
 
-``python -m tests.bench.staged CONFIG STORE BUNDLE ADDRESS REPORT`` serves until SIGTERM like
-``rapport serve``, then writes a :class:`Report`. A clock shows a step's own time: what other steps
+``python -m tests.bench.staged REPORT ACTIONS BUNDLE ...`` serves until SIGTERM, as ``rapport serve
+...`` does, then writes a :class:`Report`. A clock shows a step's own time: what other steps
 took inside it is theirs. They are clocks of the thread's CPU: time in which others had the core
 does not count. They cost half a microsecond a step, so throughput is never measured here. What no
 clock is around (gRPC, the event loop, the store's client) is what remains of the CPU of a call.
@@ -15,27 +15,28 @@ import random
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 import lightgbm
 import msgspec
 import numpy as np
-import uvloop
 
 from service import bundle as bundles
-from service import business as businesses
-from service import logs
+from service import cli
 from service.bundle import Bundle
 from service.models import Models
-from service.redis_store import RedisStore
-from service.server import Server, Settings
 
 STAGES: Final[dict[str, tuple[str, ...]]] = {
     "request read": ("service.questions:read",),
     "snapshot decoded": ("service.reading:known",),
     "journey facts": ("features.journey:read", "service.facts:tell"),
-    "features": ("service.models:Models.customer", "service.models:Models.rows"),
+    "features": (
+        "service.models:Models.customer",
+        "service.models:Models.rows",
+        "service.models:Models.seen",
+    ),
     "intents scored": ("service.models:Models.intents", "service.models:Models.named"),
     "actions scored": ("service.models:Models.acceptance",),
     "rules evaluated": ("service.pipeline:Pipeline._conditions",),
@@ -49,7 +50,10 @@ STAGES: Final[dict[str, tuple[str, ...]]] = {
     "log entry built": ("service.answers:logged",),
     "canonical line": ("structlog:BoundLoggerBase._proxy_to_logger",),
 }
-"""Steps, and the functions that they consist of; one that is gone by now is told as missing."""
+"""Steps, and the functions that they consist of; one of which none is left is told as missing."""
+
+_FIRST: Final = "request read"
+"""The first step of every decision; what came before the first of them was no decision."""
 
 _WHOLE: Final = "log entry built"
 """A step that keeps what other steps take inside it: it is not on the way of the answer."""
@@ -96,19 +100,24 @@ class Clocks:
     def put(self) -> None:
         """Put a clock around every function that is there."""
         for name, functions in STAGES.items():
-            for function in functions:
-                found = _found(function)
-                if found is None:
-                    self.missing.append(f"{name}: {function}")
-                else:
-                    owner, attribute = found
-                    setattr(owner, attribute, self._timed(name, getattr(owner, attribute)))
+            found = [one for one in map(_found, functions) if one is not None]
+            for owner, attribute in found:
+                setattr(owner, attribute, self._timed(name, getattr(owner, attribute)))
+            if not found:
+                self.missing.append(f"{name}: {', '.join(functions)}")
+
+    @property
+    def decided(self) -> bool:
+        """Whether there was a decision."""
+        return self.stages[_FIRST].calls > 0
 
     def _timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         stage, running, now = self.stages[name], self._running, time.thread_time_ns
 
         @functools.wraps(function)
         def run(*arguments: Any, **named: Any) -> Any:
+            if not self.decided and name != _FIRST:  # golden cases
+                return function(*arguments, **named)
             if running and running[-1].step == _WHOLE:
                 return function(*arguments, **named)
             mine = _Running(name)
@@ -130,7 +139,8 @@ class Clocks:
 class Scoring:
     """Scoring inside the server, against LightGBM on the same rows at the same place."""
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, clocks: Clocks) -> None:
+        self._clocks = clocks
         self._booster = lightgbm.Booster(model_str=bundle.files[bundles.ACCEPTANCE].decode())
         self._chance = random.Random(1)
         self.scored: list[float] = []
@@ -146,11 +156,13 @@ class Scoring:
 
         @functools.wraps(scores)
         def run(models: Models, *arguments: Any, **named: Any) -> Any:
+            if not self._clocks.decided:
+                return scores(models, *arguments, **named)
             start = time.thread_time_ns()
             found = scores(models, *arguments, **named)
             self.scored.append((time.thread_time_ns() - start) / 1e3)
             if self._chance.randrange(_COMPARED) == 0:
-                self._compare(models, np.asarray(arguments[0]), np.asarray(found))
+                self._compare(models, _rows(models, arguments[0], len(found)), np.asarray(found))
             return found
 
         setattr(owner, attribute, run)
@@ -166,6 +178,13 @@ class Scoring:
         self.difference = max(self.difference, float(np.abs(ours - scores).max()))
 
 
+def _rows(models: Any, seen: Any, actions: int) -> np.ndarray:
+    """What was scored as a table: [actions, names of the plan]."""
+    if isinstance(seen, np.ndarray):
+        return seen
+    return np.array([models.row(seen, row) for row in range(actions)])
+
+
 def _found(function: str) -> tuple[Any, str] | None:
     """Where a function is: what holds it, and under which name."""
     module, _, path = function.partition(":")
@@ -179,42 +198,27 @@ def _found(function: str) -> tuple[Any, str] | None:
     return (owner, attribute) if hasattr(owner, attribute) else None
 
 
-def serve(config: str, url: str, bundle: str, address: str, report: str) -> None:
+def main() -> None:
     """Serve with clocks; write what they show when it has drained."""
-    business = businesses.load(Path(config))
-    sealed = bundles.read(Path(bundle))
-    writer = logs.configure()
-    clocks, scoring = Clocks(), Scoring(sealed)
-
-    async def run() -> None:
-        store = RedisStore(
-            url,
-            horizon=business.ledger_window_ms,
-            keep=business.ledger_keep,
-            decisions=business.response_window_ms,
-        )
-        server = Server(business, store, Settings(listen=address, configuration=Path(config)))
-        await server.start(sealed)
-        scoring.put()  # golden cases are scored by now
-        clocks.put()
-        try:
-            await server.until_signal()
-        finally:
-            await server.stop()
-
-    uvloop.run(run())
-    writer.close()
+    report, actions, bundle, *words = sys.argv[1:]
+    clocks = Clocks()
+    scoring = Scoring(bundles.read(Path(bundle)), clocks)
+    scoring.put()
+    clocks.put()
+    sys.argv = ["rapport", "serve", "--bundle", bundle, *words]
+    with suppress(SystemExit):  # the command's own end
+        cli.main()
     told = Report(
-        clocks.stages["filter stages"].calls,
+        clocks.stages[_FIRST].calls,
         clocks.stages,
         clocks.missing,
         scoring.scored,
         scoring.predicted,
         scoring.difference,
-        len(business.actions),
+        int(actions),
     )
     Path(report).write_bytes(msgspec.json.encode(told))
 
 
 if __name__ == "__main__":
-    serve(*sys.argv[1:])
+    main()
