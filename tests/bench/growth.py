@@ -93,7 +93,8 @@ def clocked(
         done, _ = loader.run(job)
         drained(address)
         cpu = 1e6 * (server.cpu() - before) / done.calls
-    return msgspec.json.decode(written.read_bytes(), type=Report), cpu
+    report = msgspec.json.decode(written.read_bytes(), type=Report)
+    return report, cpu - report.spent_us / max(1, report.decisions)
 
 
 def timelines(at: Stand, show: Callable[[int, int], None]) -> Curve:

@@ -40,7 +40,11 @@ STAGES: Final[dict[str, tuple[str, ...]]] = {
     "intents scored": ("service.models:Models.intents", "service.models:Models.named"),
     "actions scored": ("service.models:Models.acceptance",),
     "rules evaluated": ("service.pipeline:Pipeline._conditions",),
-    "filter stages": ("service.policies:Policies.causes",),
+    "filter stages": (
+        "service.policies:Policies.causes",
+        "service.policies:Policies.filtered",
+        "service.policies:Policies.counted",
+    ),
     "ranked": ("service.arbitration:Arbiter.rank",),
     "drawn": ("service.exploration:draw",),
     "weighed, the rest": ("service.pipeline:Pipeline.weigh",),
@@ -79,6 +83,7 @@ class Report(msgspec.Struct):
     predicted_us: list[float]  # Booster.predict on the rows of some of them, at the same place
     difference: float  # largest between the two, of a raw score
     actions: int
+    spent_us: float = 0.0  # on scoring with LightGBM, which is no step
 
 
 class _Running:
@@ -110,6 +115,11 @@ class Clocks:
     def decided(self) -> bool:
         """Whether there was a decision."""
         return self.stages[_FIRST].calls > 0
+
+    def leave_out(self, nanoseconds: int) -> None:
+        """Count time that was spent on measuring for no step."""
+        if self._running:
+            self._running[-1].others += nanoseconds
 
     def _timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         stage, running, now = self.stages[name], self._running, time.thread_time_ns
@@ -146,6 +156,7 @@ class Scoring:
         self.scored: list[float] = []
         self.predicted: list[float] = []
         self.difference = 0.0
+        self.spent_us = 0.0
 
     def put(self) -> None:
         """Put a clock around scoring."""
@@ -162,7 +173,11 @@ class Scoring:
             found = scores(models, *arguments, **named)
             self.scored.append((time.thread_time_ns() - start) / 1e3)
             if self._chance.randrange(_COMPARED) == 0:
+                before = time.thread_time_ns()
                 self._compare(models, _rows(models, arguments[0], len(found)), np.asarray(found))
+                spent = time.thread_time_ns() - before
+                self.spent_us += spent / 1e3
+                self._clocks.leave_out(spent)
             return found
 
         setattr(owner, attribute, run)
@@ -203,8 +218,8 @@ def main() -> None:
     report, actions, bundle, *words = sys.argv[1:]
     clocks = Clocks()
     scoring = Scoring(bundles.read(Path(bundle)), clocks)
-    scoring.put()
     clocks.put()
+    scoring.put()
     sys.argv = ["rapport", "serve", "--bundle", bundle, *words]
     with suppress(SystemExit):  # the command's own end
         cli.main()
@@ -216,6 +231,7 @@ def main() -> None:
         scoring.predicted,
         scoring.difference,
         int(actions),
+        scoring.spent_us,
     )
     Path(report).write_bytes(msgspec.json.encode(told))
 
