@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
@@ -143,7 +142,7 @@ def workers(at: Stand, show: Callable[[int, int], None]) -> Curve:
     )
     if "--workers" not in told.stdout:
         return Curve(what, [], "rapport serve has no --workers yet")
-    if len(os.sched_getaffinity(0)) < max(WORKERS):
+    if len({*cores().server, *cores().others}) < max(WORKERS):
         return Curve(what, [], f"{max(WORKERS)} workers need as many cores")
     points = []
     for done, count in enumerate(WORKERS, 1):

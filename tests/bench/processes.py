@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import subprocess
@@ -34,6 +35,7 @@ class Cores(NamedTuple):
     others: list[int]
 
 
+@functools.cache  # this process takes its own place among the others later on
 def cores() -> Cores:
     """The first core for the server, the second for store and load; all, where there is one."""
     mine = sorted(os.sched_getaffinity(0))
