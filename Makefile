@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test check proto serve train bench real-data lock
+.PHONY: help demo test check proto serve train bench bench-quick bench-peers real-data lock
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 12
@@ -33,11 +33,23 @@ train: .venv/ready  ## a simulated log, and a bundle of models learnt from it
 serve: .venv/ready  ## serve the sample business; 'make train' first for its models
 	$(BIN)/rapport serve --data build/store --archive build/live $(if $(wildcard build/bundles/*),--bundle build/bundles)
 
-bench: .venv/ready  ## what the parts cost, against floors in the same run
+bench: .venv/ready  ## what a decision costs, against a floor in the same run: about ten minutes
 	$(BIN)/python -m tests.bench
+
+bench-quick: .venv/ready  ## its ratios alone, in about a minute; fails where one got much worse
+	$(BIN)/python -m tests.bench --quick --guard
+
+bench-peers: build/bench/peers-venv/ready  ## what others take for the same work, where they install
+	build/bench/peers-venv/bin/python -m tests.bench.peers
 
 real-data: .venv/ready  ## all of it on a real bank's log, with the numbers it must meet
 	$(BIN)/python -m tests.real_data
+
+build/bench/peers-venv/ready: pyproject.toml
+	@echo "Setting up the peers in a .venv of their own: about two minutes, once."
+	@$(PYTHON) -m venv build/bench/peers-venv
+	@build/bench/peers-venv/bin/python -m pip install --quiet --disable-pip-version-check ".[peers]"
+	@touch $@
 
 lock: .venv/ready  ## exact versions of everything, newest that fit
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade \

@@ -1,195 +1,119 @@
-"""Closed-loop throughput and latency of Decide against the floor; ``make bench`` calls this.
+"""What a decision costs, against a floor in the same run; ``make bench`` calls this.
 
-The sample bank: 100 actions, 80 features, 30 intents, customers with 256 events that vary from call
-to call. The server has one core, store and load share the other. Floor and full take turns, so a
-noisy neighbour meets both; medians over the rounds are printed and written to ``build/bench.json``.
-Absolute numbers are this machine's; the ratios are what counts.
+The floor is a server of the same kind that reads one key and answers with fixed bytes of the same
+size. Both take turns on one core, store and load share another; what counts is full over floor,
+round by round. See ``docs/bench.md`` for what is measured and how to read it.
 """
 
 from __future__ import annotations
 
-import asyncio
-import json
+import argparse
 import os
-import random
-import signal
-import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Final
 
-import grpc
-import uvloop
-from redis.asyncio import Redis
 from rich.console import Console
-from rich.table import Table
 
-from features import record
-from features.record import LogId, encode
-from features.timeline import fold
-from rapport.v1 import decision_pb2, decision_pb2_grpc, event_pb2
-from service import bundle, keys
-from service.business import load
-from service.embedded import EmbeddedStore
+from service import bundle as bundles
+from tests.bench import firsts, growth, recording, report, space, verify
+from tests.bench.logbook import Logbook
+from tests.bench.measure import BRIEF, QUICK, Scale, Turns
+from tests.bench.processes import WORK, cores
+from tests.bench.report import Found
+from tests.bench.stand import WAYS, Pair, Stand, stand
 from training.progress import Bars
 
-CONFIG: Final = Path("config")
-WORK: Final = Path("build/bench")
-CUSTOMERS: Final = 1_000
-EVENTS: Final = 256
-ROUNDS: Final = 7
-SECONDS: Final = 2.0
-IN_FLIGHT: Final = (1, 16)
+BUILD = Path("build")
 
 
 def main() -> int:
-    """Measure, print the table, write the numbers."""
+    """Measure, verify, print, write; 1 where the guard's bounds do not hold."""
+    options = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    options.add_argument("--quick", action="store_true", help="the ratios alone, in about a minute")
+    options.add_argument("--guard", action="store_true", help="fail where a ratio got much worse")
+    asked = options.parse_args()
+    start = time.monotonic()
     WORK.mkdir(parents=True, exist_ok=True)
-    if not list(Path("build/bundles").glob("*/manifest.json")):
-        for command in (["simulate", "--fresh"], ["train"]):
-            subprocess.run([sys.executable, "-m", "service.cli", *command], check=True)
-    bundle.read(Path("build/bundles"))
-    cores = sorted(os.sched_getaffinity(0))
-    if len(cores) > 1:
-        os.sched_setaffinity(0, cores[1:])
-    with EmbeddedStore() as store:
-        uvloop.run(fill(store.url))
-        full = _start("full", cores[:1], ["-m", "service.cli", "serve", "--store", store.url,
-                                          "--bundle", "build/bundles", "--listen"])  # fmt: skip
-        answer = WORK / "answer"
-        answer.write_bytes(uvloop.run(_answer(full[1])))
-        floor = _start("floor", cores[:1], ["-m", "tests.bench.floor"], store.url, str(answer))
-        try:
-            found = _measure({"floor": floor[1], "full": full[1]})
-        finally:
-            for process, _ in (full, floor):
-                process.send_signal(signal.SIGTERM)
-                process.wait(20)
-    Path("build/bench.json").write_text(json.dumps(found, indent=2) + "\n")
-    Console().print(_table(found))
-    return 0
+    console = Console(width=None if sys.stdout.isatty() else 132)
+    if len(cores().server + cores().others) < 2 or cores().server == cores().others:
+        console.print("One core only: server, store and load share it, and ratios look better.")
+    os.sched_setaffinity(0, cores().others)
+    found = _measured(quick=asked.quick)
+    (BUILD / "bench.json").write_bytes(report.written(found))
+    (BUILD / "bench.svg").write_text(report.curve(found))
+    report.show(found, console)
+    console.print(
+        f"{(time.monotonic() - start) / 60:.1f} minutes; build/bench.json, build/bench.svg"
+    )
+    broken = report.missed(found) if asked.guard else []
+    for sentence in broken:
+        console.print(f"guard: {sentence}", style="red")
+    return int(bool(broken))
 
 
-async def fill(url: str) -> None:
-    """Write timelines of the sample bank's own event types, all different."""
-    vocabulary = load(CONFIG).vocabulary
-    chance = random.Random(5)
-    types = sorted(vocabulary.type_codes.values())
-    now = time.time_ns() // 1_000_000
-    redis = Redis.from_url(url)
-    for number in range(CUSTOMERS):
-        packed = [
-            record.pack(
-                occurred_at=now - chance.randrange(90 * 86_400_000),
-                hash=chance.getrandbits(64),
-                type=chance.choice(types),
-                intent=chance.randrange(31),
-                channel=chance.randrange(1, 10),
-                direction=1,
-                interaction=chance.getrandbits(32),
-                action=chance.randrange(101) if chance.random() < 0.3 else 0,
-                sentiment=chance.uniform(-1, 1) if chance.random() < 0.2 else None,
+def _measured(*, quick: bool) -> Found:
+    """Everything that was asked for."""
+    with Bars() as bars, stand(bars, WAYS[:1] if quick else WAYS) as at:
+        series, peaks, verified = {}, {}, {}
+        books = {way: Logbook(pair.store.url) for way, pair in at.pairs.items()}
+        for way, pair in at.pairs.items():
+            scale = QUICK if quick else Scale() if way == WAYS[0] else BRIEF
+            turns = _turns(at, pair, scale, books[way])
+            peaks[way] = turns.run(
+                lambda done, of, way=way: bars(f"rounds over {way}", done, of)  # type: ignore[misc]
             )
-            for _ in range(EVENTS)
-        ]
-        stored = encode(LogId(now, 0), fold(packed)[0])
-        await redis.set(keys.timeline("main", f"c{number}"), stored)
-    await redis.aclose()
-
-
-def _start(
-    name: str, cores: list[int], words: list[str], *after: str
-) -> tuple[subprocess.Popen[bytes], str]:
-    address = f"unix:{WORK.resolve()}/{name}-{os.getpid()}.sock"
-    with (WORK / f"{name}.log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, *words, address, *after],
-            stdout=log,
-            stderr=log,
+            series[way] = turns.series
+            verified[way] = verify.check(
+                books[way],
+                at.work.business,
+                bundles.read(at.work.bundle),
+                at.people,
+                lambda done, of: bars("decisions recomputed", done, of),
+            )
+        unix = at.pairs["unix"]
+        memory = unix.full.memory()
+        stages, cpu = growth.clocked(
+            at.loader, at.work, unix.store.url, at.questions, 3.0 if quick else 6.0
         )
-    os.sched_setaffinity(process.pid, cores)
-    deadline = time.monotonic() + 30
-    with grpc.insecure_channel(address) as channel:
-        while time.monotonic() < deadline:
-            try:
-                decision_pb2_grpc.DecisionServiceStub(channel).Decide(_question(0), timeout=2)
-            except grpc.RpcError:
-                time.sleep(0.1)
-                continue
-            return process, address
-    process.kill()
-    raise SystemExit(f"{name} did not start: {(WORK / f'{name}.log').read_text()[-1000:]}")
+        books["unix"].take(stages.decisions, 0)
+        found = Found(
+            series,
+            peaks,
+            verified,
+            stages,
+            cpu,
+            firsts.measure(
+                at,
+                unix.store,
+                books["unix"],
+                1 if quick else 5,
+                lambda done, of: bars("starts and swaps", done, of),
+            ),
+            recording.measure(
+                at, unix, 2 if quick else 7, lambda done, of: bars("batches recorded", done, of)
+            ),
+            memory,
+            space.timelines(
+                unix.store.url, at.people, lambda done, of: bars("lengths of timelines", done, of)
+            ),
+            [],
+        )
+        if not quick:
+            found.curves += [
+                growth.timelines(at, lambda done, of: bars("lengths of history", done, of)),
+                growth.actions(at, bars),
+                growth.trees(at, bars),
+                growth.workers(at, lambda done, of: bars("numbers of workers", done, of)),
+            ]
+        return found
 
 
-def _question(number: int) -> decision_pb2.DecideRequest:
-    return decision_pb2.DecideRequest(
-        customer=event_pb2.CustomerKey(customer_id=f"c{number % CUSTOMERS}"),
-        channel="phone",
-        placements=["agent_hint"],
-        assurance=decision_pb2.ASSURANCE_VERIFIED,
-    )
-
-
-async def _answer(address: str) -> bytes:
-    async with grpc.aio.insecure_channel(address) as channel:
-        answer = await decision_pb2_grpc.DecisionServiceStub(channel).Decide(_question(1))
-        assert answer.rung == decision_pb2.RUNG_FULL
-        return bytes(answer.SerializeToString())
-
-
-def _measure(addresses: dict[str, str]) -> dict[str, float]:
-    rates: dict[str, list[float]] = {}
-    latencies: dict[str, list[float]] = {}
-    with Bars() as bars:
-        for turn in range(ROUNDS):
-            order = list(addresses.items())
-            for name, address in order if turn % 2 == 0 else order[::-1]:
-                for in_flight in IN_FLIGHT:
-                    rate, median = uvloop.run(_load(address, in_flight, turn))
-                    rates.setdefault(f"{name}_{in_flight}", []).append(rate)
-                    latencies.setdefault(f"{name}_{in_flight}", []).append(median)
-            bars("rounds of floor and full", turn + 1, ROUNDS)
-    found = {f"{name}_per_second": statistics.median(all_) for name, all_ in rates.items()}
-    found |= {f"{name}_p50_ms": statistics.median(all_) for name, all_ in latencies.items()}
-    found["throughput_ratio_16"] = statistics.median(
-        a / b for a, b in zip(rates["full_16"], rates["floor_16"], strict=True)
-    )
-    found["p50_ratio_1"] = statistics.median(
-        a / b for a, b in zip(latencies["full_1"], latencies["floor_1"], strict=True)
-    )
-    return {name: round(value, 3) for name, value in found.items()}
-
-
-async def _load(address: str, in_flight: int, seed: int) -> tuple[float, float]:
-    """Call as fast as answers come; give calls a second and the median latency in ms."""
-    took: list[float] = []
-    chance = random.Random(seed)
-    end = time.perf_counter() + SECONDS
-    async with grpc.aio.insecure_channel(address) as channel:
-        stub = decision_pb2_grpc.DecisionServiceStub(channel)
-
-        async def work() -> None:
-            while (start := time.perf_counter()) < end:
-                answer = await stub.Decide(_question(chance.randrange(CUSTOMERS)), timeout=5)
-                assert answer.slates
-                took.append(1e3 * (time.perf_counter() - start))
-
-        await asyncio.gather(*(work() for _ in range(in_flight)))
-    return len(took) / SECONDS, statistics.median(took)
-
-
-def _table(found: dict[str, float]) -> Table:
-    table = Table(title="Decide against the floor, one core", title_justify="left")
-    for name in ("", "floor", "full", "ratio"):
-        table.add_column(name, justify="right" if name else "left")
-    for in_flight in IN_FLIGHT:
-        for unit, key in (("calls/s", "per_second"), ("p50 ms", "p50_ms")):
-            floor, full = found[f"floor_{in_flight}_{key}"], found[f"full_{in_flight}_{key}"]
-            label = f"{unit}, {in_flight} in flight"
-            table.add_row(label, f"{floor:.2f}", f"{full:.2f}", f"{full / floor:.2f}")
-    return table
+def _turns(at: Stand, pair: Pair, scale: Scale, book: Logbook) -> Turns:
+    """Measurements of a pair, whose log is read after every round."""
+    book.take(1, 0)  # the answer whose bytes the floor gives
+    each = -(-scale.samples // scale.rounds)
+    return Turns(at, pair, scale, lambda calls: book.take(calls, each))
 
 
 if __name__ == "__main__":

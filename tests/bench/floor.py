@@ -7,6 +7,7 @@ grpc.aio + uvloop, one coalesced GET of a timeline, a fixed answer. Run as
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,8 @@ from typing import Any
 
 import grpc
 import uvloop
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1._async import HealthServicer
 from redis.asyncio import Redis
 
 from rapport.v1 import decision_pb2
@@ -54,8 +57,13 @@ async def serve(address: str, url: str, answer: bytes) -> None:
             )
         ]
     )
+    health = HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
     server.add_insecure_port(address)
     await server.start()
+    gc.collect()
+    gc.freeze()  # as the server that it is compared with
+    await health.set("", health_pb2.HealthCheckResponse.SERVING)
     await asyncio.Event().wait()
 
 

@@ -18,7 +18,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -44,9 +44,10 @@ from service.pipeline import Pipeline
 from service.policies import Policies
 from service.redis_store import RedisStore
 from service.server import Server
-from tests.bench.__main__ import CUSTOMERS, fill
+from tests.bench.people import People
 
 WORK: Final = Path("build/bench")
+CUSTOMERS: Final = 1_000
 SECONDS: Final = 6.0
 IN_FLIGHT: Final = 16
 LIMIT_US: Final = 50.0
@@ -121,13 +122,13 @@ def serve(url: str, address: str) -> None:
     (WORK / "rules.json").write_text(json.dumps(took))
 
 
-async def told(url: str) -> None:
+async def told(url: str, customers: Sequence[str]) -> None:
     """Give every customer a profile; a fifth of the attributes were never told."""
     attributes = businesses.load(Path("config")).vocabulary.attributes
     chance = random.Random(11)
     now = time.time_ns() // 1_000_000
     redis = Redis.from_url(url)
-    for number in range(CUSTOMERS):
+    for customer in customers:
         known: dict[str, Told] = {}
         for name, declared in attributes.items():
             if chance.random() < 0.8:
@@ -139,11 +140,11 @@ async def told(url: str) -> None:
                 known[name] = Told(value, now)
         profile = Profile(known, [Consent("marketing", "", True, now)])
         header = encode(LogId(now, 1), EMPTY)
-        await redis.set(keys.profile("main", f"c{number}"), header + profiles.encode(profile))
+        await redis.set(keys.profile("main", customer), header + profiles.encode(profile))
     await redis.aclose()
 
 
-async def load(address: str) -> int:
+async def load(address: str, customers: Sequence[str]) -> int:
     """Call as fast as answers come; give the number of calls."""
     calls = 0
     chance = random.Random(3)
@@ -155,7 +156,7 @@ async def load(address: str) -> int:
             nonlocal calls
             while time.perf_counter() < end:
                 request = decision_pb2.DecideRequest(
-                    customer=event_pb2.CustomerKey(customer_id=f"c{chance.randrange(CUSTOMERS)}"),
+                    customer=event_pb2.CustomerKey(customer_id=chance.choice(customers)),
                     channel="agent_desktop",
                     placements=["agent_hint"],
                     assurance=decision_pb2.ASSURANCE_VERIFIED,
@@ -172,8 +173,10 @@ def main() -> int:
     WORK.mkdir(parents=True, exist_ok=True)
     cores = sorted(os.sched_getaffinity(0))
     with EmbeddedStore() as store:
-        uvloop.run(fill(store.url))
-        uvloop.run(told(store.url))
+        bank = businesses.load(Path("config"))
+        people = People(bank, time.time_ns() // 1_000_000, CUSTOMERS)
+        people.fill([store.url], lambda done, of: None)
+        uvloop.run(told(store.url, people.ids))
         address = f"unix:{WORK.resolve()}/rules-{os.getpid()}.sock"
         with (WORK / "rules.log").open("wb") as log:
             command = [sys.executable, "-m", "tests.bench.rules_live", "serve", store.url, address]
@@ -181,7 +184,7 @@ def main() -> int:
         os.sched_setaffinity(process.pid, cores[:1])
         os.sched_setaffinity(0, cores[1:] or cores)
         try:
-            calls = uvloop.run(load(address))
+            calls = uvloop.run(load(address, people.ids))
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(30)

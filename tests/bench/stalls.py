@@ -51,11 +51,12 @@ from service.interceptors import Edge
 from service.job import Settings
 from service.redis_store import RedisStore
 from service.server import Server
-from tests.bench.__main__ import CUSTOMERS, fill
+from tests.bench.people import People
 from tests.bench.watch import LIMIT_MS, Stall, Watch
 
 WORK: Final = Path("build/bench")
 SECONDS: Final = 4.0
+CUSTOMERS: Final = 1_000
 RATE: Final = 60
 LATE_MS: Final = 50.0
 
@@ -352,7 +353,8 @@ async def served(url: str) -> AsyncIterator[tuple[Caller, Path]]:
 
 async def run(url: str, names: list[str]) -> tuple[list[Scene], list[Stall]]:
     """Play scenes one after another; give what was seen from outside and from inside."""
-    await fill(url)
+    people = People(load(Path("config")), time.time_ns() // 1_000_000, CUSTOMERS)
+    await asyncio.to_thread(people.fill, [url], lambda done, of: None)
     scenes = []
     async with served(url) as (caller, output):
         await play(quiet, caller)  # the first calls are another matter
