@@ -249,6 +249,8 @@ def test_nothing_is_looked_at_while_a_limit_is_far_from_its_end() -> None:
     assert rooms(of, given_(known=STRANGER._replace(ledger=None))) == []
     alone = [Limit("each", 1, "7d", issue="grow"), Limit("b", 1, "7d", action="b", per="customer")]
     assert rooms(shop(FOUR, {"max_actions": 4}, limits=alone), given_()) == []
+    pair = [grow("a", 9.0), grow("b", 8.0), thing("c", 7.0)]
+    assert rooms(shop(pair, {"max_actions": 3}, limits=[FEW]), given_()) == [], "two need no more"
 
 
 def test_the_best_take_the_places_and_others_stand_below_them() -> None:
