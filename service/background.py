@@ -1,11 +1,13 @@
-"""End what runs beside the calls."""
+"""What runs beside the calls: it ends when it is told to, and lets them in while it works."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Final
 
 _AGAIN_SECONDS: Final = 0.1
+_TURN_SECONDS: Final = 0.001
 
 
 async def end(task: asyncio.Task[None] | None) -> None:
@@ -16,3 +18,16 @@ async def end(task: asyncio.Task[None] | None) -> None:
     while task is not None and not task.done():
         task.cancel()
         await asyncio.wait([task], timeout=_AGAIN_SECONDS)
+
+
+class Turn:
+    """A turn on the loop, of a millisecond: who has much to do lets others in after it."""
+
+    def __init__(self) -> None:
+        self._end = time.perf_counter() + _TURN_SECONDS
+
+    async def pause(self) -> None:
+        """Let others in where the turn is over, and have another; between any two small steps."""
+        if time.perf_counter() >= self._end:
+            await asyncio.sleep(0)
+            self._end = time.perf_counter() + _TURN_SECONDS

@@ -122,18 +122,54 @@ class Business(msgspec.Struct, frozen=True, dict=True):
         return msgspec.json.encode(self)
 
 
+class _Rest(msgspec.Struct):
+    """A published file without its longest parts."""
+
+    vocabulary: Vocabulary
+    definitions: Definitions
+    placements: dict[str, Placement]
+    policies: Policies
+    release: Release = Release()
+
+
+class _Parts(msgspec.Struct):
+    """A published file whose longest parts are still as they were written."""
+
+    actions: list[msgspec.Raw]
+    checked: dict[str, msgspec.Raw] = {}
+
+
 def published(written: bytes) -> Business:
     """Read what :meth:`Business.written` wrote.
+
+    Part by part: other threads have their turn in between.
 
     Raises:
         ConfigurationError: It is no published configuration, or of another version of Rapport.
     """
     try:
-        return msgspec.json.decode(written, type=Business)
+        try:
+            return _by_parts(written)
+        except msgspec.DecodeError:
+            return msgspec.json.decode(written, type=Business)  # says where it is wrong
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(
             f"no published configuration: {error}; publish it again with this version"
         ) from error
+
+
+def _by_parts(written: bytes) -> Business:
+    parts = msgspec.json.decode(written, type=_Parts)
+    rest = msgspec.json.decode(written, type=_Rest)
+    return Business(
+        rest.vocabulary,
+        rest.definitions,
+        [msgspec.json.decode(one, type=Action) for one in parts.actions],
+        rest.placements,
+        rest.policies,
+        rest.release,
+        {text: msgspec.json.decode(one, type=Checked) for text, one in parts.checked.items()},
+    )
 
 
 class Written(NamedTuple):

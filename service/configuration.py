@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import structlog
 
 from features.vocabulary import Vocabulary
-from service import background, ceilings
-from service.business import Business, load, published
+from service import background, ceilings, heap
+from service.business import Business, published
 from service.capacity import Prices
 from service.decide import Decider, World
 from service.errors import (
@@ -25,11 +26,14 @@ from service.errors import (
     NotFound,
     RapportError,
     StoreUnavailable,
+    Unfinished,
 )
 from service.policies import counted_outcomes
 from service.redis_store import RedisStore
 from service.registry import Registry
+from service.rules import compiled
 from service.store import Store
+from service.workshop import Workshop
 
 _POLL_SECONDS: Final = 2.0
 
@@ -54,6 +58,7 @@ class Configuration:
         registry: Models are fitted to the catalogue.
         prices: Resources are declared in it.
         world: What its decider needs.
+        workshop: Where it is read and checked.
     """
 
     def __init__(
@@ -64,12 +69,14 @@ class Configuration:
         registry: Registry,
         prices: Prices,
         world: World,
+        workshop: Workshop,
     ) -> None:
         self._path = path
         self._store = store
         self._registry = registry
         self._prices = prices
         self._world = world
+        self._workshop = workshop
         self._reading = asyncio.Lock()
         self._seen = _signature(path)
         self._task: asyncio.Task[None] | None = None
@@ -78,6 +85,25 @@ class Configuration:
 
     def _compiled(self, business: Business) -> Serving:
         return Serving(business, Decider(business, self._world), counted_outcomes(business))
+
+    async def _read(self, path: Path) -> tuple[bytes, Serving] | None:
+        """The published file with what is compiled from it; None where nothing has changed.
+
+        What takes long happens in the workshop, and the rest in a thread, in small steps.
+        """
+
+        def made(parts: Iterator[Any]) -> tuple[bytes, Serving] | None:
+            for digest in parts:
+                written, code = parts
+                compiled.take(code)
+                with heap.staying():
+                    business = published(written)
+                    vars(business)["digest"] = digest  # to work it out takes 2 ms in one go
+                    return written, self._compiled(business)
+            return None
+
+        known = self.current.business.digest
+        return await self._workshop.do("configuration", path, known, then=made)
 
     async def start(self) -> None:
         """Claim the vocabulary, keep the configuration for replays, and watch the files.
@@ -125,15 +151,16 @@ class Configuration:
             return False
         async with self._reading:
             try:
-                business = await asyncio.to_thread(load, self._path)
-                if business.digest == self.current.business.digest:
+                found = await self._read(self._path)
+                if found is None:
                     self.refused = ""
                     return False
+                written, serving = found
+                business = serving.business
                 await claim(self._store, business.vocabulary)
-                await self._store.keep_configuration(business.digest, business.written())
-                serving = await asyncio.to_thread(self._compiled, business)
+                await self._store.keep_configuration(business.digest, written)
                 models = await self._registry.fitted(business)
-            except (ConfigurationError, BundleRefused, NotFound) as error:
+            except (ConfigurationError, BundleRefused, NotFound, Unfinished) as error:
                 self.refused = str(error)
                 raise ConfigurationError(str(error)) from error
             # From here to the end nothing waits: no call sees half of it.
@@ -179,7 +206,7 @@ class Catalogues:
                 )
             while len(self._read) >= self._most:
                 del self._read[next(iter(self._read))]
-            self._read[digest] = published(written)
+            self._read[digest] = await asyncio.to_thread(published, written)
         return self._read[digest]
 
 

@@ -8,6 +8,7 @@
     ├── Conflict             ABORTED             somebody else was faster; read and try again
     ├── Precondition         FAILED_PRECONDITION the state forbids it
     ├── StoreUnavailable     UNAVAILABLE         the store did not answer; try again
+    ├── Unfinished           UNAVAILABLE         work beside the server was cut off; try again
     ├── Unreadable           DATA_LOSS           what is stored of a customer cannot be read
     ├── ConfigurationError   (at start)          a file is wrong; names file, line and field
     └── BundleRefused        FAILED_PRECONDITION a bundle does not verify; says why
@@ -84,6 +85,12 @@ class Precondition(RapportError):
 
 class StoreUnavailable(RapportError):
     """The store did not answer. Trying again is safe: nothing is stored twice."""
+
+    status = grpc.StatusCode.UNAVAILABLE
+
+
+class Unfinished(RapportError):
+    """The process that works beside the server ended before its task; nothing has changed."""
 
     status = grpc.StatusCode.UNAVAILABLE
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
+from features.elementary import Floats
 from rapport.v1 import decision_pb2 as pb
 from rapport.v1 import log_pb2
 from service import counterfactual, trace
@@ -81,10 +84,8 @@ def _taken(deliberation: log_pb2.Deliberation) -> dict[str, Rows]:
     return before
 
 
-def contributions(
-    decision: log_pb2.DecisionLogged, action: str, models: Models | None
-) -> list[pb.Contribution]:
-    """What each feature added to the score of an action.
+def seen(decision: log_pb2.DecisionLogged, action: str, models: Models | None) -> Floats:
+    """What the model saw of an action: a row of :meth:`Models.rows`.
 
     Args:
         decision: As it was logged.
@@ -92,7 +93,7 @@ def contributions(
         models: The models in charge.
 
     Raises:
-        Precondition: They cannot be given; the message says why.
+        Precondition: It cannot be told what each feature added; the message says why.
     """
     logged = {one.action: one.vector for one in decision.action_vectors}
     version = decision.response.versions.bundle
@@ -103,8 +104,11 @@ def contributions(
         )
     if models is None or models.manifest.version != version:
         raise Precondition(f"bundle {version!r} decided and is not in charge any more")
-    row = np.frombuffer(logged[action])
+    return np.frombuffer(logged[action])
+
+
+def contributions(parts: Sequence[tuple[str, float, float]]) -> list[pb.Contribution]:
+    """What each feature added to a score, as the API tells it."""
     return [
-        pb.Contribution(feature=name, value=value, log_odds=added)
-        for name, value, added in models.contributions(row)
+        pb.Contribution(feature=name, value=value, log_odds=added) for name, value, added in parts
     ]

@@ -6,10 +6,12 @@ No attribute of a customer is ever logged; the id appears as a hash.
 from __future__ import annotations
 
 import hashlib
+import json
+import logging
 import queue
 import sys
 import threading
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from contextvars import ContextVar
 from typing import Any, Final, TextIO
 
@@ -46,6 +48,8 @@ class Writer:
         self._output = output
         self._lines: queue.Queue[str | None] = queue.Queue(_CAPACITY)
         self.dropped = 0
+        self._told = 0  # of the dropped ones
+        self.at_close = ExitStack()
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
 
@@ -60,23 +64,57 @@ class Writer:
 
     def _run(self) -> None:
         while (line := self._lines.get()) is not None:
-            try:
-                self._output.write(line + "\n")
-                if self._lines.empty():
-                    self._output.flush()
-            except (OSError, ValueError):  # nobody reads it any more
+            if not self._written(line, flush=self._lines.empty()):
                 self.dropped += 1
+            elif self._lines.empty():
+                self._tell_dropped()
+        self._tell_dropped()
+
+    def _written(self, line: str, *, flush: bool) -> bool:
+        try:
+            self._output.write(line + "\n")
+            if flush:
+                self._output.flush()
+        except (OSError, ValueError):  # nobody reads it any more
+            return False
+        return True
+
+    def _tell_dropped(self) -> None:
+        """Say how many lines are missing, once somebody reads again."""
+        missing = self.dropped - self._told
+        if missing:
+            told = {"event": "lines dropped", "number": missing, "level": "warning"}
+            if self._written(json.dumps(told), flush=True):
+                self._told += missing
 
     def close(self, seconds: float = 2.0) -> None:
         """Write what is waiting, if that is possible in time."""
+        self.at_close.close()
         with suppress(queue.Full):
             self._lines.put(None, timeout=seconds)
         self._thread.join(seconds)
 
 
+class _Others(logging.Handler):
+    """Takes what libraries log, which would else be written from the loop itself."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        level = record.levelname.lower()
+        told = structlog.get_logger().bind(logger=record.name)
+        getattr(told, level, told.error)(record.getMessage(), exc_info=record.exc_info)
+
+
 def configure(output: TextIO = sys.stderr, *, pretty: bool = False) -> Writer:
-    """Send structlog's lines to ``output``: JSON, or coloured text for a person."""
+    """Send structlog's lines to ``output``: JSON, or coloured text for a person.
+
+    Lines of libraries and Python's own warnings go the same way, until the writer closes.
+    """
     writer = Writer(output)
+    others = _Others(logging.WARNING)
+    logging.getLogger().addHandler(others)
+    logging.captureWarnings(True)
+    writer.at_close.callback(logging.getLogger().removeHandler, others)
+    writer.at_close.callback(logging.captureWarnings, False)
     renderer: Any = (
         structlog.dev.ConsoleRenderer() if pretty else structlog.processors.JSONRenderer()
     )

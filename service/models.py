@@ -6,7 +6,7 @@ take over, and one that is refused changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import lightgbm
@@ -22,6 +22,7 @@ from features.plan import Context, Plan, rows_of
 from features.record import Records, decode
 from features.vocabulary import Vocabulary
 from service import bundle as bundles
+from service import heap
 from service.bundle import Bundle, Calibration, Golden
 from service.business import Business
 from service.errors import BundleRefused
@@ -107,6 +108,22 @@ class Models:
                 raise BundleRefused(
                     f"bundle {self.manifest.version} cannot compute golden case {number}: {error}"
                 ) from error
+
+    def parts(self) -> list[tuple[str, object]]:
+        """What they are made of, for another process; see :meth:`of_parts`.
+
+        Whatever is an array is mapped there, and not read.
+        """
+        return list(vars(self).items())
+
+    @classmethod
+    def of_parts(cls, parts: Iterable[tuple[str, object]]) -> Models:
+        """Put together what another process has verified, for as long as it may serve."""
+        models = cls.__new__(cls)
+        with heap.staying():
+            for name, part in parts:
+                setattr(models, name, part)
+        return models
 
     @property
     def scores_intents(self) -> bool:

@@ -12,7 +12,7 @@ from service.errors import RapportError
 from service.redis_merge import HOPS, Merges, busy
 from service.store import BATCH, CONFLICT, DUPLICATE, STORED, TOO_OLD, UNAVAILABLE, Hold, Write
 
-_PIPELINE: Final = 64  # script calls in one round trip
+_PIPELINE: Final = 32  # script calls in one round trip
 _COUNTED, _NOT, _BEFORE = b"1", b"0", b"2"  # of the ledger, as record.lua reads it
 
 

@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-import gc
+import math
+import time
 from typing import Final
 
 import msgspec
 import structlog
 
+from features.elementary import Floats
 from service import background
 from service import bundle as bundles
 from service.bundle import Bundle, Manifest
 from service.business import Business
-from service.errors import BundleRefused, Conflict, NotFound, Precondition, StoreUnavailable
+from service.errors import (
+    BundleRefused,
+    Conflict,
+    NotFound,
+    Precondition,
+    StoreUnavailable,
+    Unfinished,
+)
 from service.models import Models
 from service.store import Store
+from service.workshop import Workshop
 
 _POLL_SECONDS: Final = 2.0
+_AGAIN_SECONDS: Final = 60.0
 
 
 class Pointer(msgspec.Struct, frozen=True):
@@ -28,11 +39,19 @@ class Pointer(msgspec.Struct, frozen=True):
 
 
 class Registry:
-    """The models that serve now, kept in step with what the store says is active."""
+    """The models that serve now, kept in step with what the store says is active.
 
-    def __init__(self, store: Store, business: Business) -> None:
+    Args:
+        store: Where bundles are.
+        business: Whose actions they score.
+        workshop: Where they are compiled and verified.
+    """
+
+    def __init__(self, store: Store, business: Business, workshop: Workshop) -> None:
         self._store = store
         self._business = business
+        self._workshop = workshop
+        self._again = 0.0  # seconds of the monotonic clock, before which a failure stands
         self._models: Models | None = None
         self._task: asyncio.Task[None] | None = None
         self.refused = ""
@@ -66,19 +85,19 @@ class Registry:
         version = msgspec.json.decode(written, type=Pointer).active
         if self._models is not None and self._models.manifest.version == version:
             return
-        if self.refused.startswith(f"{version}: "):
+        if self.refused.startswith(f"{version}: ") and time.monotonic() < self._again:
             return
         try:
             self._swap(await self._load(version))
-        except (BundleRefused, NotFound) as error:
+        except (BundleRefused, NotFound, Unfinished) as error:
             self.refused = f"{version}: {error}"
+            cut_off = isinstance(error, Unfinished)
+            self._again = time.monotonic() + _AGAIN_SECONDS if cut_off else math.inf
             structlog.get_logger().error("bundle refused", version=version, error=str(error))
 
     def _swap(self, models: Models) -> None:
         self._models = models
         self.refused = ""
-        gc.collect()
-        gc.freeze()  # a full collection would walk the models for tens of milliseconds
         structlog.get_logger().info("bundle active", version=models.manifest.version)
 
     async def _load(self, version: str) -> Models:
@@ -109,16 +128,39 @@ class Registry:
             self._swap(models)
 
     async def _fitted(self, version: str, business: Business) -> Models:
-        blob = await self._store.bundle(version)
-        if blob is None:
-            raise NotFound(f"bundle {version!r} is not published; see ListModels")
-        models = await asyncio.to_thread(lambda: Models(bundles.unpack(blob), business))
+        blob, written = await self._blob(version), business.written()
+        models = await self._workshop.do("models", blob, written, then=Models.of_parts)
         if models.manifest.version != version:
             raise BundleRefused(
                 f"what is kept as bundle {version!r} says that it is "
                 f"{models.manifest.version!r}; publish it again"
             )
         return models
+
+    async def _blob(self, version: str) -> bytes:
+        blob = await self._store.bundle(version)
+        if blob is None:
+            raise NotFound(f"bundle {version!r} is not published; see ListModels")
+        return blob
+
+    async def contributions(self, models: Models, row: Floats) -> list[tuple[str, float, float]]:
+        """What each feature added to a row's log-odds; see :meth:`Models.contributions`.
+
+        Raises:
+            NotFound: The bundle is not kept any more.
+            Unfinished: The process that computes it was ended.
+        """
+        written, known = self._business.written(), row.tobytes()
+        found = await self._workshop.do(
+            "contributions", models.checksum, None, written, known, then=next
+        )
+        if found is None:
+            blob = await self._blob(models.manifest.version)
+            found = await self._workshop.do(
+                "contributions", models.checksum, blob, written, known, then=next
+            )
+        told: list[tuple[str, float, float]] = found
+        return told
 
     async def listed(self) -> tuple[Pointer | None, list[tuple[Manifest, str]]]:
         """The pointer, and manifests with checksums of all bundles, newest first."""
@@ -151,7 +193,10 @@ class Registry:
         """Publish a bundle unless that is done already, and put it in charge."""
         _, known = await self.listed()
         if all(manifest.version != sealed.manifest.version for manifest, _ in known):
-            await publish(self._store, sealed, self._business)
+            blob = bundles.pack(sealed)
+            written = self._business.written()
+            await self._workshop.do("models", blob, written, then=list)
+            await keep(self._store, sealed, blob)
         return await self.activate(sealed.manifest.version)
 
     async def rollback(self) -> Models:
@@ -178,7 +223,16 @@ async def publish(store: Store, sealed: Bundle, business: Business) -> None:
         Conflict: Its version is taken by another bundle.
     """
     Models(sealed, business)
+    await keep(store, sealed, bundles.pack(sealed))
+
+
+async def keep(store: Store, sealed: Bundle, blob: bytes) -> None:
+    """Keep a verified bundle in the store.
+
+    Raises:
+        Conflict: Its version is taken by another bundle.
+    """
     version = sealed.manifest.version
     manifest = sealed.files[bundles.MANIFEST]
-    if not await store.publish(version, manifest, bundles.pack(sealed)):
+    if not await store.publish(version, manifest, blob):
         raise Conflict(f"version {version!r} is published already; versions are for ever")

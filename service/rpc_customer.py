@@ -16,6 +16,7 @@ from features.record import CONTINUATION, DIRECTION, NO_DURATION, NO_SENTIMENT, 
 from rapport.v1 import customer_pb2 as pb
 from rapport.v1 import customer_pb2_grpc, event_pb2, log_pb2
 from service import answers, callers, identity, intake, logs
+from service.background import Turn
 from service.business import Business
 from service.callers import Caller
 from service.checks import Checks
@@ -116,8 +117,12 @@ class Customers(customer_pb2_grpc.CustomerServiceServicer):
             keys = [_key(records[i]) for i in kept]
             kept = kept[[i for i, key in enumerate(keys) if key < before]]
         page = kept[:size]
+        events, turn = [], Turn()
+        for i in page:
+            events.append(self._event(records[i]))
+            await turn.pause()
         return pb.GetTimelineResponse(
-            events=[self._event(records[i]) for i in page],
+            events=events,
             next_page_token="" if len(kept) <= size else _written(_key(records[page[-1]])),
             total=len(records),
             log_id=answers.log_id(log_id),

@@ -14,6 +14,7 @@ from rapport.v1 import decision_pb2 as pb
 from rapport.v1 import decision_pb2_grpc, event_pb2, log_pb2
 from service import answers, callers, explain, identity, intake, logs, outcomes, questions, trace
 from service.arbitration import Reason
+from service.background import Turn
 from service.budget import Budget
 from service.business import Business
 from service.checks import Checks
@@ -22,11 +23,11 @@ from service.decide import in_time
 from service.errors import NotFound, Violation, invalid
 from service.intake import MAX_EVENTS, Named, Taken
 from service.journal import Entry, Journal, Summary
+from service.pipeline import Answer
 from service.registry import Registry
 from service.store import ERASED, UNAVAILABLE, Store, Write
 
 _PAUSES: Final = (0.03, 0.05, 0.07)  # seconds before a young decision is looked for again
-_TURN: Final = 64  # events checked in one turn of the loop
 _STATUS: Final = {
     1: pb.EventResult.STATUS_STORED,
     2: pb.EventResult.STATUS_DUPLICATE,
@@ -93,8 +94,9 @@ class Decisions(decision_pb2_grpc.DecisionServiceServicer):
                     code="UNJOURNALED", message="The decision could not be kept for the log"
                 )
         if request.include_trace:
-            compared = trace.written(answer.weighed, len(serving.business.actions))
-            response.trace.extend(trace.candidates(compared, response.slates, serving.business))
+            response.trace.extend(
+                await asyncio.to_thread(_traced, answer, response, serving.business)
+            )
         if request.include_features and (seen := answers.features(answer.weighed)):
             response.features.CopyFrom(seen)
         logs.note(
@@ -129,9 +131,9 @@ class Decisions(decision_pb2_grpc.DecisionServiceServicer):
         now = self._clock()
         vocabulary = self._business.vocabulary
         taken: list[Taken | Violation] = []
+        turn = Turn()
         for i, event in enumerate(request.events):
-            if i % _TURN == _TURN - 1:
-                await asyncio.sleep(0)  # a long batch must not keep a decision waiting
+            await turn.pause()
             if event.source.startswith(outcomes.SOURCE):
                 text = f"begins with {outcomes.SOURCE!r}, which is RecordOutcome's; choose another"
                 taken.append(Violation(f"events[{i}].source", text))
@@ -268,11 +270,19 @@ class Decisions(decision_pb2_grpc.DecisionServiceServicer):
             checks.finish()
         async with self._explaining:  # off the loop, one at a time: decisions come first
             told = await asyncio.to_thread(explain.explain, entry.decision, request, business)
-        if request.include_contributions:  # the models are asked by one thread alone
-            told.contributions.extend(
-                explain.contributions(entry.decision, request.action, self._registry.models)
-            )
+        models = self._registry.models
+        if request.include_contributions:
+            row = explain.seen(entry.decision, request.action, models)
+            assert models is not None  # noqa: S101  it saw the row
+            parts = await self._registry.contributions(models, row)
+            told.contributions.extend(explain.contributions(parts))
         return told
+
+
+def _traced(answer: Answer, response: pb.DecideResponse, of: Business) -> list[pb.Candidate]:
+    """Everything that was compared."""
+    compared = trace.written(answer.weighed, len(of.actions))
+    return trace.candidates(compared, response.slates, of)
 
 
 def _decision(checks: Checks, decision_id: str) -> None:

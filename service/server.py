@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import ipaddress
 import re
 import secrets
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -27,6 +27,7 @@ from rapport.v1 import (
     decision_pb2,
     decision_pb2_grpc,
 )
+from service import heap, warm
 from service.bundle import Bundle
 from service.business import Business
 from service.callers import Callers
@@ -43,8 +44,10 @@ from service.retention import Retention
 from service.rpc_admin import Admin
 from service.rpc_customer import Customers
 from service.rpc_decision import Decisions
+from service.workshop import Workshop
 
 _MAX_MESSAGE: Final = 8 * 2**20
+_SWITCH_SECONDS: Final = 0.0005
 
 SERVICES: Final = (
     decision_pb2.DESCRIPTOR.services_by_name["DecisionService"].full_name,
@@ -93,13 +96,20 @@ class Server:
         business: The configuration.
         store: Where customers are; closed with the server.
         settings: How to serve.
+        workshop: Where what takes long is done; None: one of its own.
 
     Raises:
         ConfigurationError: Nobody is told who may call, and the address is not this machine's own;
             or of the certificate and its key, only one is named.
     """
 
-    def __init__(self, business: Business, store: RedisStore, settings: Settings) -> None:
+    def __init__(
+        self,
+        business: Business,
+        store: RedisStore,
+        settings: Settings,
+        workshop: Workshop | None = None,
+    ) -> None:
         if not re.fullmatch(r"unix:.+|.+:\d{1,5}", settings.listen) or (
             not settings.listen.startswith("unix:")
             and int(settings.listen.rpartition(":")[2]) > 65_535
@@ -121,7 +131,9 @@ class Server:
             )
         self._store = store
         self._settings = settings
-        self.registry = Registry(store, business)
+        self._workshop = workshop or Workshop()
+        self._shared_workshop = workshop is not None
+        self.registry = Registry(store, business, self._workshop)
         self.prices = Prices(store, business.policies.resources)
         self.leases = Leases(store, time.monotonic)
         world = World(
@@ -134,8 +146,9 @@ class Server:
             settings.greedy,
         )
         self.configuration = Configuration(
-            settings.configuration, business, store, self.registry, self.prices, world
-        )
+            settings.configuration, business, store, self.registry, self.prices, world,
+            self._workshop,
+        )  # fmt: skip
         self.journal = Journal(store)
         self.retention = Retention(
             store,
@@ -195,6 +208,10 @@ class Server:
                 the address cannot be used.
             StoreUnavailable: The store does not answer.
         """
+        # A thread that computes gives the interpreter back to the loop after this; 5 ms by default.
+        sys.setswitchinterval(_SWITCH_SECONDS)
+        self._workshop.start()
+        await asyncio.to_thread(warm.kernels)
         await self._store.check()
         await self.configuration.start()
         if bundle is not None:
@@ -205,8 +222,7 @@ class Server:
         self.retention.start()
         self.port = self._bind()
         await self._server.start()
-        gc.collect()
-        gc.freeze()
+        heap.settle()
         for name in ("", *SERVICES):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         structlog.get_logger().info("serving", address=self._settings.listen, port=self.port)
@@ -245,5 +261,7 @@ class Server:
         await self.leases.close()
         await self.prices.close()
         await self.registry.close()
+        if not self._shared_workshop:
+            self._workshop.close()
         await self._store.close()
         structlog.get_logger().info("stopped", lost_decisions=self.journal.dropped)

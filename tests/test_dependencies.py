@@ -44,6 +44,7 @@ TRAINING_MAY_USE = {
     "service.policies": "what the catalogue says of actions, as numbers",
     "service.redis_store": "the exporter reads the log",
     "service.registry": "publishing goes through the same door as activation",
+    "service.workshop": "what is activated is verified where a server verifies it",
 }
 
 

@@ -26,6 +26,7 @@ from service.business import Business, load
 from service.errors import ConfigurationError
 from service.models import Models
 from service.redis_store import RedisStore
+from service.workshop import Workshop
 from training import (
     audit_page,
     demo,
@@ -227,12 +228,14 @@ def publish_(
 async def _publish(
     sealed: Bundle, business: Business, url: str, tenant: str, activate: bool
 ) -> None:
-    store = RedisStore(url, tenant=tenant, timeout=30)
+    store, workshop = RedisStore(url, tenant=tenant, timeout=30), Workshop()
     try:
         await registry.publish(store, sealed, business)
         if activate:
-            await registry.Registry(store, business).activate(sealed.manifest.version)
+            known = registry.Registry(store, business, workshop)
+            await known.activate(sealed.manifest.version)
     finally:
+        workshop.close()
         await store.close()
     state = "active" if activate else "a candidate"
     Console().print(f"{sealed.manifest.version} is {state}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import datetime
 import functools
 import gc
@@ -38,6 +39,7 @@ from service.business import Business, load
 from service.declared import ControlGroups
 from service.redis_store import RedisStore
 from service.server import Server, Settings
+from service.workshop import Workshop
 from training import simulate, workflow
 
 CONFIG = Path(__file__).parents[2] / "config"
@@ -71,6 +73,15 @@ def sealed() -> Bundle:
         return workflow.fit(
             Path(folder), business(), workflow.targets(CONFIG), lambda name, done, of: None
         )
+
+
+@functools.cache
+def workshop() -> Workshop:
+    """One for all servers of these tests: it takes a second to start."""
+    shared = Workshop()
+    atexit.register(shared.close)
+    atexit.register(gc.unfreeze)  # what was made to stay, so that it ends in order
+    return shared
 
 
 async def until(done: Callable[[], bool | Awaitable[bool]], seconds: float = 5.0) -> None:
@@ -270,6 +281,7 @@ async def serving(
         known,
         store,
         Settings(**{**_SETTINGS, "tenant": tenant, **settings}),
+        workshop(),
     )
     await server.start()
     client = Client(server, store, url, f"127.0.0.1:{server.port}")

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 from service import background
+from service.background import Turn
 
 
 async def test_a_task_ends_though_it_loses_a_cancellation() -> None:
@@ -32,3 +34,25 @@ async def test_nothing_is_ended_at_once() -> None:
     await background.end(done)
     assert done.done()
     assert not done.cancelled()
+
+
+async def test_whoever_has_much_to_do_lets_others_in_after_a_turn() -> None:
+    others = 0
+
+    async def other() -> None:
+        nonlocal others
+        while True:
+            await asyncio.sleep(0)
+            others += 1
+
+    task = asyncio.create_task(other())
+    await asyncio.sleep(0)
+    turn = Turn()
+    for _ in range(100):
+        await turn.pause()
+    assert others <= 2, "a short one is done in one go"
+    end = time.perf_counter() + 0.05
+    while time.perf_counter() < end:
+        await turn.pause()
+    assert 10 <= others <= 60
+    await background.end(task)

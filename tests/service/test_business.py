@@ -343,6 +343,13 @@ def test_what_is_no_published_file_is_refused(tmp_path: Path, bad: bytes) -> Non
         load(tmp_path / "file")
 
 
+def test_a_mistake_in_a_published_file_is_told_with_its_place() -> None:
+    written = msgspec.json.decode(RICH.written())
+    written["actions"][1]["value"] = "dear"
+    with pytest.raises(ConfigurationError, match=r"\$\.actions\[1\]\.value"):
+        published(msgspec.json.encode(written))
+
+
 def test_a_published_file_is_served_without_the_compiler_of_conditions(tmp_path: Path) -> None:
     file = tmp_path / "published.json"
     file.write_bytes(RICH.written())

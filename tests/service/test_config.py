@@ -30,6 +30,7 @@ from service.models import Models
 from service.redis_store import RedisStore
 from service.registry import Registry
 from tests.business import CALLBACK, OFFER, Change, written
+from tests.integration.serving import workshop
 
 FILE = Path("some/file.yaml")
 ROOT = Path(__file__).parents[2]
@@ -243,7 +244,7 @@ class Shop:
             lambda: time.time_ns() // 1_000_000, "0000",
         )  # fmt: skip
         self.configuration = Configuration(
-            folder, business, store, cast(Registry, self.fitter), self.prices, world
+            folder, business, store, cast(Registry, self.fitter), self.prices, world, workshop()
         )
 
     @property
@@ -489,7 +490,7 @@ async def test_a_configuration_that_nobody_watches_stays(shop: Shop) -> None:
     business = load(shop.folder)
     fixed = Configuration(
         None, business, shop.store, cast(Registry, shop.fitter), shop.prices,
-        shop.configuration._world,
+        shop.configuration._world, workshop(),
     )  # fmt: skip
     await fixed.start()
     written(shop.folder, DEARER)

@@ -465,7 +465,8 @@ def test_contributions_and_base_add_up_to_what_the_model_said() -> None:
     decision = decided(models)
     assert decision.response.slates[0].recommendations
     for one in decision.response.slates[0].recommendations:
-        found = explain.contributions(decision, one.action, models)
+        seen = explain.seen(decision, one.action, models)
+        found = explain.contributions(models.contributions(seen))
         total = math.fsum(part.log_odds for part in found)
         assert 1 / (1 + math.exp(-total)) == pytest.approx(
             one.factors.model_probability, abs=1e-9
@@ -477,9 +478,9 @@ def test_contributions_need_the_bundle_that_decided() -> None:
     decision = decided(models)
     action = decision.response.slates[0].recommendations[0].action
     with pytest.raises(Precondition, match="not in charge any more"):
-        explain.contributions(decision, action, None)
+        explain.seen(decision, action, None)
     with pytest.raises(Precondition, match="was not in the answer"):
-        explain.contributions(decision, "gold_credit_card", models)
+        explain.seen(decision, "gold_credit_card", models)
 
 
 def test_what_is_explained_is_the_decision_as_it_was_logged() -> None:

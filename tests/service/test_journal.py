@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import AsyncIterator
 
 import pytest_asyncio
@@ -39,7 +40,7 @@ async def test_decisions_are_written_in_their_order_and_in_few_batches(
         assert journal.append(entry(number))
     await emptied(journal)
     assert [written for *_, written in shelf.logged] == [b"%d" % i for i in range(100)]
-    assert shelf.batches == 2
+    assert shelf.batches == 4
 
 
 async def test_a_decision_that_waits_is_known_until_it_is_written(
@@ -122,3 +123,38 @@ async def test_closing_gives_up_in_time_and_counts_what_is_lost(shelf: Shelf) ->
 
 async def test_there_is_room_for_minutes_of_decisions() -> None:
     assert journals.CAPACITY >= 10_000
+
+
+async def test_while_the_store_is_away_what_waits_is_built_once_and_lets_go_of_its_decision(
+    shelf: Shelf, journal: Journal
+) -> None:
+    """A decision is hundreds of objects; the collector would walk those of every one that waits."""
+
+    class Decided:
+        pass
+
+    built: list[int] = []
+
+    def append(number: int) -> weakref.ref[Decided]:
+        decided = Decided()
+
+        def build() -> bytes:
+            assert decided
+            built.append(number)
+            return b"%d" % number
+
+        assert journal.append(entry(number)._replace(build=build))
+        return weakref.ref(decided)
+
+    shelf.away = True
+    held = [append(number) for number in range(40)]
+    await until(lambda: all(one() is None for one in held))
+    assert sorted(set(built)) == list(range(40))
+    waiting = journal.waiting("decision-7")
+    assert waiting is not None
+    assert waiting.build() == b"7"
+    before = len(built)
+    shelf.away = False
+    await emptied(journal)
+    assert [written for *_, written in shelf.logged] == [b"%d" % i for i in range(40)]
+    assert len(built) == before

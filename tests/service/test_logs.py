@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 
 import pytest
@@ -75,6 +77,38 @@ def test_a_blocked_output_stalls_nobody_and_what_is_dropped_is_counted() -> None
     writer.close(0.1)
     assert time.perf_counter() - start < 2
     output.released.set()
+
+
+def test_when_somebody_reads_again_they_learn_how_much_is_missing() -> None:
+    output = Blocked()
+    writer = logs.Writer(output)
+    for number in range(10_500):
+        writer.msg(str(number))
+    dropped = writer.dropped
+    output.released.set()
+    writer.close()
+    last = json.loads(output.getvalue().splitlines()[-1])
+    assert last == {"event": "lines dropped", "number": dropped, "level": "warning"}
+    assert output.getvalue().count("dropped") == 1
+
+
+def test_what_libraries_log_and_python_warns_of_goes_the_same_way() -> None:
+    output = io.StringIO()
+    before = logging.getLogger().handlers[:]
+    writer = logs.configure(output)
+    logging.getLogger("asyncio").error("task %s failed", "x")
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.warn("a number overflows", RuntimeWarning, stacklevel=1)
+    writer.close()
+    first, second = map(json.loads, output.getvalue().splitlines())
+    assert (first["event"], first["level"], first["logger"]) == (
+        "task x failed",
+        "error",
+        "asyncio",
+    )
+    assert "a number overflows" in second["event"]
+    assert logging.getLogger().handlers == before
 
 
 def test_an_output_that_breaks_ends_nothing_else() -> None:

@@ -10,7 +10,7 @@ from service import registry
 from service.bundle import Bundle
 from service.errors import BundleRefused, Conflict, NotFound, Precondition, StoreUnavailable
 from service.registry import Pointer, Registry
-from tests.integration.serving import business, sealed, until
+from tests.integration.serving import business, sealed, until, workshop
 from tests.integration.shelf import Shelf
 from tests.integration.test_bundles_live import resealed
 
@@ -26,7 +26,7 @@ async def put(shelf: Shelf, *some: Bundle) -> None:
 
 
 async def test_there_are_no_models_before_the_first_bundle(shelf: Shelf) -> None:
-    known = Registry(shelf, business())
+    known = Registry(shelf, business(), workshop())
     await known.start()
     assert known.models is None
     assert await known.listed() == (None, [])
@@ -35,8 +35,8 @@ async def test_there_are_no_models_before_the_first_bundle(shelf: Shelf) -> None
 
 async def test_what_is_active_is_loaded_at_the_start(shelf: Shelf) -> None:
     await put(shelf, sealed())
-    await Registry(shelf, business()).activate(sealed().manifest.version)
-    known = Registry(shelf, business())
+    await Registry(shelf, business(), workshop()).activate(sealed().manifest.version)
+    known = Registry(shelf, business(), workshop())
     await known.start()
     assert known.models is not None
     assert known.models.manifest == sealed().manifest
@@ -44,7 +44,7 @@ async def test_what_is_active_is_loaded_at_the_start(shelf: Shelf) -> None:
 
 
 async def test_an_activation_points_to_the_new_one_and_remembers_the_old(shelf: Shelf) -> None:
-    known = Registry(shelf, business())
+    known = Registry(shelf, business(), workshop())
     await put(shelf, sealed(), resealed(sealed(), "second"))
     first = sealed().manifest.version
     await known.activate(first)
@@ -58,7 +58,7 @@ async def test_an_activation_points_to_the_new_one_and_remembers_the_old(shelf: 
 
 async def test_two_who_activate_at_once_do_not_overwrite_each_other(shelf: Shelf) -> None:
     await put(shelf, sealed(), resealed(sealed(), "second"))
-    one, other = Registry(shelf, business()), Registry(shelf, business())
+    one, other = Registry(shelf, business(), workshop()), Registry(shelf, business(), workshop())
     done = await asyncio.gather(
         one.activate(sealed().manifest.version), other.activate("second"), return_exceptions=True
     )
@@ -66,7 +66,7 @@ async def test_two_who_activate_at_once_do_not_overwrite_each_other(shelf: Shelf
 
 
 async def test_what_is_not_there_is_not_found_and_nothing_changes(shelf: Shelf) -> None:
-    known = Registry(shelf, business())
+    known = Registry(shelf, business(), workshop())
     with pytest.raises(NotFound, match="'never' is not published"):
         await known.activate("never")
     with pytest.raises(Precondition, match="name a version"):
@@ -75,7 +75,7 @@ async def test_what_is_not_there_is_not_found_and_nothing_changes(shelf: Shelf) 
 
 
 async def test_a_refused_bundle_leaves_pointer_and_models(shelf: Shelf) -> None:
-    known = Registry(shelf, business())
+    known = Registry(shelf, business(), workshop())
     await known.adopt(sealed())
     before = known.models
     await shelf.publish("bad", b"{}", bundles.pack(sealed())[:-99])
@@ -86,7 +86,7 @@ async def test_a_refused_bundle_leaves_pointer_and_models(shelf: Shelf) -> None:
 
 
 async def test_adopting_twice_publishes_once(shelf: Shelf) -> None:
-    known = Registry(shelf, business())
+    known = Registry(shelf, business(), workshop())
     await known.adopt(sealed())
     await known.adopt(sealed())
     assert list(shelf.blobs) == [sealed().manifest.version]
@@ -110,7 +110,7 @@ async def test_a_pointer_that_moves_is_followed_and_a_refusal_is_told_once(
     monkeypatch.setattr(registry, "_POLL_SECONDS", 0.01)
     await put(shelf, sealed())
     await shelf.publish("bad", b"{}", b"nonsense")
-    known = Registry(shelf, business())
+    known = Registry(shelf, business(), workshop())
     await known.start()
     shelf.pointer = msgspec.json.encode(Pointer("bad"))
     await until(lambda: known.refused.startswith("bad: "))
@@ -129,7 +129,7 @@ async def test_following_outlives_a_store_that_is_away(
 ) -> None:
     monkeypatch.setattr(registry, "_POLL_SECONDS", 0.01)
     await put(shelf, sealed())
-    known = Registry(shelf, business())
+    known = Registry(shelf, business(), workshop())
     await known.start()
     shelf.away = True
     shelf.pointer = msgspec.json.encode(Pointer(sealed().manifest.version))
@@ -143,4 +143,4 @@ async def test_following_outlives_a_store_that_is_away(
 async def test_a_server_does_not_start_while_the_store_is_away(shelf: Shelf) -> None:
     shelf.away = True
     with pytest.raises(StoreUnavailable):
-        await Registry(shelf, business()).start()
+        await Registry(shelf, business(), workshop()).start()
