@@ -10,7 +10,8 @@ import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Final, NamedTuple, TypeVar
+from functools import partial
+from typing import Final, NamedTuple, TypeVar, cast
 from zoneinfo import ZoneInfo
 
 from features.partition import partition
@@ -202,19 +203,43 @@ _OUT_OF_TIME: Final = Reason("OUT_OF_TIME", "No time was left to compute anythin
 
 
 async def in_time(asking: Awaitable[T], seconds: float) -> T | Reason:
-    """Wait so long for the store; give what it said, or why there is nothing."""
-    read = asyncio.ensure_future(asking)
-    read.add_done_callback(_settled)
+    """Wait so long for the store; give what it said, or why there is nothing.
+
+    Args:
+        asking: A future of the caller's own (see :meth:`service.store.Store.read`), which is
+            answered in the store's place when it is late; or anything else that can be awaited,
+            which goes on then.
+        seconds: How long.
+    """
+    loop = asyncio.get_running_loop()
+    if asyncio.isfuture(asking) and not isinstance(asking, asyncio.Task):
+        own = cast("asyncio.Future[T | Reason]", asking)
+    else:
+        own = loop.create_future()
+        # A call in flight is shared and never cancelled.
+        asyncio.ensure_future(asking).add_done_callback(partial(_pass_on, own))
+    alarm = loop.call_later(seconds, _late, own)
     try:
-        # Shielded: a call in flight is shared and never cancelled.
-        return await asyncio.wait_for(asyncio.shield(read), seconds)
-    except TimeoutError:
-        return Reason("TIMELINE_LATE", "The store did not answer in time")
+        return await own
     except StoreUnavailable as error:
         return Reason("STORE_UNAVAILABLE", str(error))
+    finally:
+        alarm.cancel()
 
 
-def _settled(read: asyncio.Future[T]) -> None:
-    """Look at an error that comes after everybody left: it is nobody's business then."""
-    if not read.cancelled():
-        read.exception()
+def _late(own: asyncio.Future[T | Reason]) -> None:
+    if not own.done():
+        own.set_result(Reason("TIMELINE_LATE", "The store did not answer in time"))
+
+
+def _pass_on(own: asyncio.Future[T | Reason], asked: asyncio.Future[T]) -> None:
+    """Give an answer to whoever still waits; an error after that is nobody's business."""
+    error = None if asked.cancelled() else asked.exception()
+    if own.done():
+        return
+    if asked.cancelled():
+        own.cancel()
+    elif error is not None:
+        own.set_exception(error)
+    else:
+        own.set_result(asked.result())

@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from functools import partial
-from typing import Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 from features.duration import DAY
+from features.partition import PARTITIONS, partition
 from features.record import EMPTY as NO_RECORDS
 from features.record import NEVER, LogId, encode
 from features.timeline import LIMIT
 from service import keys
 from service.coalesce import Coalescer
 from service.errors import Precondition, StoreUnavailable
-from service.redis_client import translated
+from service.redis_client import REFUSED, outage, translated
 from service.redis_forget import IDENTIFIER, Forgetting
 from service.redis_log import LogPages
 from service.redis_merge import HOPS, circle, unpacked
@@ -25,6 +26,12 @@ from service.redis_write import Writes
 from service.store import ERASED, Member, Snapshot, Status
 
 _ORPHAN_TTL: Final = 30 * DAY
+_PREFIX: Final = 4
+_READ: Final = (
+    b"*6\r\n$4\r\nMGET\r\n$%d\r\ntl1:%b\r\n$%d\r\nct1:%b\r\n$%d\r\npf1:%b\r\n"
+    b"$%d\r\nmv1:%b\r\n$%d\r\nmb1:%b\r\n"
+)
+"""A command that is written but for the keys of a customer, which are those of ``service.keys``."""
 
 
 class _Found(NamedTuple):
@@ -70,7 +77,7 @@ class RedisStore(Writes, Forgetting, Shared, LogPages):
         self._resolve = Coalescer(
             self._fetch_names, lambda name: self._place(keys.identity(self.tenant, *name))
         )
-        self._following: set[asyncio.Task[None]] = set()
+        self._tags = [f"{{{tenant}:{number}}}:" for number in range(PARTITIONS)]
         self._decisions = decisions
 
     def retain(self, horizon: int, keep: int, decisions: int) -> None:
@@ -82,51 +89,56 @@ class RedisStore(Writes, Forgetting, Shared, LogPages):
     def _place_of(self, customer_id: str) -> Hashable:
         return self._place(keys.timeline(self.tenant, customer_id))
 
-    def read(self, customer_id: str) -> Awaitable[Snapshot]:
+    def read(self, customer_id: str) -> asyncio.Future[Snapshot]:
         """Read everything of one customer; see :class:`service.store.Store`.
 
         One round trip. Who was merged into another costs one more for each hop to the root, and a
         root one more for the timelines of all members.
         """
         answer: asyncio.Future[Snapshot] = asyncio.get_running_loop().create_future()
-        self._find(customer_id).add_done_callback(partial(self._answer, customer_id, answer))
+        own = f"{self._tags[partition(customer_id)]}{customer_id}".encode()
+        line = self._line(own)
+        if line is None:
+            self._begin(self._follow(customer_id, None, answer))
+        else:
+            size = len(own) + _PREFIX
+            line.ask(
+                _READ % (size, own, size, own, size, own, size, own, size, own),
+                partial(self._found, customer_id, answer),
+            )
         return answer
 
-    def _answer(
-        self, customer_id: str, answer: asyncio.Future[Snapshot], found: asyncio.Future[_Found]
-    ) -> None:
+    def _found(self, customer_id: str, answer: asyncio.Future[Snapshot], reply: Any) -> None:
         if answer.done():
             return
-        error = None if found.cancelled() else found.exception()
-        if found.cancelled():
-            answer.cancel()
-        elif error is not None:
-            answer.set_exception(error)
-            answer.exception()  # an abandoned answer's error is nobody's business
-        elif found.result().moved is None and found.result().members is None:
-            timeline, ledger, profile, _, _ = found.result()
-            answer.set_result(Snapshot(timeline, ledger, profile, customer_id))
+        if type(reply) is list:
+            timeline, ledger, profile, moved, members = reply
+            if moved is None and members is None:
+                answer.set_result(Snapshot(timeline, ledger, profile, customer_id))
+            else:
+                found = _Found(timeline, ledger, profile, moved, members)
+                self._begin(self._follow(customer_id, found, answer))
+        elif type(reply) in REFUSED:
+            self._begin(self._follow(customer_id, None, answer))
         else:
-            task = asyncio.create_task(self._follow(customer_id, found.result(), answer))
-            self._following.add(task)
-            task.add_done_callback(self._following.discard)
+            _fail(answer, outage(reply))
 
     async def _follow(
-        self, customer_id: str, found: _Found, answer: asyncio.Future[Snapshot]
+        self, customer_id: str, found: _Found | None, answer: asyncio.Future[Snapshot]
     ) -> None:
         """Answer with what is stored of the root, and of all its members."""
         try:
-            snapshot = await self._whole(customer_id, found)
+            snapshot = await self._whole(customer_id, found or await self._find(customer_id))
         except Exception as error:  # noqa: BLE001  whatever it was, it is the asker's answer
+            _fail(answer, error)
+        else:
             if not answer.done():
-                answer.set_exception(error)
-                answer.exception()
-            return
-        if not answer.done():
-            answer.set_result(snapshot)
+                answer.set_result(snapshot)
 
     async def _whole(self, customer_id: str, found: _Found) -> Snapshot:
         way = [customer_id]
+        if found.moved is None and found.members is None:
+            return Snapshot(found.timeline, found.ledger, found.profile, customer_id)
         while found.moved is not None:
             if len(way) > HOPS:
                 raise circle(customer_id)
@@ -290,12 +302,17 @@ class RedisStore(Writes, Forgetting, Shared, LogPages):
 
     async def close(self) -> None:
         """Wait for reads in flight and give the connections back."""
+        await self._drain()
         await self._find.drain()
-        while self._following:
-            await asyncio.wait(self._following)
         await self._find_timeline.drain()
         await self._resolve.drain()
-        await self._redis.aclose()
+        await super().close()
+
+
+def _fail(answer: asyncio.Future[Snapshot], error: Exception) -> None:
+    if not answer.done():
+        answer.set_exception(error)
+        answer.exception()  # an abandoned answer's error is nobody's business
 
 
 assert ERASED == 5  # noqa: S101  the code that record.lua gives
