@@ -145,7 +145,10 @@ class Decider:
             if want.caps and not taken[number].refused
         ]
         if asked:
-            holds = [self._hold(weighed, weighed.wants[number], decision_id) for number in asked]
+            within = interaction_hash(weighed.inputs.question.interaction_id)
+            holds = [
+                self._hold(weighed, weighed.wants[number], decision_id, within) for number in asked
+            ]
             customer_id = weighed.inputs.question.customer_id
             reserving = self._world.store.reserve(customer_id, weighed.now, holds)
             granted = await in_time(reserving, max(0.0, budget.left))
@@ -177,14 +180,14 @@ class Decider:
             amount = ceilings.amount(one, self.business.actions[want.row])
             self._world.leases.give_back(name, ceilings.period(one, now, self._zone), amount)
 
-    def _hold(self, weighed: Weighed, want: Want, decision_id: str) -> Hold:
+    def _hold(self, weighed: Weighed, want: Want, decision_id: str, within: int) -> Hold:
         vocabulary, question = self.business.vocabulary, weighed.inputs.question
         action = self.business.actions[want.row].name
         held = question.hold_for or self.business.policies.reserves_for_ms
         record = pack(
             occurred_at=weighed.now,
             hash=reservation_hash(decision_id, action),
-            interaction=interaction_hash(question.interaction_id),
+            interaction=within,
             type=vocabulary.type_codes[OUTCOME_TYPE],
             value=float(-(-held // 1000)),
             action=vocabulary.actions[action],

@@ -11,7 +11,7 @@ import asyncio
 import re
 from binascii import crc_hqx
 from collections import Counter
-from collections.abc import Coroutine, Hashable, Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self, TypeVar, cast
@@ -180,11 +180,6 @@ class Cluster(_Commands):
         if None in owners:
             raise ClusterDownError(f"slot {owners.index(None)} is served by no node")
         return [node.client for node in dict.fromkeys(owners) if node]
-
-    def place(self, key: str) -> Hashable:
-        """What tells the node of a key from others; None while the map is not known."""
-        node = self._owners and self._owners[slot(key)]
-        return (node.host, node.port) if node else None
 
     def line(self, key: str | bytes) -> Line | None:
         """The way to the node of a key; None while the map is not known.

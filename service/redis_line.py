@@ -179,7 +179,11 @@ class _Wire(asyncio.Protocol):
                 if not waiting:
                     self._give_up(InvalidResponse(f"a reply to no question: {reply!r}"))
                     return
-                waiting.popleft()(reply)
+                then = waiting.popleft()
+                try:
+                    then(reply)
+                except Exception as error:  # noqa: BLE001  of ours; the others stay in step
+                    self._loop.call_exception_handler({"message": "a reply", "exception": error})
         except InvalidResponse as error:
             self._give_up(error)
 

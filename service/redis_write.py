@@ -11,7 +11,7 @@ from features import ledger
 from features.record import SIZE
 from service import keys
 from service.errors import RapportError
-from service.redis_client import outage
+from service.redis_client import settle
 from service.redis_merge import HOPS, Merges, busy
 from service.store import BATCH, CONFLICT, DUPLICATE, STORED, TOO_OLD, UNAVAILABLE, Hold, Write
 
@@ -202,13 +202,7 @@ class Writes(Merges):
 
 
 def _granted(answer: asyncio.Future[list[bool]], reply: Any) -> None:
-    if answer.done():
-        return
-    if type(reply) is list:
-        answer.set_result([one == 1 for one in reply])
-    else:
-        answer.set_exception(outage(reply))
-        answer.exception()  # an abandoned answer's error is nobody's business
+    settle(answer, [one == 1 for one in reply] if type(reply) is list else reply)
 
 
 assert SIZE == 40  # noqa: S101  as the scripts know it

@@ -114,8 +114,11 @@ class Store(Protocol):
         """
         ...
 
-    async def resolve(self, names: Sequence[tuple[str, str]]) -> list[str | None]:
-        """Customers that (namespace, normalised value) name; None where nobody."""
+    def resolve(self, names: Sequence[tuple[str, str]]) -> Awaitable[list[str | None]]:
+        """Customers that (namespace, normalised value) name; None where nobody.
+
+        Of a future the same holds as for :meth:`read`.
+        """
         ...
 
     async def link(self, namespace: str, value: str, customer_id: str, entry: bytes) -> str:

@@ -18,7 +18,7 @@ from redis.asyncio import Redis
 
 from rapport.v1 import decision_pb2
 from service import keys
-from service.coalesce import Coalescer
+from tests.bench.coalesce import Coalescer
 
 
 async def serve(address: str, url: str, answer: bytes) -> None:

@@ -96,7 +96,12 @@ async def measure(url: str) -> None:
         if number % batch:
             return None
         rows = [
-            (f"c{one % CUSTOMERS}", f"{one % 256:02x}{now:011x}c0de{one:08x}", bytes(80), bytes(900))
+            (
+                f"c{one % CUSTOMERS}",
+                f"{one % 256:02x}{now:011x}c0de{one:08x}",
+                bytes(80),
+                bytes(900),
+            )
             for one in range(number, number + batch)
         ]
         return await store.journal(rows)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from service.coalesce import Coalescer
+from tests.bench.coalesce import Coalescer
 
 
 class Source:
