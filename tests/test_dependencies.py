@@ -20,7 +20,12 @@ GRPC = {
 }
 GRPC_PREFIXES = ("service.rpc_",)
 
-REDIS = {"service.redis_client", "service.redis_cluster"}
+REDIS = {
+    "service.redis_client",
+    "service.redis_cluster",
+    "service.redis_line",
+    "service.redis_sentinel",
+}
 
 TRAINING_MAY_USE = {
     "service": "the version that a bundle is stamped with",
