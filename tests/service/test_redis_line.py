@@ -246,7 +246,8 @@ async def test_a_server_that_is_silent_is_given_up_in_time(server: Server, asker
     server.open.clear()
     loop = asyncio.get_running_loop()
     start = loop.time()
-    replies = await asyncio.gather(*map(asker.ask, "ab"))
+    async with asyncio.timeout(10 * TIMEOUT):
+        replies = await asyncio.gather(*map(asker.ask, "ab"))
     assert [type(one) for one in replies] == [NoReply] * 2
     assert 0.8 * TIMEOUT < loop.time() - start < 1.5 * TIMEOUT + 0.2
     server.open.set()
