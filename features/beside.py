@@ -43,7 +43,7 @@ class Beside:
             one for one in features if not isinstance(one, declared.OverEvents | declared.Journey)
         ]
         self._clock = Clock(zone)
-        self._pack = struct.Struct(f"<{len(beside)}d").pack
+        self._format = f"<{len(beside)}d"  # a Struct cannot go to another process
         self._blank = [float("nan")] * len(beside)
         self._values: list[tuple[int, str, Mapping[str, int]]] = []
         self._states: list[tuple[int, str, int | None]] = []
@@ -110,4 +110,4 @@ class Beside:
             local = self._clock(now)
             for at, place in self._times:
                 numbers[at] = local[place]
-        return np.frombuffer(self._pack(*numbers), np.float64)
+        return np.frombuffer(struct.pack(self._format, *numbers), np.float64)

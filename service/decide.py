@@ -10,7 +10,8 @@ import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Final, NamedTuple, TypeVar
+from functools import partial
+from typing import Final, NamedTuple, TypeVar, cast
 from zoneinfo import ZoneInfo
 
 from features.partition import partition
@@ -144,7 +145,10 @@ class Decider:
             if want.caps and not taken[number].refused
         ]
         if asked:
-            holds = [self._hold(weighed, weighed.wants[number], decision_id) for number in asked]
+            within = interaction_hash(weighed.inputs.question.interaction_id)
+            holds = [
+                self._hold(weighed, weighed.wants[number], decision_id, within) for number in asked
+            ]
             customer_id = weighed.inputs.question.customer_id
             reserving = self._world.store.reserve(customer_id, weighed.now, holds)
             granted = await in_time(reserving, max(0.0, budget.left))
@@ -176,14 +180,14 @@ class Decider:
             amount = ceilings.amount(one, self.business.actions[want.row])
             self._world.leases.give_back(name, ceilings.period(one, now, self._zone), amount)
 
-    def _hold(self, weighed: Weighed, want: Want, decision_id: str) -> Hold:
+    def _hold(self, weighed: Weighed, want: Want, decision_id: str, within: int) -> Hold:
         vocabulary, question = self.business.vocabulary, weighed.inputs.question
         action = self.business.actions[want.row].name
         held = question.hold_for or self.business.policies.reserves_for_ms
         record = pack(
             occurred_at=weighed.now,
             hash=reservation_hash(decision_id, action),
-            interaction=interaction_hash(question.interaction_id),
+            interaction=within,
             type=vocabulary.type_codes[OUTCOME_TYPE],
             value=float(-(-held // 1000)),
             action=vocabulary.actions[action],
@@ -202,19 +206,43 @@ _OUT_OF_TIME: Final = Reason("OUT_OF_TIME", "No time was left to compute anythin
 
 
 async def in_time(asking: Awaitable[T], seconds: float) -> T | Reason:
-    """Wait so long for the store; give what it said, or why there is nothing."""
-    read = asyncio.ensure_future(asking)
-    read.add_done_callback(_settled)
+    """Wait so long for the store; give what it said, or why there is nothing.
+
+    Args:
+        asking: A future of the caller's own (see :meth:`service.store.Store.read`), which is
+            answered in the store's place when it is late; or anything else that can be awaited,
+            which goes on then.
+        seconds: How long.
+    """
+    loop = asyncio.get_running_loop()
+    if asyncio.isfuture(asking) and not isinstance(asking, asyncio.Task):
+        own = cast("asyncio.Future[T | Reason]", asking)
+    else:
+        own = loop.create_future()
+        # A call in flight is shared and never cancelled.
+        asyncio.ensure_future(asking).add_done_callback(partial(_pass_on, own))
+    alarm = loop.call_later(seconds, _late, own)
     try:
-        # Shielded: a call in flight is shared and never cancelled.
-        return await asyncio.wait_for(asyncio.shield(read), seconds)
-    except TimeoutError:
-        return Reason("TIMELINE_LATE", "The store did not answer in time")
+        return await own
     except StoreUnavailable as error:
         return Reason("STORE_UNAVAILABLE", str(error))
+    finally:
+        alarm.cancel()
 
 
-def _settled(read: asyncio.Future[T]) -> None:
-    """Look at an error that comes after everybody left: it is nobody's business then."""
-    if not read.cancelled():
-        read.exception()
+def _late(own: asyncio.Future[T | Reason]) -> None:
+    if not own.done():
+        own.set_result(Reason("TIMELINE_LATE", "The store did not answer in time"))
+
+
+def _pass_on(own: asyncio.Future[T | Reason], asked: asyncio.Future[T]) -> None:
+    """Give an answer to whoever still waits; an error after that is nobody's business."""
+    error = None if asked.cancelled() else asked.exception()
+    if own.done():
+        return
+    if asked.cancelled():
+        own.cancel()
+    elif error is not None:
+        own.set_exception(error)
+    else:
+        own.set_result(asked.result())

@@ -18,6 +18,9 @@ from service.store import Store
 
 CAPACITY: Final = 20_000
 _BATCH: Final = 32
+_GATHER_SECONDS: Final = 0.005
+"""What a decision waits for others: a trip to the store costs as much as writing several of them.
+One that is asked for sooner is found here, or looked for again; see ``service.rpc_decision``."""
 _SLOWEST_RETRY: Final = 2.0
 _RETRY_AT_END: Final = 0.1
 
@@ -76,6 +79,8 @@ class Journal:
         pause = 0.0
         while True:
             await self._wake.wait()
+            if len(self._waiting) < _BATCH:
+                await asyncio.sleep(_GATHER_SECONDS)
             self._wake.clear()
             while self._waiting:
                 try:

@@ -5,21 +5,48 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-from collections.abc import AsyncIterator, Hashable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Hashable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib import resources
 from typing import Any, Final, NamedTuple
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import ClusterCrossSlotError, DataError, NoScriptError, RedisError
+from redis.exceptions import (
+    AskError,
+    ClusterCrossSlotError,
+    ClusterDownError,
+    DataError,
+    MovedError,
+    NoScriptError,
+    RedisError,
+    TryAgainError,
+)
 
+from service import redis_sentinel
 from service.errors import ConfigurationError, StoreUnavailable
-from service.redis_cluster import Cluster, is_cluster
+from service.redis_cluster import Cluster, Command, is_cluster
+from service.redis_line import Line, Then, packed
 
 _OURS: Final = (DataError, ClusterCrossSlotError)
 """Errors of redis-py that no other moment and no other server would cure: ours."""
+_REFUSED: Final = frozenset({MovedError, AskError, TryAgainError, ClusterDownError})
+"""What a node of a cluster says of a command that it did not run; another may, or it may later."""
+
+
+def outage(error: Exception) -> Exception:
+    """The error of the client as ours, but for those that are our own mistakes."""
+    if isinstance(error, _OURS) or not isinstance(error, RedisError | OSError):
+        return error
+    ours = StoreUnavailable(f"the store did not answer: {error}; try again")
+    ours.__cause__ = error
+    return ours
+
+
+_READS: Final = ("GET", "MGET")
+Parts = Callable[[], tuple[Any, ...]]
 
 
 class _Script(NamedTuple):
@@ -31,14 +58,19 @@ class RedisClient:
     """One server or one cluster, one tenant, our scripts.
 
     Args:
-        url: Such as ``redis://host:6379/0``, ``rediss://...``, ``unix:///path`` or
-            ``redis+cluster://host:6379,host2:6379``.
+        url: Such as ``redis://host:6379/0``, ``rediss://...``, ``unix:///path``,
+            ``redis+cluster://host:6379,host2:6379`` or
+            ``redis+sentinel://host:26379,host2:26379/service``.
         tenant: First part of every key's hash tag.
         timeout: Seconds to wait for a reply.
     """
 
     def __init__(self, url: str, tenant: str, timeout: float) -> None:
-        connect: Any = Cluster if is_cluster(url) else Redis.from_url
+        connect: Any = Redis.from_url
+        if is_cluster(url):
+            connect = Cluster
+        elif redis_sentinel.is_sentinel(url):
+            connect = redis_sentinel.primary
         # The client types every reply as the union of all replies; ours are in the signatures.
         self._redis: Any = connect(
             url,
@@ -48,6 +80,9 @@ class RedisClient:
         )
         self.tenant = tenant
         self._scripts = dict(_scripts())
+        self._line = None if is_cluster(url) else Line(self._redis.connection_pool, timeout)
+        self._working: set[asyncio.Task[None]] = set()
+        self._refused: dict[Hashable, list[tuple[Command, Then]]] = {}  # in this turn
 
     async def check(self) -> None:
         """Refuse a store that would lose or mix up data.
@@ -73,39 +108,108 @@ class RedisClient:
                     "timelines; set it to 'noeviction'"
                 )
 
-    def _place(self, key: str) -> Hashable:
-        """What tells apart the servers that keys are on: a round trip goes to one of them."""
-        return self._redis.place(key) if isinstance(self._redis, Cluster) else None
+    def _ask(self, key: str | bytes, command: bytes, then: Then, parts: Parts) -> None:
+        """Send a packed command; ``then`` takes the reply or the error.
 
-    async def _call(self, name: str, calls: Sequence[tuple[list[str], list[Any]]]) -> list[Any]:
-        """Run a script several times in one round trip; a failed call gives its exception.
+        All that is asked in one turn of the loop shares a round trip to each server.
 
-        Only calls that the server says it did not run (NOSCRIPT, after a restart) are repeated.
-        They bring the script along, and so whichever node they reach knows it from then on.
+        Args:
+            key: One of the command's.
+            command: See :func:`service.redis_line.packed`.
+            then: See :data:`service.redis_line.Then`.
+            parts: Gives what was packed, for a command that a node of a cluster did not run, or of
+                which we do not know where it goes. :class:`service.redis_cluster.Cluster` does.
         """
-        script = self._scripts[name]
-        replies = await self._evaluate("evalsha", script.sha, calls)
-        lost = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
-        if lost:
-            again = await self._evaluate("eval", script.text, [calls[i] for i in lost])
-            for i, reply in zip(lost, again, strict=True):
-                replies[i] = reply
-        return replies
+        line = self._redis.line(key) if self._line is None else self._line
+        if line is None:
+            self._again(None, then, parts, None)
+        else:
+            line.ask(command, partial(self._answered, line, then, parts))
 
-    async def _evaluate(
-        self, command: str, script: str, calls: Sequence[tuple[list[str], list[Any]]]
-    ) -> list[Any]:
+    def _answered(self, line: Line, then: Then, parts: Parts, reply: Any) -> None:
+        if type(reply) in _REFUSED and self._line is None:
+            self._again(line, then, parts, type(reply))
+        else:
+            then(reply)
+
+    def _again(
+        self, line: Line | None, then: Then, parts: Parts, why: type[Exception] | None
+    ) -> None:
+        """Let the cluster find out; what comes from one node in one turn for one reason together.
+
+        Who waits for one node, or for a slot on the move, holds up nobody else so.
+        """
+        command = Command(parts(), {})
+        group = (line, why, command.arguments[0] in _READS)
+        if not self._refused:
+            asyncio.get_running_loop().call_soon(self._start_again)
+        self._refused.setdefault(group, []).append((command, then))
+
+    def _start_again(self) -> None:
+        refused, self._refused = self._refused, {}
+        for group in refused.values():
+            self._begin(self._carefully(group))
+
+    async def _carefully(self, group: list[tuple[Command, Then]]) -> None:
         try:
-            async with self._redis.pipeline(transaction=False) as pipeline:
-                for names, arguments in calls:
-                    getattr(pipeline, command)(script, len(names), *names, *arguments)
-                replies: list[Any] = await pipeline.execute(raise_on_error=False)
-        except _OURS:
-            raise
-        except (RedisError, OSError) as error:
-            return [error] * len(calls)
-        for reply in replies:
-            if isinstance(reply, _OURS):
+            replies = await self._redis.run([command for command, _ in group])
+        except Exception as error:  # noqa: BLE001  whatever it was, it is every asker's answer
+            replies = [error] * len(group)
+        for (_, then), reply in zip(group, replies, strict=True):
+            then(reply)
+
+    def _run(self, name: str, names: Sequence[str], arguments: Sequence[Any], then: Then) -> None:
+        """Run a script once; ``then`` takes the reply or the error."""
+        command = ("EVALSHA", self._scripts[name].sha, len(names), *names, *arguments)
+        ran = partial(self._ran, name, names, arguments, then)
+        self._ask(names[0], packed(*command), ran, lambda: command)
+
+    def _ran(
+        self, name: str, names: Sequence[str], arguments: Sequence[Any], then: Then, reply: Any
+    ) -> None:
+        """Pass a reply on; a script that the server lost is sent again, with its text.
+
+        Whichever node that reaches knows it from then on.
+        """
+        if type(reply) is NoScriptError:
+            command = ("EVAL", self._scripts[name].text, len(names), *names, *arguments)
+            self._ask(names[0], packed(*command), then, lambda: command)
+        else:
+            then(reply)
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        """Let something go on whatever becomes of those who wait for it."""
+        task = asyncio.create_task(work)
+        self._working.add(task)
+        task.add_done_callback(self._working.discard)
+
+    async def _drain(self) -> None:
+        """Wait for what is in flight."""
+        lines = self._redis.lines() if self._line is None else [self._line]
+        await asyncio.gather(*(line.drain() for line in lines))
+        while self._working or self._refused:
+            await (asyncio.wait(self._working) if self._working else asyncio.sleep(0))
+
+    async def close(self) -> None:
+        """Wait for what is in flight and give the connections back."""
+        await self._drain()
+        if self._line is not None:
+            await self._line.close()
+        await self._redis.aclose()
+        await redis_sentinel.close(self._redis)
+
+    async def _call(
+        self, name: str, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]
+    ) -> list[Any]:
+        """Run a script several times in one round trip; a failed call gives its exception."""
+        if not calls:
+            return []
+        complete: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+        answers = Answers(len(calls), partial(settle, complete))
+        for number, (names, arguments) in enumerate(calls):
+            self._run(name, names, arguments, partial(answers.take, number))
+        for reply in (replies := await complete):
+            if isinstance(reply, Exception) and outage(reply) is reply:
                 raise reply
         return replies
 
@@ -115,6 +219,35 @@ class RedisClient:
             if isinstance(reply, Exception):
                 raise reply
             return reply
+
+
+class Answers:
+    """Collects the answers to several questions; the last one hands them all on, in order."""
+
+    def __init__(self, count: int, then: Callable[[list[Any]], None]) -> None:
+        self._replies: list[Any] = [None] * count
+        self._missing = count
+        self._then = then
+        if not count:
+            then(self._replies)
+
+    def take(self, number: int, reply: Any) -> None:
+        """Take one, or the error in its place."""
+        self._replies[number] = reply
+        self._missing -= 1
+        if not self._missing:
+            self._then(self._replies)
+
+
+def settle(answer: asyncio.Future[Any], reply: Any) -> None:
+    """Give a reply or an error to whoever still waits; see :func:`outage`."""
+    if answer.done():
+        return
+    if isinstance(reply, Exception):
+        answer.set_exception(outage(reply))
+        answer.exception()  # an abandoned answer's error is nobody's business
+    else:
+        answer.set_result(reply)
 
 
 _INCLUDE: Final = re.compile(r"^-- include (\w+)\n", re.MULTILINE)
@@ -144,4 +277,4 @@ async def translated() -> AsyncIterator[None]:
     except _OURS:
         raise
     except (RedisError, OSError) as error:
-        raise StoreUnavailable(f"the store did not answer: {error}; try again") from error
+        raise outage(error) from error

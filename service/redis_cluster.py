@@ -11,7 +11,8 @@ import asyncio
 import re
 from binascii import crc_hqx
 from collections import Counter
-from collections.abc import Coroutine, Hashable, Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self, TypeVar, cast
 
@@ -27,6 +28,8 @@ from redis.exceptions import (
 )
 from redis.exceptions import ConnectionError as NoConnection
 
+from service.redis_line import Line
+
 Reply = TypeVar("Reply")
 
 SLOTS: Final = 16_384
@@ -34,6 +37,8 @@ _ATTEMPTS: Final = 8
 _PAUSE: Final = 0.005
 """Seconds before the second attempt; doubled each time, so a refused command gives up after 0.6."""
 _BETWEEN_MAPS: Final = 0.1
+_NO_REPLY: Final = 2.0
+"""Seconds to wait for a reply where nobody says."""
 _URL: Final = re.compile(r"(rediss?)\+cluster://(?:([^/?#]*)@)?([^/?#@]+)(.*)", re.DOTALL)
 
 _SCRIPTS: Final = frozenset({"EVAL", "EVALSHA"})
@@ -91,8 +96,8 @@ class Command(NamedTuple):
 class _Node:
     """A server and our connections to it."""
 
-    def __init__(self, host: str, port: int, client: Any) -> None:
-        self.host, self.port, self.client = host, port, client
+    def __init__(self, host: str, port: int, client: Any, line: Line) -> None:
+        self.host, self.port, self.client, self.line = host, port, client, line
         self.failing = False  # the last call broke: it is asked for the map after the others
         self.retired = False  # the cluster no longer names it: closed with its last call
         self.calls = 0
@@ -122,6 +127,7 @@ class Cluster(_Commands):
             raise ValueError("a cluster's address is redis+cluster://host:port,host2:port2")
         self._scheme, self._user, hosts, self._rest = parts.groups()
         self._options = options
+        self._timeout: float = options.get("socket_timeout", _NO_REPLY)
         self._nodes: dict[tuple[str, int], _Node] = {}
         self._seeds = [self._seed(host) for host in hosts.split(",")]
         self._owners: list[_Node | None] | None = None
@@ -159,6 +165,7 @@ class Cluster(_Commands):
         while self._running:
             await asyncio.wait(self._running)
         for node in self._nodes.values():
+            await node.line.close()
             await node.client.aclose()
 
     # What the store's client asks besides
@@ -174,10 +181,17 @@ class Cluster(_Commands):
             raise ClusterDownError(f"slot {owners.index(None)} is served by no node")
         return [node.client for node in dict.fromkeys(owners) if node]
 
-    def place(self, key: str) -> Hashable:
-        """What tells the node of a key from others; None while the map is not known."""
+    def line(self, key: str | bytes) -> Line | None:
+        """The way to the node of a key; None while the map is not known.
+
+        A command goes there once. What the node refuses is for :meth:`run`.
+        """
         node = self._owners and self._owners[slot(key)]
-        return (node.host, node.port) if node else None
+        return node.line if node else None
+
+    def lines(self) -> list[Line]:
+        """The ways to all nodes."""
+        return [node.line for node in self._nodes.values()]
 
     async def run(self, commands: Sequence[Command]) -> list[Any]:
         """Run commands, each on its node; give replies or errors in their order.
@@ -346,7 +360,15 @@ class Cluster(_Commands):
     @staticmethod
     async def _close_if_retired(node: _Node) -> None:
         if node.retired and not node.calls:
+            await node.line.close()
             await node.client.aclose()
+
+    def _failed(self, at: tuple[str, int]) -> None:
+        """Hear that the line to a node broke: a replica may have taken over."""
+        node = self._nodes.get(at)
+        if node is not None:
+            node.failing = True
+            self._map_again()
 
     def _seed(self, host: str) -> _Node:
         at = self._connect(host).connection_pool.connection_kwargs
@@ -356,7 +378,9 @@ class Cluster(_Commands):
         node = self._nodes.get((host, port))
         if node is None:
             name = f"[{host}]" if ":" in host else host
-            node = self._nodes[host, port] = _Node(host, port, self._connect(f"{name}:{port}"))
+            client = self._connect(f"{name}:{port}")
+            line = Line(client.connection_pool, self._timeout, partial(self._failed, (host, port)))
+            node = self._nodes[host, port] = _Node(host, port, client, line)
         return node
 
     def _connect(self, host: str) -> Any:

@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Hashable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 from features.duration import DAY
+from features.partition import PARTITIONS, partition
 from features.record import EMPTY as NO_RECORDS
 from features.record import NEVER, LogId, encode
 from features.timeline import LIMIT
 from service import keys
-from service.coalesce import Coalescer
 from service.errors import Precondition, StoreUnavailable
-from service.redis_client import translated
+from service.redis_client import Answers, settle, translated
 from service.redis_forget import IDENTIFIER, Forgetting
+from service.redis_line import Then, packed
 from service.redis_log import LogPages
 from service.redis_merge import HOPS, circle, unpacked
 from service.redis_shared import Shared
@@ -25,6 +26,12 @@ from service.redis_write import Writes
 from service.store import ERASED, Member, Snapshot, Status
 
 _ORPHAN_TTL: Final = 30 * DAY
+_PREFIX: Final = 4
+_READ: Final = (
+    b"*6\r\n$4\r\nMGET\r\n$%d\r\ntl1:%b\r\n$%d\r\nct1:%b\r\n$%d\r\npf1:%b\r\n"
+    b"$%d\r\nmv1:%b\r\n$%d\r\nmb1:%b\r\n"
+)
+"""A command that is written but for the keys of a customer, which are those of ``service.keys``."""
 
 
 class _Found(NamedTuple):
@@ -65,12 +72,7 @@ class RedisStore(Writes, Forgetting, Shared, LogPages):
         timeout: float = 2.0,
     ) -> None:
         super().__init__(url, tenant, timeout, ttl=ttl, horizon=horizon, keep=keep, limit=limit)
-        self._find = Coalescer(self._fetch, self._place_of)
-        self._find_timeline = Coalescer(self._fetch_timelines, self._place_of)
-        self._resolve = Coalescer(
-            self._fetch_names, lambda name: self._place(keys.identity(self.tenant, *name))
-        )
-        self._following: set[asyncio.Task[None]] = set()
+        self._tags = [f"{{{tenant}:{number}}}:" for number in range(PARTITIONS)]
         self._decisions = decisions
 
     def retain(self, horizon: int, keep: int, decisions: int) -> None:
@@ -79,51 +81,47 @@ class RedisStore(Writes, Forgetting, Shared, LogPages):
 
     # Reading
 
-    def _place_of(self, customer_id: str) -> Hashable:
-        return self._place(keys.timeline(self.tenant, customer_id))
-
-    def read(self, customer_id: str) -> Awaitable[Snapshot]:
+    def read(self, customer_id: str) -> asyncio.Future[Snapshot]:
         """Read everything of one customer; see :class:`service.store.Store`.
 
         One round trip. Who was merged into another costs one more for each hop to the root, and a
         root one more for the timelines of all members.
         """
         answer: asyncio.Future[Snapshot] = asyncio.get_running_loop().create_future()
-        self._find(customer_id).add_done_callback(partial(self._answer, customer_id, answer))
+        self._look_up(customer_id, partial(self._found, customer_id, answer))
         return answer
 
-    def _answer(
-        self, customer_id: str, answer: asyncio.Future[Snapshot], found: asyncio.Future[_Found]
-    ) -> None:
-        if answer.done():
-            return
-        error = None if found.cancelled() else found.exception()
-        if found.cancelled():
-            answer.cancel()
-        elif error is not None:
-            answer.set_exception(error)
-            answer.exception()  # an abandoned answer's error is nobody's business
-        elif found.result().moved is None and found.result().members is None:
-            timeline, ledger, profile, _, _ = found.result()
-            answer.set_result(Snapshot(timeline, ledger, profile, customer_id))
-        else:
-            task = asyncio.create_task(self._follow(customer_id, found.result(), answer))
-            self._following.add(task)
-            task.add_done_callback(self._following.discard)
+    def _look_up(self, customer_id: str, then: Then) -> None:
+        """Read the keys of :class:`_Found`; ``then`` takes a list of their values."""
+        own = f"{self._tags[partition(customer_id)]}{customer_id}".encode()
+        size = len(own) + _PREFIX
+        command = _READ % (size, own, size, own, size, own, size, own, size, own)
+        self._ask(own, command, then, partial(self._parts, customer_id))
+
+    def _parts(self, customer_id: str) -> tuple[str, ...]:
+        of_kind = (keys.timeline, keys.ledger, keys.profile, keys.moved, keys.members)
+        return ("MGET", *(key(self.tenant, customer_id) for key in of_kind))
+
+    def _found(self, customer_id: str, answer: asyncio.Future[Snapshot], reply: Any) -> None:
+        if type(reply) is not list:
+            settle(answer, reply)
+        elif not answer.done():
+            timeline, ledger, profile, moved, members = reply
+            if moved is None and members is None:
+                answer.set_result(Snapshot(timeline, ledger, profile, customer_id))
+            else:
+                found = _Found(timeline, ledger, profile, moved, members)
+                self._begin(self._follow(customer_id, found, answer))
 
     async def _follow(
         self, customer_id: str, found: _Found, answer: asyncio.Future[Snapshot]
     ) -> None:
         """Answer with what is stored of the root, and of all its members."""
         try:
-            snapshot = await self._whole(customer_id, found)
+            snapshot: object = await self._whole(customer_id, found)
         except Exception as error:  # noqa: BLE001  whatever it was, it is the asker's answer
-            if not answer.done():
-                answer.set_exception(error)
-                answer.exception()
-            return
-        if not answer.done():
-            answer.set_result(snapshot)
+            snapshot = error
+        settle(answer, snapshot)
 
     async def _whole(self, customer_id: str, found: _Found) -> Snapshot:
         way = [customer_id]
@@ -131,11 +129,15 @@ class RedisStore(Writes, Forgetting, Shared, LogPages):
             if len(way) > HOPS:
                 raise circle(customer_id)
             way.append(found.moved.decode())
-            found = await self._find(way[-1])
+            next: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+            self._look_up(way[-1], partial(settle, next))
+            found = _Found(*await next)
         members = unpacked(found.members)
         left_out = [name for name in way[:-1] if name not in members]
         members += left_out
-        timelines = await asyncio.gather(*(self._find_timeline(name) for name in members))
+        timelines = await asyncio.gather(
+            *(self._get(keys.timeline(self.tenant, name)) for name in members)
+        )
         return Snapshot(
             found.timeline,
             found.ledger,
@@ -145,33 +147,21 @@ class RedisStore(Writes, Forgetting, Shared, LogPages):
             unfinished=bool(left_out),
         )
 
-    async def _fetch(self, customers: Sequence[str]) -> list[_Found]:
-        async with translated(), self._redis.pipeline(transaction=False) as pipeline:
-            for customer in customers:
-                pipeline.mget(
-                    keys.timeline(self.tenant, customer),
-                    keys.ledger(self.tenant, customer),
-                    keys.profile(self.tenant, customer),
-                    keys.moved(self.tenant, customer),
-                    keys.members(self.tenant, customer),
-                )
-            return [_Found(*found) for found in await pipeline.execute()]
+    def _get(self, key: str) -> asyncio.Future[bytes | None]:
+        """The value of a key. Calls of the same turn share a round trip."""
+        answer: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
+        self._ask(key, packed("GET", key), partial(settle, answer), lambda: ("GET", key))
+        return answer
 
-    async def _fetch_timelines(self, customers: Sequence[str]) -> list[bytes | None]:
-        async with translated(), self._redis.pipeline(transaction=False) as pipeline:
-            for customer in customers:
-                pipeline.get(keys.timeline(self.tenant, customer))
-            return cast("list[bytes | None]", await pipeline.execute())
-
-    async def resolve(self, names: Sequence[tuple[str, str]]) -> list[str | None]:
+    def resolve(self, names: Sequence[tuple[str, str]]) -> asyncio.Future[list[str | None]]:
         """Customers that identifiers name. Calls of the same turn share a round trip."""
-        return await asyncio.gather(*(self._resolve(name) for name in names))
-
-    async def _fetch_names(self, names: Sequence[tuple[str, str]]) -> list[str | None]:
-        async with translated(), self._redis.pipeline(transaction=False) as pipeline:
-            for namespace, value in names:
-                pipeline.get(keys.identity(self.tenant, namespace, value))
-            return [found and found.decode() for found in await pipeline.execute()]
+        answer: asyncio.Future[list[str | None]] = asyncio.get_running_loop().create_future()
+        answers = Answers(len(names), partial(_named, answer))
+        for number, name in enumerate(names):
+            command = ("GET", keys.identity(self.tenant, *name))
+            then = partial(answers.take, number)
+            self._ask(command[1], packed(*command), then, partial(tuple, command))
+        return answer
 
     async def decision(self, decision_id: str) -> bytes | None:
         """The log entry of a decision."""
@@ -190,8 +180,7 @@ class RedisStore(Writes, Forgetting, Shared, LogPages):
 
     async def _pointer(self, decision_id: str) -> tuple[bytes, bytes] | None:
         """Log id and summary of a decision."""
-        async with translated():
-            found = await self._redis.get(keys.decision(self.tenant, decision_id))
+        found = await self._get(keys.decision(self.tenant, decision_id))
         if found is None:
             return None
         id, _, summary = found.partition(b" ")
@@ -288,14 +277,11 @@ class RedisStore(Writes, Forgetting, Shared, LogPages):
                     pipeline.xlen(stream)
                 return Status(latency, sum(await pipeline.execute()))
 
-    async def close(self) -> None:
-        """Wait for reads in flight and give the connections back."""
-        await self._find.drain()
-        while self._following:
-            await asyncio.wait(self._following)
-        await self._find_timeline.drain()
-        await self._resolve.drain()
-        await self._redis.aclose()
+
+def _named(answer: asyncio.Future[list[str | None]], replies: list[Any]) -> None:
+    """Give the customers, or the first error."""
+    failed = next((one for one in replies if isinstance(one, Exception)), None)
+    settle(answer, failed or [one and one.decode(errors="replace") for one in replies])
 
 
 assert ERASED == 5  # noqa: S101  the code that record.lua gives

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from features import ledger
 from features.record import SIZE
 from service import keys
 from service.errors import RapportError
+from service.redis_client import settle
 from service.redis_merge import HOPS, Merges, busy
 from service.store import BATCH, CONFLICT, DUPLICATE, STORED, TOO_OLD, UNAVAILABLE, Hold, Write
 
@@ -175,26 +178,31 @@ class Writes(Merges):
             root = (await self._family(batch.customer_id)).root
         raise busy()
 
-    async def reserve(self, customer_id: str, now: int, holds: Sequence[Hold]) -> list[bool]:
+    def reserve(
+        self, customer_id: str, now: int, holds: Sequence[Hold]
+    ) -> asyncio.Future[list[bool]]:
         """Reserve what no cap forbids; see :class:`service.store.Store`."""
+        answer: asyncio.Future[list[bool]] = asyncio.get_running_loop().create_future()
         if not holds:
-            return []
+            answer.set_result([])
+            return answer
         arguments: list[Any] = [now, self._ttl, self._horizon, self._keep]
         for hold in holds:
             arguments += (hold.record, hold.entry, len(hold.caps))
             for cap in hold.caps:
                 arguments += (cap.at_most, cap.within, cap.channel, cap.actions)
-        granted = await self._call_one(
-            "reserve",
-            [
-                keys.ledger(self.tenant, customer_id),
-                keys.log_of(self.tenant, customer_id),
-                keys.tombstone(self.tenant, customer_id),
-                keys.moved(self.tenant, customer_id),
-            ],
-            arguments,
+        names = (
+            keys.ledger(self.tenant, customer_id),
+            keys.log_of(self.tenant, customer_id),
+            keys.tombstone(self.tenant, customer_id),
+            keys.moved(self.tenant, customer_id),
         )
-        return [bool(one) for one in granted]
+        self._run("reserve", names, arguments, partial(_granted, answer))
+        return answer
+
+
+def _granted(answer: asyncio.Future[list[bool]], reply: Any) -> None:
+    settle(answer, [one == 1 for one in reply] if type(reply) is list else reply)
 
 
 assert SIZE == 40  # noqa: S101  as the scripts know it

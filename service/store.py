@@ -80,7 +80,11 @@ class Store(Protocol):
     """
 
     def read(self, customer_id: str) -> Awaitable[Snapshot]:
-        """Read everything of one customer. Calls of the same turn share a round trip."""
+        """Read everything of one customer. Calls of the same turn share a round trip.
+
+        A future that is given is the caller's own: cancelling it, or answering it in place of the
+        store, changes nothing for the read nor for anybody else.
+        """
         ...
 
     async def record(self, events: Sequence[tuple[str, Write]]) -> list[int]:
@@ -90,12 +94,13 @@ class Store(Protocol):
         """
         ...
 
-    async def reserve(self, customer_id: str, now: int, holds: Sequence[Hold]) -> list[bool]:
+    def reserve(self, customer_id: str, now: int, holds: Sequence[Hold]) -> Awaitable[list[bool]]:
         """Reserve what no cap forbids, one after the other in one atomic step; say which.
 
         Presentations of the last ``within`` milliseconds before ``now`` (and any dated later) and
         reservations that are still open count. Reserving the same record again is granted again. Of
-        a customer who was merged into another meanwhile, nothing is granted.
+        a customer who was merged into another meanwhile, nothing is granted. Calls of the same turn
+        share a round trip; of a future the same holds as for :meth:`read`.
         """
         ...
 
@@ -109,8 +114,11 @@ class Store(Protocol):
         """
         ...
 
-    async def resolve(self, names: Sequence[tuple[str, str]]) -> list[str | None]:
-        """Customers that (namespace, normalised value) name; None where nobody."""
+    def resolve(self, names: Sequence[tuple[str, str]]) -> Awaitable[list[str | None]]:
+        """Customers that (namespace, normalised value) name; None where nobody.
+
+        Of a future the same holds as for :meth:`read`.
+        """
         ...
 
     async def link(self, namespace: str, value: str, customer_id: str, entry: bytes) -> str:

@@ -20,7 +20,12 @@ GRPC = {
 }
 GRPC_PREFIXES = ("service.rpc_",)
 
-REDIS = {"service.redis_client", "service.redis_cluster"}
+REDIS = {
+    "service.redis_client",
+    "service.redis_cluster",
+    "service.redis_line",
+    "service.redis_sentinel",
+}
 
 TRAINING_MAY_USE = {
     "service": "the version that a bundle is stamped with",
@@ -113,7 +118,7 @@ def test_grpc_appears_only_at_the_edge(module: str) -> None:
 @pytest.mark.parametrize(
     "module",
     ["service.decide", "service.policies", "service.arbitration", "service.facts", "service.budget",
-     "service.catalogue", "service.journal", "service.coalesce", "service.explain"],
+     "service.catalogue", "service.journal", "service.explain"],
 )  # fmt: skip
 def test_the_pipeline_knows_a_store_and_never_which(module: str) -> None:
     reached, waiting = set[str](), [module]

@@ -1,6 +1,7 @@
 """The floor: the least that a server can do and still have read a customer.
 
-grpc.aio + uvloop, one coalesced GET of a timeline, a fixed answer. Run as
+grpc.aio + uvloop, one coalesced GET of a timeline over the server's own line to the store, a fixed
+answer. Run as
 ``python -m tests.bench.floor ADDRESS STORE_URL ANSWER_FILE``.
 """
 
@@ -9,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import grpc
+import hiredis
 import uvloop
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
@@ -21,25 +22,19 @@ from redis.asyncio import Redis
 
 from rapport.v1 import decision_pb2
 from service import keys
-from service.coalesce import Coalescer
+from service.redis_line import Line
 
 
 async def serve(address: str, url: str, answer: bytes) -> None:
     """Answer every Decide with the same bytes after one read."""
     redis: Any = Redis.from_url(url)
-
-    async def fetch(customers: Sequence[str]) -> list[bytes | None]:
-        async with redis.pipeline(transaction=False) as pipeline:
-            for customer in customers:
-                pipeline.get(keys.timeline("main", customer))
-            found: list[bytes | None] = await pipeline.execute()
-            return found
-
-    read = Coalescer(fetch)
+    line, loop = Line(redis.connection_pool, 5.0), asyncio.get_running_loop()
 
     async def decide(request: decision_pb2.DecideRequest, _: Any) -> bytes:
-        stored = await read(request.customer.customer_id)
-        assert stored
+        found = loop.create_future()
+        key = keys.timeline("main", request.customer.customer_id)
+        line.ask(hiredis.pack_command(("GET", key)), found.set_result)
+        assert isinstance(await found, bytes)
         return answer
 
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])

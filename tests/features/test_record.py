@@ -93,6 +93,45 @@ def test_what_is_packed_is_read_back(
     assert one["sentiment"] == (record.NO_SENTIMENT if sentiment is None else sentiment)
 
 
+@given(
+    value=st.none() | st.floats(),
+    numbers=st.tuples(
+        *(st.integers(0, 2**bits - 1) for bits in (62, 64, 32, 16, 16, 16, 16, 16, 8, 8))
+    ),
+    mood=st.none() | st.floats(-1, 1),
+    length=st.none() | st.floats(0, record.MAX_DURATION),
+    continuation=st.booleans(),
+)
+def test_a_record_is_packed_as_numpy_writes_it(
+    value: float | None,
+    numbers: tuple[int, ...],
+    mood: float | None,
+    length: float | None,
+    continuation: bool,
+) -> None:
+    at, hash, interaction, sequence, agent, type, intent, action, channel, outcome = numbers
+    one = np.zeros(1, RECORD)
+    with np.errstate(over="ignore"):
+        one[0] = (
+            at, hash, sequence, agent, interaction, math.nan if value is None else value, type,
+            intent, action, record.NO_DURATION if length is None else int(length), channel,
+            1 | (record.CONTINUATION if continuation else 0), outcome,
+            record.NO_SENTIMENT if mood is None else round(mood * 100),
+        )  # fmt: skip
+        packed = record.pack(
+            occurred_at=at, hash=hash, sequence=sequence, agent=agent, interaction=interaction,
+            value=value, type=type, intent=intent, action=action, duration=length,
+            channel=channel, direction=1, continuation=continuation, outcome=outcome,
+            sentiment=mood,
+        )  # fmt: skip
+    assert packed == one.tobytes()
+
+
+def test_what_fits_no_record_is_an_error_and_no_other_record() -> None:
+    with pytest.raises(OverflowError):
+        record.pack(occurred_at=0, hash=0, type=1, sequence=2**16)
+
+
 def test_absent_is_not_zero() -> None:
     absent = record.pack(occurred_at=1, hash=1, type=1)
     zero = record.pack(occurred_at=1, hash=1, type=1, value=0.0, duration=0, sentiment=0.0)

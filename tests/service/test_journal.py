@@ -43,6 +43,17 @@ async def test_decisions_are_written_in_their_order_and_in_few_batches(
     assert shelf.batches == 4
 
 
+async def test_decisions_of_a_few_milliseconds_share_a_batch(
+    shelf: Shelf, journal: Journal
+) -> None:
+    for number in range(5):
+        journal.append(entry(number))
+        await asyncio.sleep(0)
+    await emptied(journal)
+    assert len(shelf.logged) == 5
+    assert shelf.batches == 1
+
+
 async def test_a_decision_that_waits_is_known_until_it_is_written(
     shelf: Shelf, journal: Journal
 ) -> None:
