@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-import hiredis
 import uvloop
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
@@ -22,7 +21,7 @@ from redis.asyncio import Redis
 
 from rapport.v1 import decision_pb2
 from service import keys
-from service.redis_line import Line
+from service.redis_line import Line, packed
 
 
 async def serve(address: str, url: str, answer: bytes) -> None:
@@ -33,7 +32,7 @@ async def serve(address: str, url: str, answer: bytes) -> None:
     async def decide(request: decision_pb2.DecideRequest, _: Any) -> bytes:
         found = loop.create_future()
         key = keys.timeline("main", request.customer.customer_id)
-        line.ask(hiredis.pack_command(("GET", key)), found.set_result)
+        line.ask(packed("GET", key), found.set_result)
         assert isinstance(await found, bytes)
         return answer
 

@@ -8,9 +8,8 @@ are multiplied as the documents say, and the draw is done anew.
 from __future__ import annotations
 
 import math
-import random
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -140,7 +139,7 @@ class Reference:
             if self._qualifies(action, person, seen, now)
         ]
         ranked.sort(key=lambda one: (-one.priority, one.action.name))
-        drawn, probability = self._draw(ranked, random.Random(seed))
+        drawn, probability = self._draw(ranked, _splitmix(seed))
         return Slow(vector, intents, ranked, drawn, probability)
 
     def _intents(self, vector: Floats) -> dict[str, float]:
@@ -249,12 +248,12 @@ class Reference:
         return Candidate(action, model, acceptance, value, weight, lever)
 
     def _draw(
-        self, ranked: list[Candidate], chance: random.Random
+        self, ranked: list[Candidate], chance: Iterator[float]
     ) -> tuple[list[tuple[str, float]], float]:
         """Draw slot by slot; nothing where chance holds the slate back."""
         placement = self._business.placements[PLACEMENT]
         exploring = placement.exploration
-        if chance.random() < exploring.hold_back:
+        if next(chance) < exploring.hold_back:
             return [], exploring.hold_back
         probability = 1.0 - exploring.hold_back
         left = [one for one in ranked if one.priority > placement.nothing]
@@ -269,7 +268,7 @@ class Reference:
             chances = [
                 (1 - exploring.floor) * one / total + exploring.floor / len(left) for one in raised
             ]
-            at, number = 0, chance.random() - chances[0]
+            at, number = 0, next(chance) - chances[0]
             while number >= 0 and at + 1 < len(left):
                 at += 1
                 number -= chances[at]
@@ -292,3 +291,18 @@ def _situation(when: When, seen: _Seen) -> bool:
         return True
     magnitude = seen.facts[when.fact]
     return magnitude <= when.magnitude if when.magnitude < 0 else magnitude >= when.magnitude
+
+
+def _splitmix(seed: int) -> Iterator[float]:
+    """The numbers of a seed, as published: the state begins at a hash of the seed."""
+    word = (1 << 64) - 1
+
+    def mixed(bits: int) -> int:
+        bits = (bits ^ bits >> 30) * 0xBF58476D1CE4E5B9 & word
+        bits = (bits ^ bits >> 27) * 0x94D049BB133111EB & word
+        return bits ^ bits >> 31
+
+    state = mixed(seed & word)
+    while True:
+        state = state + 0x9E3779B97F4A7C15 & word
+        yield (mixed(state) >> 11) * 2.0**-53
