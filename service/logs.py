@@ -6,12 +6,13 @@ No attribute of a customer is ever logged; the id appears as a hash.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import logging
-import queue
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, MutableMapping
 from contextlib import ExitStack
 from contextvars import ContextVar
@@ -21,6 +22,8 @@ import msgspec
 import structlog
 
 _CAPACITY: Final = 10_000
+_TOGETHER: Final = 500  # lines
+_LOOK_SECONDS: Final = 0.03
 
 Event = MutableMapping[str, Any]
 """What a line tells."""
@@ -61,41 +64,51 @@ def line(fields: dict[str, Any]) -> None:
 
 
 class Writer:
-    """Writes lines from a bounded queue; when it is full, lines are dropped and counted."""
+    """Writes lines that wait, some at a time; where too many wait, more are dropped and counted.
+
+    Its thread looks by the clock and is never woken: handing the interpreter over for each line
+    took a fifth of a server's time.
+    """
 
     def __init__(self, output: TextIO, render: Callable[[Event], str] | None = None) -> None:
         self._output = output
         self._render = render
-        self._lines: queue.SimpleQueue[str | Event | None] = queue.SimpleQueue()
+        self._waiting: deque[str | Event] = deque()
         self.dropped = 0
         self._told = 0  # of the dropped ones
         self.at_close = ExitStack()
+        self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
 
     def msg(self, message: str | Event) -> None:
         """Take a line, or what will be one: it is worded by whoever writes it."""
-        if self._lines.qsize() >= _CAPACITY:
+        if len(self._waiting) >= _CAPACITY:
             self.dropped += 1
         else:
-            self._lines.put(message)
+            self._waiting.append(message)
 
     log = debug = info = warn = warning = error = critical = exception = msg
 
     def _run(self) -> None:
-        while (told := self._lines.get()) is not None:
-            line = told if isinstance(told, str) or self._render is None else self._render(told)
-            if not self._written(str(line), flush=self._lines.empty()):
-                self.dropped += 1
-            elif self._lines.empty():
-                self._tell_dropped()
-        self._tell_dropped()
+        ended = False
+        while not ended:
+            ended = self._end.wait(_LOOK_SECONDS)
+            while self._waiting:
+                some = list(itertools.islice(self._waiting, _TOGETHER))
+                done = self._written("\n".join(map(self._worded, some)))
+                for _ in some:  # they waited until now: what hangs fills the queue
+                    self._waiting.popleft()
+                self.dropped += 0 if done else len(some)
+            self._tell_dropped()
 
-    def _written(self, line: str, *, flush: bool) -> bool:
+    def _worded(self, told: str | Event) -> str:
+        return str(told) if isinstance(told, str) or self._render is None else self._render(told)
+
+    def _written(self, lines: str) -> bool:
         try:
-            self._output.write(line + "\n")
-            if flush:
-                self._output.flush()
+            self._output.write(lines + "\n")
+            self._output.flush()
         except (OSError, ValueError):  # nobody reads it any more
             return False
         return True
@@ -105,13 +118,13 @@ class Writer:
         missing = self.dropped - self._told
         if missing:
             told = {"event": "lines dropped", "number": missing, "level": "warning"}
-            if self._written(json.dumps(told), flush=True):
+            if self._written(json.dumps(told)):
                 self._told += missing
 
     def close(self, seconds: float = 2.0) -> None:
         """Write what is waiting, if that is possible in time."""
         self.at_close.close()
-        self._lines.put(None)
+        self._end.set()
         self._thread.join(seconds)
 
 
