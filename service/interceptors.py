@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeAlias
 
 import grpc
@@ -19,8 +19,6 @@ from service.callers import Callers
 from service.errors import InvalidRequest, RapportError, invalid
 from service.metrics import Metrics
 
-_OPEN = ("/grpc.health.", "/grpc.reflection.")
-
 _MESSAGE = 600
 _VIOLATION = 500
 _VIOLATIONS = 2_400
@@ -31,41 +29,52 @@ Details = tuple[tuple[str, str | bytes], ...]
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 
-class Edge(grpc.aio.ServerInterceptor):
-    """Identifies callers, translates our errors, counts, and writes the canonical line."""
+class Edge:
+    """Identifies callers, translates our errors, counts, and writes the canonical line.
 
-    def __init__(self, known: Callers, metrics: Metrics) -> None:
+    It stands where a servicer registers its methods, ``add_...Servicer_to_server(servicer, edge)``,
+    and wraps each once: an interceptor would be asked anew for every call.
+
+    Args:
+        server: Serves the wrapped methods; health and reflection register there themselves.
+        known: Callers.
+        metrics: Where calls are counted.
+    """
+
+    def __init__(self, server: grpc.aio.Server, known: Callers, metrics: Metrics) -> None:
+        self._server = server
         self._known = known
         self._metrics = metrics
-        self._handlers: dict[str, Handler] = {}
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> Handler | None:
-        """Wrap the handler of one of our own methods; health and reflection pass."""
-        method = handler_call_details.method
-        known = self._handlers.get(method)
-        if known is not None:
-            return known
-        handler = await continuation(handler_call_details)
-        if handler is None or method.startswith(_OPEN):
-            return handler
+    def add_generic_rpc_handlers(
+        self, handlers: Sequence[grpc.GenericRpcHandler[Any, Any]]
+    ) -> None:
+        """Registered methods are all that is served: these would pass unchecked."""
+
+    def add_registered_method_handlers(self, service: str, handlers: dict[str, Handler]) -> None:
+        """Serve the methods of one service; streams are not: none of ours is one."""
+        wrapped = {
+            name: self._wrapped(name, handler)
+            for name, handler in handlers.items()
+            if handler.unary_unary is not None
+        }
+        self._server.add_generic_rpc_handlers(
+            [grpc.method_handlers_generic_handler(service, wrapped)]
+        )
+        self._server.add_registered_method_handlers(service, wrapped)
+
+    def _wrapped(self, name: str, handler: Handler) -> Handler:
         behaviour: Any = handler.unary_unary
-        if behaviour is None:
-            return None  # streams would pass unchecked: none of ours is one, and none is served
-        name, parse = method.rpartition("/")[2], handler.request_deserializer
+        parse = handler.request_deserializer
 
         async def answer(request: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             return await self._answer(name, parse, behaviour, request, context)
 
-        wrapped = self._handlers[method] = grpc.unary_unary_rpc_method_handler(
+        return grpc.unary_unary_rpc_method_handler(
             answer,
             request_deserializer=None,  # nothing that an unknown caller sends is parsed
             response_serializer=handler.response_serializer,
         )
-        return wrapped
 
     async def _answer(
         self,

@@ -378,7 +378,8 @@ class Models:
             yield "acceptance, compiled,", self.acceptance(seen)[:1], plain.tobytes(), 0.0
         lifted, one = self.uplift(seen), self.uplift_of(row, self.names[0], seen.vector)
         if lifted is not None and one is not None:
-            yield "uplift, compiled,", lifted[0], one.tobytes(), 0.0
+            # Scores are the same to the bit; a mean over bags of one action adds in another order.
+            yield "uplift, compiled,", lifted[0], one.tobytes(), _TOLERANCE
 
 
 def presented(rows: Floats) -> Floats:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import grpc
 import structlog
@@ -139,17 +139,16 @@ class Server:
         self._pages = PageServer({"/metrics": self._page, "/ready": self._ready, "/live": _live})
         self._ready_to_serve = False
         self._health = HealthServicer()
-        self._server = grpc.aio.server(
-            interceptors=[Edge(known, self.metrics)], options=_options(settings)
-        )
+        self._server = grpc.aio.server(options=_options(settings))
+        edge: Any = Edge(self._server, known, self.metrics)  # to the stubs it is the server
         decision_pb2_grpc.add_DecisionServiceServicer_to_server(
             Decisions(
                 self.configuration, store, self.registry, self.journal, clock, settings.deadline
             ),
-            self._server,
+            edge,
         )
         customer_pb2_grpc.add_CustomerServiceServicer_to_server(
-            Customers(self.configuration, store, clock), self._server
+            Customers(self.configuration, store, clock), edge
         )
         admin_pb2_grpc.add_AdminServiceServicer_to_server(
             Admin(
@@ -162,7 +161,7 @@ class Server:
                 clock(),
                 changed,
             ),
-            self._server,
+            edge,
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection(

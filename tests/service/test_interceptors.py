@@ -47,18 +47,15 @@ class Odd:
             raise self.raises[request]
         return callers.current.get().name.encode()
 
-    def handler(self) -> Any:
+    def handlers(self) -> dict[str, Any]:
         async def stream(requests: Any, context: Any) -> Any:
             async for one in requests:
                 yield one
 
-        return grpc.method_handlers_generic_handler(
-            "odd.Service",
-            {
-                "Do": grpc.unary_unary_rpc_method_handler(self.answer),
-                "Flow": grpc.stream_stream_rpc_method_handler(stream),
-            },
-        )
+        return {
+            "Do": grpc.unary_unary_rpc_method_handler(self.answer),
+            "Flow": grpc.stream_stream_rpc_method_handler(stream),
+        }
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -66,8 +63,12 @@ async def channel(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[grpc.aio.Channel]:
     path: Path = callers_file(tmp_path_factory.mktemp("callers"), {"ivr": ["decide"]})
-    server = grpc.aio.server(interceptors=[Edge(Callers(path), Metrics())])
-    server.add_generic_rpc_handlers((Odd().handler(),))
+    server = grpc.aio.server()
+    edge, handlers = Edge(server, Callers(path), Metrics()), Odd().handlers()
+    edge.add_generic_rpc_handlers(
+        [grpc.method_handlers_generic_handler("odd.Service", handlers)]  # serves nothing
+    )
+    edge.add_registered_method_handlers("odd.Service", handlers)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
