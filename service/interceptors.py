@@ -46,9 +46,7 @@ class Edge:
         self._known = known
         self._metrics = metrics
 
-    def add_generic_rpc_handlers(
-        self, handlers: Sequence[grpc.GenericRpcHandler[Any, Any]]
-    ) -> None:
+    def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
         """Registered methods are all that is served: these would pass unchecked."""
 
     def add_registered_method_handlers(self, service: str, handlers: dict[str, Handler]) -> None:
