@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help demo test check proto serve train bench bench-quick bench-peers real-data lock
+.PHONY: help demo test check proto serve train bench bench-quick bench-peers profile real-data lock
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 12
@@ -38,6 +38,9 @@ bench: .venv/ready  ## what a decision costs, against a floor in the same run: a
 
 bench-quick: .venv/ready  ## its ratios alone, in about a minute; fails where one got much worse
 	$(BIN)/python -m tests.bench --quick --guard
+
+profile: .venv/ready  ## where the microseconds of a decision go, step by step
+	$(BIN)/python -m tests.bench.profile
 
 bench-peers: build/bench/peers-venv/ready  ## what others take for the same work, where they install
 	build/bench/peers-venv/bin/python -m tests.bench.peers

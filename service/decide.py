@@ -27,6 +27,7 @@ from service.leases import Leases
 from service.models import Models
 from service.pipeline import Answer, Inputs, Known, Pipeline, Question, Reply, Want, Weighed
 from service.store import Hold, Snapshot, Store
+from service.together import Together
 
 T = TypeVar("T")
 
@@ -59,6 +60,7 @@ class Decider:
         self.pipeline = Pipeline(business)
         self._world = world
         self._scoring = Cost(0.005)
+        self._together = Together()
         self._zone = ZoneInfo(business.definitions.time_zone)
         self._ceilings = {one.name: one for one in business.policies.ceilings}
 
@@ -89,7 +91,7 @@ class Decider:
         if models is None and budget.left <= 0:
             inputs = inputs._replace(unscored=_OUT_OF_TIME)
         start = time.perf_counter()
-        weighed = self.pipeline.weigh(inputs, models)
+        weighed = await self._together.run(self.pipeline.weighing(inputs, models))
         if inputs.unscored is None and models is not None:
             self._scoring.note(time.perf_counter() - start)
         decision_id = self._name(customer_id, weighed.now) if question.recorded else ""

@@ -47,6 +47,7 @@ from service.policies import Circumstances, Offers, Policies
 from service.rooms import Room, Rooms, full
 from service.rules import Answers
 from service.store import Cap
+from service.together import Steps, finished
 from service.variables import Subject
 
 
@@ -230,6 +231,10 @@ class Pipeline:
 
     def weigh(self, inputs: Inputs, models: Models | None) -> Weighed:
         """Go from what is known to what was drawn."""
+        return finished(self.weighing(inputs, models))
+
+    def weighing(self, inputs: Inputs, models: Models | None) -> Steps[Weighed]:
+        """The same in steps, for :class:`service.together.Together`."""
         question = inputs.question
         advisories = [*inputs.known.unreadable]
         if inputs.known.unread is not None:
@@ -246,13 +251,15 @@ class Pipeline:
         # The bundle's own windows: what training saw is what the models get.
         lens = self._lens if models is None else models.plan.lens
         chain = None if known.records is None else journey.read(records, now, lens)
-        scored = self._score(models, inputs, known, records, chain, now, advisories)
+        yield
+        scored = yield from self._score(models, inputs, known, records, chain, now, advisories)
         magnitudes = facts.magnitudes(chain)
         situation = Situation(
             question.channel, dict(scored.intents), magnitudes, now, self._segment(known.profile),
             inputs.prices,
         )  # fmt: skip
         results = self._conditions(question, known.profile, situation, scored.intents)
+        yield
         group = group_of(question.customer_id, self.business.policies.control)
         at = Circumstances(
             question.channel,
@@ -270,9 +277,11 @@ class Pipeline:
         )
         filtered = self.policies.filtered(at)
         rooms = self.rooms.of(at, sum(self._slots(question, name) for name in question.placements))
+        yield
         weighings = self._weigh_placements(
             inputs, scored, situation, filtered.dropped, group, rooms
         )
+        yield
         told = (
             []
             if chain is None
@@ -318,7 +327,7 @@ class Pipeline:
         chain: Journey | None,
         now: int,
         advisories: list[Reason],
-    ) -> _Scored:
+    ) -> Steps[_Scored]:
         """Score intents and actions, on the highest rung that there is time and data for."""
         if inputs.unscored is not None:
             advisories.append(inputs.unscored)
@@ -334,13 +343,16 @@ class Pipeline:
             question.context,
         )
         vector = models.customer(records, known.profile or profiles.EMPTY, context, now, chain)
+        yield
         intents = models.named(models.intents(vector)) if models.scores_intents else []
+        yield
         seen = acceptance = uplift = None
         if models.scores_acceptance:
             seen = models.seen(vector, records, now)
             acceptance = models.acceptance(seen)
             if self.arbiter.ranks_by_uplift and models.scores_uplift:
                 uplift = models.uplift(seen)
+        yield
         rung = pb.RUNG_WITHOUT_TIMELINE if known.records is None else pb.RUNG_FULL
         return _Scored(rung, intents, Scores(acceptance, models.evidence, uplift), vector, seen)
 
@@ -457,7 +469,7 @@ class Pipeline:
             for slot in weighing.drawn.slots:
                 row = int(weighing.ranked.rows[slot.place])
                 if (weighing.name, row) not in refused:
-                    taken.append(self._shown(weighed, weighing, row, slot.probability))
+                    taken.append(self._shown(weighed, weighing, row, slot.place, slot.probability))
                     continue
                 fallback = self._fallback(weighed, weighing, shown, standing, groups, spent)
                 text = f"{self.business.actions[row].name} could not be reserved any more"
@@ -466,8 +478,9 @@ class Pipeline:
                     shown.add(fallback)
                     standing |= 1 << fallback
                     groups[self._groups[fallback]] += 1
+                    place = int(np.flatnonzero(weighing.ranked.rows == fallback)[0])
                     taken.append(
-                        self._shown(weighed, weighing, fallback, slot.probability, instead_of=row)
+                        self._shown(weighed, weighing, fallback, place, slot.probability, row)
                     )
             drawn = weighing.drawn
             slates.append(Slate(weighing.name, taken, drawn.held_back, drawn.probability))
@@ -489,13 +502,13 @@ class Pipeline:
         weighed: Weighed,
         weighing: Weighing,
         row: int,
+        place: int,
         probability: float,
         instead_of: int | None = None,
     ) -> Shown:
         action = self.business.actions[row]
         treatment = weighing.offers.treatments[row]
         assert treatment is not None  # noqa: S101  only offers are drawn
-        place = int(np.flatnonzero(weighing.ranked.rows == row)[0])
         factors = weighing.ranked.factors(place)
         reasons = self.arbiter.reasons(action, factors, weighed.situation)
         if instead_of is not None:

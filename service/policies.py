@@ -6,6 +6,7 @@ configuration loads, and a decision only joins sets.
 
 from __future__ import annotations
 
+import bisect
 import datetime
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
@@ -271,7 +272,7 @@ class Policies:
             blocked = rows_of(self._business.rows[name] for name in at.block)
             text = "The caller ruled it out"
             yield Cause(pb.STAGE_ELIGIBILITY, "BLOCKED", text, blocked)
-        invalid = self._invalid[int(np.searchsorted(self._boundaries, at.now, side="right")) - 1]
+        invalid = self._invalid[bisect.bisect_right(self._boundaries, at.now) - 1]
         if invalid:
             yield Cause(pb.STAGE_ELIGIBILITY, "NOT_VALID_NOW", "Outside its validity", invalid)
         for name, level in ASSURANCE.items():

@@ -90,7 +90,7 @@ def _named(checks: Checks, field: str, names: Sequence[str], business: Business)
     if len(names) > _MAX_NAMED:
         checks.wrong(field, f"has {len(names)} entries; send at most {_MAX_NAMED}")
         return
-    known = dict.fromkeys(business.rows, 1)
+    known = dict.fromkeys(business.rows, 1) if names else {}
     for i, name in enumerate(names):
         checks.code(f"{field}[{i}]", name, known, required=True)
 

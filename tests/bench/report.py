@@ -173,7 +173,7 @@ def show(found: Found, console: Console) -> None:
     """Print everything."""
     for way, series in found.ways.items():
         console.print(_pairs(way, series, found.peaks[way]))
-    console.print(_stages(found))
+    console.print(steps(found.stages, found.stages_cpu_us))
     for one in found.curves:
         console.print(f"{one.what}: skipped, {one.skipped}" if one.skipped else _growth(one))
     console.print(_others(found))
@@ -228,8 +228,13 @@ def _pairs(way: str, series: Series, peak: float) -> Table:
     return table
 
 
-def _stages(found: Found) -> Table:
-    report = found.stages
+def steps(report: Report, cpu_us: float) -> Table:
+    """Where the CPU of a decision goes.
+
+    Args:
+        report: Of the clocks.
+        cpu_us: CPU microseconds of a whole call.
+    """
     table = _table(
         f"Where the CPU of a decision goes, {report.decisions:,} decisions, 16 in flight",
         "step", "us a decision",
@@ -240,10 +245,9 @@ def _stages(found: Found) -> Table:
             each = stage.total_us / report.decisions
             total += each
             table.add_row(name, f"{each:.1f}")
-    rest = found.stages_cpu_us - total
+    rest = cpu_us - total
     table.add_row("gRPC, the event loop, the store's client, clocks", f"{rest:.1f}")
-    floor = found.ways["unix"].median("floor.cpu_us.16")
-    table.add_row("all; the floor's is " + f"{floor:.0f}", f"{found.stages_cpu_us:.1f}")
+    table.add_row("all", f"{cpu_us:.1f}")
     for name in report.missing:
         table.add_row(f"not found: {name}", "")
     return table

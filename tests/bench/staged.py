@@ -34,25 +34,23 @@ STAGES: Final[dict[str, tuple[str, ...]]] = {
     "journey facts": ("features.journey:read", "service.facts:tell"),
     "features": (
         "service.models:Models.customer",
-        "service.models:Models.rows",
         "service.models:Models.seen",
     ),
     "intents scored": ("service.models:Models.intents", "service.models:Models.named"),
     "actions scored": ("service.models:Models.acceptance",),
     "rules evaluated": ("service.pipeline:Pipeline._conditions",),
     "filter stages": (
-        "service.policies:Policies.causes",
         "service.policies:Policies.filtered",
         "service.policies:Policies.counted",
     ),
     "ranked": ("service.arbitration:Arbiter.rank",),
     "drawn": ("service.exploration:draw",),
-    "weighed, the rest": ("service.pipeline:Pipeline.weigh",),
+    "weighed, the rest": ("service.together:Together._turn",),
     "holds packed": ("service.decide:Decider._hold",),
     "answer made": ("service.pipeline:Pipeline.settle",),
     "answer written": ("service.answers:response",),
     "log entry built": ("service.answers:logged",),
-    "canonical line": ("structlog:BoundLoggerBase._proxy_to_logger",),
+    "canonical line": ("service.logs:line",),
 }
 """Steps, and the functions that they consist of; one of which none is left is told as missing."""
 
