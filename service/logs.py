@@ -9,6 +9,7 @@ import hashlib
 import itertools
 import json
 import logging
+import os
 import sys
 import threading
 import time
@@ -72,6 +73,7 @@ class Writer:
 
     def __init__(self, output: TextIO, render: Callable[[Event], str] | None = None) -> None:
         self._output = output
+        self._descriptor = _own(output)
         self._render = render
         self._waiting: deque[str | Event] = deque()
         self.dropped = 0
@@ -107,8 +109,13 @@ class Writer:
 
     def _written(self, lines: str) -> bool:
         try:
-            self._output.write(lines + "\n")
-            self._output.flush()
+            if self._descriptor is None:
+                self._output.write(f"{lines}\n")
+                self._output.flush()
+            else:
+                rest = f"{lines}\n".encode(errors="backslashreplace")
+                while rest:
+                    rest = rest[os.write(self._descriptor, rest) :]
         except (OSError, ValueError):  # nobody reads it any more
             return False
         return True
@@ -126,6 +133,18 @@ class Writer:
         self.at_close.close()
         self._end.set()
         self._thread.join(seconds)
+
+
+def _own(output: TextIO) -> int | None:
+    """A descriptor of our own for a file; None where the output is none.
+
+    Whoever writes to the file object holds its lock, and Python waits for that lock when it ends:
+    for ever, where nobody reads.
+    """
+    try:
+        return os.dup(output.fileno())
+    except (OSError, ValueError):
+        return None
 
 
 class _Others(logging.Handler):

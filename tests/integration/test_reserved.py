@@ -61,6 +61,14 @@ async def asked(client: Client, customer: str, **fields: Any) -> pb.DecideRespon
 
 
 async def test_fifty_at_once_never_show_it_more_often_than_its_cap(careful: Client) -> None:
+    for _ in range(20):  # it is the server's luck whether any of them is drawn too late
+        if await fifty_at_once(careful):
+            return
+    pytest.fail("none was drawn and came too late")
+
+
+async def fifty_at_once(careful: Client) -> int:
+    """Ask fifty times for somebody; give the number of those that were drawn and came too late."""
     customer = somebody()
     answers = await asyncio.gather(*(asked(careful, customer) for _ in range(50)))
     times = Counter(name for one in answers for name in shown(one))
@@ -68,7 +76,6 @@ async def test_fifty_at_once_never_show_it_more_often_than_its_cap(careful: Clie
     assert times["b"] <= 1
     assert sum(times.values()) == 50
     failed = [one for one in answers if "RESERVATION_FAILED" in codes(one)]
-    assert failed, "some were drawn and came too late"
     for one in failed:
         (instead,) = one.slates[0].recommendations
         assert (instead.action, instead.instead_of in ("a", "b")) == ("d", True)
@@ -87,6 +94,7 @@ async def test_fifty_at_once_never_show_it_more_often_than_its_cap(careful: Clie
     for decision in decided.values():
         for reply in decision.inputs.reservations:
             assert reply.refused == ("" if reply.reserved else "CAPPED")
+    return len(failed)
 
 
 async def test_two_servers_of_one_store_share_the_cap(url: str) -> None:
