@@ -20,7 +20,12 @@ _INTENTS_SHOWN = 5
 
 def timestamp(ms: int) -> timestamp_pb2.Timestamp:
     """A moment in milliseconds as the API writes it."""
-    return timestamp_pb2.Timestamp(seconds=ms // 1000, nanos=ms % 1000 * 1_000_000)
+    seconds, nanos = _seconds(ms)
+    return timestamp_pb2.Timestamp(seconds=seconds, nanos=nanos)
+
+
+def _seconds(ms: int) -> tuple[int, int]:
+    return ms // 1000, ms % 1000 * 1_000_000
 
 
 def milliseconds(stamp: timestamp_pb2.Timestamp) -> int:
@@ -54,32 +59,31 @@ def response(answer: Answer, decision_id: str, business: Business) -> pb.DecideR
         decision_id: Empty where nothing is recorded.
         business: Whose configuration decided.
     """
+    # Parts are added in place: a message that is given to another is copied whole.
     weighed = answer.weighed
-    return pb.DecideResponse(
+    told = pb.DecideResponse(
         decision_id=decision_id,
         decided_at=timestamp(weighed.now),
         rung=weighed.rung,
-        advisories=[pb.Advisory(code=one.code, message=one.text) for one in answer.advisories],
-        intents=[
-            pb.ScoredIntent(intent=name, probability=probability)
-            for name, probability in weighed.intents[:_INTENTS_SHOWN]
-        ],
-        facts=[_fact(fact) for fact in weighed.told],
-        slates=[
-            pb.Slate(
-                placement=slate.placement,
-                recommendations=[
-                    _recommendation(rank, one, business) for rank, one in enumerate(slate.shown, 1)
-                ],
-                held_back=slate.held_back,
-                selection_probability=slate.probability,
-            )
-            for slate in answer.slates
-        ],
         read=_read(weighed),
         versions=versions(business, weighed.models),
         control_group=weighed.group,
     )
+    for code, message in answer.advisories:
+        told.advisories.add(code=code, message=message)
+    for intent, probability in weighed.intents[:_INTENTS_SHOWN]:
+        told.intents.add(intent=intent, probability=probability)
+    for fact in weighed.told:
+        _add_fact(told, fact)
+    for one in answer.slates:
+        slate = told.slates.add(
+            placement=one.placement,
+            held_back=one.held_back,
+            selection_probability=one.probability,
+        )
+        for rank, shown in enumerate(one.shown, 1):
+            _add_recommendation(slate, rank, shown, business)
+    return told
 
 
 def features(weighed: Weighed) -> pb.FeatureVector | None:
@@ -94,46 +98,35 @@ def features(weighed: Weighed) -> pb.FeatureVector | None:
     )
 
 
-def _fact(fact: Fact) -> pb.Fact:
-    return pb.Fact(
+def _add_fact(told: pb.DecideResponse, fact: Fact) -> None:
+    one = told.facts.add(
         kind=fact.kind,
         text=fact.text,
         magnitude=fact.magnitude,
-        newest=None if fact.newest is None else timestamp(fact.newest),
         intent=fact.intent,
         channels=fact.channels,
     )
+    if fact.newest is not None:
+        one.newest.seconds, one.newest.nanos = _seconds(fact.newest)
 
 
-def _recommendation(rank: int, one: Shown, business: Business) -> pb.Recommendation:
-    action, treatment = business.actions[one.row], one.treatment
-    price = None
+def _add_recommendation(slate: pb.Slate, rank: int, one: Shown, business: Business) -> None:
+    told = slate.recommendations.add()
+    told.CopyFrom(one.template)
+    told.rank = rank
+    told.selection_probability = one.probability
+    if one.instead_of is not None:
+        told.instead_of = business.actions[one.instead_of].name
+    trace.factors(one.factors, told.factors)
+    for code, text in one.reasons:
+        told.reasons.add(code=code, text=text)
     if one.price is not None:
-        price = pb.Price(
-            amount=one.price.amount,
-            currency=business.policies.currency,
-            per=one.price.per,
-            condition=one.price.condition,
-        )
-    return pb.Recommendation(
-        action=action.name,
-        title=action.title,
-        rank=rank,
-        treatment=pb.Treatment(
-            name=treatment.name,
-            text=_worded(treatment.text, one.price, business.policies.currency),
-            locale=treatment.locale,
-            kind=treatment.kind,
-            disclosures=treatment.disclosures,
-        ),
-        factors=trace.factors(one.factors),
-        reasons=[pb.Reason(code=reason.code, text=reason.text) for reason in one.reasons],
-        selection_probability=one.probability,
-        instead_of="" if one.instead_of is None else business.actions[one.instead_of].name,
-        mandatory=action.mandatory,
-        price=price,
-        parts=action.parts,
-    )
+        currency = business.policies.currency
+        told.treatment.text = _worded(one.treatment.text, one.price, currency)
+        told.price.amount = one.price.amount
+        told.price.currency = currency
+        told.price.per = one.price.per
+        told.price.condition = one.price.condition
 
 
 def _worded(text: str, price: Price | None, currency: str) -> str:

@@ -8,7 +8,7 @@ every later one would have dropped it too.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -48,6 +48,7 @@ def union(causes: Iterable[Cause]) -> Rows:
     return dropped
 
 
+@lru_cache(4096)  # most of what a configuration can say against actions is said again and again
 def written(cause: Cause, actions: int, placement: str = "") -> bytes:
     """A cause as it stands in the bytes of a ``Deliberation``.
 

@@ -99,17 +99,14 @@ def take(
         return checks.violations[0]
     releases = _released(event)
     counts = event.outcome in counted and bool(event.action)
-    entry = log_pb2.LogEntry(
-        customer_id=who.customer_id or "",
-        event=log_pb2.EventLogged(
-            record=made.record,
-            event=made.kept,
-            caller=caller.name,
-            releases=releases,
-            sentiment_dropped=made.sentiment_dropped,
-            counted=counts,
-        ),
-    )
+    entry = log_pb2.LogEntry(customer_id=who.customer_id or "")
+    logged = entry.event  # in place: a message that is given to another is copied whole
+    logged.record = made.record
+    logged.event.CopyFrom(made.kept)
+    logged.caller = caller.name
+    logged.releases = releases
+    logged.sentiment_dropped = made.sentiment_dropped
+    logged.counted = counts
     write = Write(made.record, counts, entry.SerializeToString(), releases)
     return Taken(who, write, bool(made.sentiment_dropped))
 
@@ -155,7 +152,9 @@ def fit(
         )
     for field in ("interaction_id", "parent_interaction_id", "agent_id", "skill", "queue",
                   "locale", "decision_id"):  # fmt: skip
-        checks.text(field, getattr(event, field))
+        sent = getattr(event, field)
+        if sent:
+            checks.text(field, sent)
     if len(event.attributes) > _MAX_ATTRIBUTES:
         checks.wrong(
             "attributes", f"has {len(event.attributes)} entries; send at most {_MAX_ATTRIBUTES}"

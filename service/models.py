@@ -109,6 +109,9 @@ class Models:
         self._action_at, self._pair_at = customers, customers + actions
         self._rows = np.empty((len(codes), len(self.plan.names)))
         self._rows[:, customers : self._pair_at] = self._actions
+        self._hiding = frozenset(
+            row for row, action in enumerate(business.actions) if action.queue_priority
+        )
         self._queueing = np.array(
             [row for row, action in enumerate(business.actions) if action.queue_priority], np.int64
         )
@@ -263,10 +266,10 @@ class Models:
         told: Floats = self._rows[row].copy()
         told[: self._action_at] = seen.vector
         told[self._pair_at :] = self.plan.pair_defaults
-        at = np.flatnonzero(seen.touched == row)
-        if len(at):
-            told[self._pair_at :] = seen.pairs[at[0]]
-        if row in self._queueing:
+        touched = seen.touched.tolist()
+        if row in touched:
+            told[self._pair_at :] = seen.pairs[touched.index(row)]
+        if row in self._hiding:
             told[self._felt] = np.nan
         return told
 

@@ -176,6 +176,7 @@ class Shown(NamedTuple):
 
     row: int
     treatment: Treatment
+    template: pb.Recommendation  # what of it is the same in every answer
     factors: Factors
     reasons: Sequence[Reason]
     probability: float  # of what was drawn for the slot
@@ -507,15 +508,16 @@ class Pipeline:
         instead_of: int | None = None,
     ) -> Shown:
         action = self.business.actions[row]
-        treatment = weighing.offers.treatments[row]
+        treatment, template = weighing.offers.treatments[row], weighing.offers.templates[row]
         assert treatment is not None  # noqa: S101  only offers are drawn
+        assert template is not None  # noqa: S101
         factors = weighing.ranked.factors(place)
         reasons = self.arbiter.reasons(action, factors, weighed.situation)
         if instead_of is not None:
             drawn = self.business.actions[instead_of].name
             reasons = [Reason("FALLBACK", f"{drawn} could not be reserved"), *reasons]
         price = self.policies.price(row, weighed.results)
-        return Shown(row, treatment, factors, reasons, probability, price, instead_of)
+        return Shown(row, treatment, template, factors, reasons, probability, price, instead_of)
 
     def _fallback(
         self,

@@ -56,7 +56,7 @@ def _placement(weighing: Weighing) -> log_pb2.PlacementDeliberation:
     ranked = weighing.ranked
 
     def column(values: Floats | None) -> bytes:
-        return b"" if values is None else np.ascontiguousarray(values, "<f8").tobytes()
+        return b"" if values is None else values.astype("<f8", copy=False).tobytes()
 
     return log_pb2.PlacementDeliberation(
         placement=weighing.name,
@@ -206,7 +206,7 @@ def candidates(
 def _as_ranked(candidate: pb.Candidate, one: Fared) -> None:
     numbers = one.compared.ranked.factors(one.place)
     nothing = one.compared.nothing
-    candidate.factors.CopyFrom(factors(numbers))
+    factors(numbers, candidate.factors)
     candidate.rank = one.place + 1 + (not numbers.priority > nothing)
 
 
@@ -285,18 +285,17 @@ def _worthless(numbers: Factors, nothing: float) -> str:
     return "Nothing speaks for it here"
 
 
-def factors(numbers: Factors) -> pb.Factors:
-    """The numbers that ranked an action, as the API writes them."""
-    told = pb.Factors(
-        acceptance_probability=numbers.acceptance_probability,
-        value=numbers.value,
-        context_weight=numbers.context_weight,
-        lever=numbers.lever,
-        priority=numbers.priority,
-        capacity_cost=numbers.capacity,
-        model_probability=numbers.model,
-        evidence=numbers.evidence,
-    )
+def factors(numbers: Factors, told: pb.Factors) -> None:
+    """Write the numbers that ranked an action as the API has them."""
+    told.acceptance_probability = numbers.acceptance_probability
+    told.value = numbers.value
+    told.context_weight = numbers.context_weight
+    told.lever = numbers.lever
+    told.priority = numbers.priority
+    told.capacity_cost = numbers.capacity
+    if numbers.model is not None:
+        told.model_probability = numbers.model
+    if numbers.evidence is not None:
+        told.evidence = numbers.evidence
     if numbers.uplift is not None:
         told.uplift, told.uplift_low, told.uplift_high = numbers.uplift
-    return told

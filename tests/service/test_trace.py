@@ -164,11 +164,12 @@ def test_a_fate_in_words_for_every_fate() -> None:
 
 
 def test_numbers_that_were_not_there_are_absent_in_the_api() -> None:
-    told = trace.factors(Factors(0.5, 10.0, 1.0, 1.0, 5.0))
+    told = pb.Factors()
+    trace.factors(Factors(0.5, 10.0, 1.0, 1.0, 5.0), told)
     assert told.acceptance_probability == 0.5
     for field in ("uplift", "uplift_low", "model_probability", "evidence"):
         assert not told.HasField(field)
-    told = trace.factors(Factors(0.5, 10.0, 1.0, 1.0, 5.0, 0.4, 20.0, 1.5, (3.0, 2.0, 4.0)))
+    trace.factors(Factors(0.5, 10.0, 1.0, 1.0, 5.0, 0.4, 20.0, 1.5, (3.0, 2.0, 4.0)), told)
     assert (told.uplift, told.uplift_low, told.uplift_high) == (3.0, 2.0, 4.0)
     assert (told.model_probability, told.evidence, told.capacity_cost) == (0.4, 20.0, 1.5)
 
