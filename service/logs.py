@@ -133,6 +133,9 @@ class Writer:
         self.at_close.close()
         self._end.set()
         self._thread.join(seconds)
+        if self._descriptor is not None and not self._thread.is_alive():
+            os.close(self._descriptor)  # one that hangs in it goes with the process
+            self._descriptor = None
 
 
 def _own(output: TextIO) -> int | None:

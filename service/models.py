@@ -112,9 +112,6 @@ class Models:
         self._hiding = frozenset(
             row for row, action in enumerate(business.actions) if action.queue_priority
         )
-        self._queueing = np.array(
-            [row for row, action in enumerate(business.actions) if action.queue_priority], np.int64
-        )
         self._felt = feelings(self.plan)
         self._compile()
         for number, case in enumerate(golden):
@@ -141,8 +138,7 @@ class Models:
         usual = self._rows.copy()
         usual[:, : self._action_at] = np.nan
         usual[:, self._pair_at :] = self.plan.pair_defaults
-        queueing = np.zeros(len(usual), np.bool_)
-        queueing[self._queueing] = True
+        queueing = np.array([row in self._hiding for row in range(len(usual))], np.bool_)
         self._intent_forest: forest.Forest | None = None
         self._acceptance_forest: forest.Forest | None = None
         self._uplift_forest: forest.Forest | None = None
