@@ -151,11 +151,20 @@ def _place(table: npt.NDArray[np.int32], told: Integers, wanted: int) -> int:
 
 
 @numba.njit(cache=True)
-def _read(words: Integers, now: int, lens: Integers, out: Floats, numbers: Integers) -> int:
-    """Fill ``out`` [facts] and the beginning of ``numbers``; give how many of them.
+def read_into(words: Integers, now: int, lens: Integers, out: Floats, numbers: Integers) -> int:
+    """Read the facts off a timeline inside a kernel; see :func:`read`.
 
-    They are the number of intents, two indexes and the number of channels, and then the intents,
-    the contacts about each, and the channels of failed tries.
+    Args:
+        words: The timeline, see :func:`features.fields.words`.
+        now: The moment, in milliseconds.
+        lens: Words of a :class:`Lens`.
+        out: [facts], overwritten.
+        numbers: [:func:`room`], of which the beginning is overwritten with the number of intents,
+            two indexes and the number of channels, and then the intents, the contacts about each,
+            and the channels of failed tries.
+
+    Returns:
+        How many numbers there are.
     """
     n = words.shape[0] // fields.WORDS
     w_failed, w_repeat, w_hops = lens[0], lens[1], lens[2]
@@ -349,8 +358,18 @@ def read(records: Records, now: int, lens: Lens) -> Journey:
         lens: From :meth:`Lens.of`.
     """
     values = np.empty(_FACTS)
-    numbers = np.empty(_HEAD + 3 * len(records), np.int64)
-    end = _read(fields.words(records), now, lens.words, values, numbers)
-    different, failure, first, _, *lists = numbers[:end].tolist()
+    numbers = np.empty(room(len(records)), np.int64)
+    end = read_into(fields.words(records), now, lens.words, values, numbers)
+    return told(values, numbers[:end].tolist())
+
+
+def room(events: int) -> int:
+    """How many numbers :func:`read_into` may write of a timeline of so many events."""
+    return _HEAD + 3 * events
+
+
+def told(values: Floats, numbers: Sequence[int]) -> Journey:
+    """What :func:`read_into` wrote, as facts."""
+    different, failure, first, _, *lists = numbers
     by_intent = dict(zip(lists[:different], lists[different : 2 * different], strict=True))
     return Journey(values, by_intent, failure, first, lists[2 * different :])

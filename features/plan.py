@@ -12,8 +12,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 
-from features import beside, fields, filters, journey, kernels, program
+from features import beside as besides
 from features import definitions as declared
+from features import fields, filters, journey, kernels, program
 from features import profile as profiles
 from features.definitions import Definitions, scope
 from features.elementary import Floats
@@ -21,7 +22,7 @@ from features.kernels import Integers
 from features.record import Records
 from features.vocabulary import Vocabulary
 
-Context = beside.Context
+Context = besides.Context
 _NO_FACTS: Final = np.empty(0)
 
 
@@ -63,7 +64,21 @@ class Plan:
                 f"time_zone: {definitions.time_zone!r} is not known; "
                 "use a name such as 'Europe/Amsterdam'"
             ) from error
-        self._beside = beside.Beside(self.customer_features, vocabulary, zone)
+        self._beside = besides.Beside(self.customer_features, vocabulary, zone)
+
+    @property
+    def of_customer(self) -> Integers:
+        """The customer's features, compiled; see :func:`features.kernels.customer`."""
+        return self._of_customer.block
+
+    @property
+    def of_pair(self) -> Integers:
+        """Features of customer and action, compiled; see :func:`features.kernels.touched`."""
+        return self._of_pair.block
+
+    def beside(self, profile: profiles.Profile, context: Context, now: int) -> Floats:
+        """What no event tells: profile, context and clock; see :class:`features.beside.Beside`."""
+        return self._beside.told(profile, context, now)
 
     def _known(self, feature: declared.Feature) -> None:
         owner = f"feature {feature.name!r}"
@@ -119,7 +134,7 @@ class Plan:
         Returns:
             One number for each of ``customer_features``; NaN where there is none.
         """
-        told = self._beside.told(profile, context, now)
+        told = self.beside(profile, context, now)
         values = _NO_FACTS
         if self._reads_journey:
             found = journey.read(records, now, self.lens) if facts is None else facts

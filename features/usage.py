@@ -99,8 +99,15 @@ def _again(words: Integers, i: int, now: int) -> bool:
 
 
 @numba.njit(cache=True)
-def _count(words: Integers, now: int, block: Integers, out: Integers) -> None:
-    """Fill ``out`` [2, keys]: events within the window, and when the suppression ends."""
+def count_into(words: Integers, now: int, block: Integers, out: Integers) -> None:
+    """Count a ledger inside a kernel; see :func:`count`.
+
+    Args:
+        words: The ledger, see :func:`features.fields.words`.
+        now: Milliseconds since 1970-01-01 UTC.
+        block: Of :class:`Counting`.
+        out: [2, keys] gets the events within the window, and when the suppression ends.
+    """
     actions, keys, rings, at_first = block[0], block[1], block[2], block[3]
     at_keys = at_first + OUTCOMES * actions + 1
     recent = np.zeros(rings, np.int64)  # moments of the newest, a ring for each key
@@ -154,5 +161,5 @@ def count(records: Records, now: int, counting: Counting) -> Counts:
     if not len(records):
         return counting.nothing
     out = np.empty((2, len(counting.within)), np.int64)
-    _count(fields.words(records), now, counting.block, out)
+    count_into(fields.words(records), now, counting.block, out)
     return Counts(out[0], out[1])

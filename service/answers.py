@@ -13,7 +13,8 @@ from service.business import Business
 from service.catalogue import Price
 from service.facts import Fact
 from service.models import Models
-from service.pipeline import Answer, Shown, Weighed
+from service.pipeline import Answer, Shown
+from service.weighed import Weighed
 
 _INTENTS_SHOWN = 5
 

@@ -21,7 +21,7 @@ from service.business import Business
 from service.catalogue import Action
 from service.causes import Rows
 from service.declared import Target, When
-from service.facts import LIKELY
+from service.facts import LIKELY, PLACES
 
 NOBODY: Final = ""
 """Segment of a customer of whom none is known, and control group of those who are in none."""
@@ -128,7 +128,17 @@ class _Strong(NamedTuple):
 
 
 class Arbiter:
-    """Ranks the actions of one configuration."""
+    """Ranks the actions of one configuration.
+
+    Attributes:
+        catalogue: What :func:`service.ranking.rank` has to know of each row.
+        columns: Numbers of the actions that depend on no customer.
+        conditions: When each context weight holds.
+        intents: Names of the intents that actions answer or context weights name.
+        facts_at: Where the facts stand that context weights name, among those of the journey.
+        match: Weight of an action that answers an intent at 0 %, and what it gains until 100 %.
+        ranks_by_uplift: Whether any action is ranked so.
+    """
 
     def __init__(self, business: Business) -> None:
         self._business = business
@@ -136,23 +146,24 @@ class Arbiter:
         weights = policies.context_weights
         names = [one for action in actions for one in action.intents]
         names += [one.when.intent for one in weights if one.when.intent is not None]
-        self._intents = list(dict.fromkeys(names))
+        self.intents = list(dict.fromkeys(names))
         self._facts = list(
             dict.fromkeys(one.when.fact for one in weights if one.when.fact is not None)
         )
+        self.facts_at = [PLACES[name] for name in self._facts]
         self._channels = {
             name: float(code)
             for code, name in enumerate(
                 dict.fromkeys(one.when.channel for one in weights if one.when.channel is not None)
             )
         }
-        self._conditions = self._conditioned()
+        self.conditions = self._conditioned()
         by_uplift = [
             action.issue in policies.ranking and policies.ranking[action.issue].by == "uplift"
             for action in actions
         ]
         self.ranks_by_uplift = any(by_uplift)
-        self._catalogue = ranking.catalogue(
+        self.catalogue = ranking.catalogue(
             [action.name for action in actions], by_uplift, self._answering()
         )
         self._segments = {name: at for at, name in enumerate((NOBODY, *_segments(business)))}
@@ -168,14 +179,14 @@ class Arbiter:
             ],
             [action.cost for action in actions],
         ]
-        self._columns = np.array([*described, *factors, *uses, *values, *levers], np.float64)
+        self.columns = np.array([*described, *factors, *uses, *values, *levers], np.float64)
         first = ranking.REST + len(factors)
         self._uses = {name: first + at for at, name in enumerate(policies.resources)}
         self._first_value = first + len(uses)
         self._first_lever = self._first_value + len(values)
         self._width = (len(actions) + 7) // 8
         match = policies.intent_match
-        self._match = (match.floor, match.ceiling - match.floor)
+        self.match = (match.floor, match.ceiling - match.floor)
         self._strong: dict[str, _Strong] = {}
 
     def _value(self, segment: str) -> list[float]:
@@ -194,7 +205,7 @@ class Arbiter:
 
     def _answering(self) -> Integers:
         """[actions, most] places of the intents that each answers; the last place is nobody's."""
-        places = {name: place for place, name in enumerate(self._intents)}
+        places = {name: place for place, name in enumerate(self.intents)}
         most = max((len(action.intents) for action in self._business.actions), default=0)
         found = np.full((len(self._business.actions), max(1, most)), len(places), np.int64)
         for row, action in enumerate(self._business.actions):
@@ -206,7 +217,7 @@ class Arbiter:
         found = [
             [
                 -1.0 if when.channel is None else self._channels[when.channel],
-                -1.0 if when.intent is None else self._intents.index(when.intent),
+                -1.0 if when.intent is None else self.intents.index(when.intent),
                 when.at_least,
                 -1.0 if when.fact is None else self._facts.index(when.fact),
                 when.magnitude,
@@ -249,16 +260,16 @@ class Arbiter:
         count = rows.bit_count()
         out = np.empty((ranking.UPLIFT if uplift is None else ranking.UPLIFT + 3, count))
         ranking.rank(
-            self._catalogue,
-            self._columns,
-            self._conditions,
+            self.catalogue,
+            self.columns,
+            self.conditions,
             np.frombuffer(rows.to_bytes(self._width, "little"), np.uint8),
             self._asked(situation),
             _NONE if acceptance is None else acceptance,
             _NONE if evidence is None else evidence,
             _NO_UPLIFT if uplift is None else uplift,
-            self._first_value + self._segments.get(situation.segment, 0),
-            self._first_lever + bisect_right(self._moments, situation.now),
+            self.value_column(situation.segment),
+            self.lever_column(situation.now),
             group == PROBABILITY_ONLY,
             out,
         )
@@ -275,22 +286,39 @@ class Arbiter:
             None if uplift is None else out[ranking.UPLIFT :].reshape(count, 3),
         )
 
+    def channel(self, name: str) -> float:
+        """Place of a channel among those that context weights name."""
+        return self._channels.get(name, _OTHER)
+
+    def value_column(self, segment: str) -> int:
+        """Column of what actions are worth to a segment."""
+        return self._first_value + self._segments.get(segment, 0)
+
+    def lever_column(self, now: int) -> int:
+        """Column of the levers at a moment, in milliseconds."""
+        return self._first_lever + bisect_right(self._moments, now)
+
+    def priced(self, prices: Mapping[str, float]) -> list[float]:
+        """Column and price of each resource that costs anything, in turns."""
+        found: list[float] = []
+        for resource, price in prices.items():
+            if price:
+                found += self._uses[resource], price
+        return found
+
     def _asked(self, situation: Situation) -> Floats:
         """What the loop has to know of the situation, see :func:`service.ranking.rank`."""
         intents, facts = situation.intents, situation.facts
-        prices: list[float] = []
-        for resource, price in situation.prices.items():
-            if price:
-                prices += self._uses[resource], price
+        prices = self.priced(situation.prices)
         return np.array(
             [
-                self._channels.get(situation.channel, _OTHER),
-                *self._match,
+                self.channel(situation.channel),
+                *self.match,
                 bool(intents),
-                len(self._intents) + 1,
+                len(self.intents) + 1,
                 len(self._facts),
                 len(prices),
-                *[intents.get(name, 0.0) for name in self._intents],
+                *[intents.get(name, 0.0) for name in self.intents],
                 0.0,
                 *[facts.get(name, _UNKNOWN) for name in self._facts],
                 *prices,
@@ -306,7 +334,7 @@ class Arbiter:
         if action.intents and situation.intents:
             intents = situation.intents
             chance, name = max([(intents.get(one, 0.0), one) for one in action.intents])
-            strength = self._match[0] + self._match[1] * chance
+            strength = self.match[0] + self.match[1] * chance
             if chance >= LIKELY and strength >= 1:
                 title = self._business.vocabulary.intents[name].title
                 text = f"They are here about {title!r} with {chance:.0%} probability"

@@ -30,7 +30,7 @@ class Chance:
     """
 
     def __init__(self, seed: int) -> None:
-        self._seed = ((seed & _WORD) ^ _SIGN) - _SIGN  # with a sign: one type for the kernel
+        self._seed = signed(seed)
         self.taken = 0
 
     def ahead(self, count: int) -> Floats:
@@ -40,6 +40,11 @@ class Chance:
     def take(self, count: int) -> None:
         """Go past so many of them."""
         self.taken += count
+
+
+def signed(seed: int) -> int:
+    """64 bits of a seed as a number with a sign, the one type that kernels take."""
+    return ((seed & _WORD) ^ _SIGN) - _SIGN
 
 
 @numba.njit(cache=True)

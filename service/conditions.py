@@ -6,7 +6,7 @@ group becomes the few conditions in which its actions differ, and equal ones are
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -14,7 +14,7 @@ import msgspec
 from service import variables
 from service.business import Business
 from service.catalogue import Price
-from service.loader import Load, loader
+from service.loader import SEEN, Load, loader
 from service.rules import Answers, Checked, Environment, Program, specialise
 from service.variables import Subject, Values
 
@@ -36,6 +36,7 @@ class Conditions:
         self._zone = ZoneInfo(business.definitions.time_zone)
         self._program: Program | None = None
         self._load: Load | None = None
+        self._beside: Load | None = None
         self.prices: list[list[tuple[int | None, Price]]] = [
             [
                 (None if one.when is None else self.place(one.when, row), one)
@@ -75,18 +76,37 @@ class Conditions:
         environment = variables.environment(words) if self._compiled else Environment({})
         self._program = Program(self._compiled, environment, drops)
         self._load = loader(self._program, self._zone)
+        self._beside = loader(self._program, self._zone, SEEN)
         return self._program
 
+    @property
+    def program(self) -> Program:
+        """All of them, compiled."""
+        return self._program or self.compile(self._drops)
+
+    def load(self, subject: Subject, whole: Callable[[], Subject]) -> Sequence[str]:
+        """Load what no event tells into the program, for :func:`service.choosing.choose`.
+
+        Args:
+            subject: Whom a request is about; its facts and intents are not looked at.
+            whole: Gives the subject with facts and intents, for what has to ask Python.
+
+        Returns:
+            The reasons why something is not known.
+        """
+        program = self.program
+        assert self._beside is not None  # noqa: S101  compiled with the program
+        values, states = self._beside(subject)
+        known = variables.known(whole(), self._zone) if program.asks_python else {}
+        return program.fill(values, states, known)
+
     def of(self, subject: Subject) -> Answers:
-        """Evaluate all of them for one request."""
-        program, load = self._program, self._load
-        if program is None or load is None:
-            self.compile(self._drops)
-            return self.of(subject)
+        """Evaluate all of them for one request, the plain way."""
+        program = self.program
+        assert self._load is not None  # noqa: S101  compiled with the program
         values = variables.known(subject, self._zone) if program.asks_python else {}
-        return program.answers(*load(subject), values)
+        return program.answers(*self._load(subject), values)
 
     def evaluate(self, values: Values) -> Answers:
         """Evaluate all of them; an :class:`service.rules.Unknown` says why one could not be."""
-        program = self._program or self.compile(self._drops)
-        return program.answers(*program.told(values), values)
+        return self.program.answers(*self.program.told(values), values)

@@ -25,9 +25,10 @@ from service.declared import OUTCOME_TYPE
 from service.errors import StoreUnavailable
 from service.leases import Leases
 from service.models import Models
-from service.pipeline import Answer, Inputs, Known, Pipeline, Question, Reply, Want, Weighed
+from service.pipeline import Answer, Inputs, Known, Pipeline, Question
 from service.store import Hold, Snapshot, Store
 from service.together import Together
+from service.weighed import Reply, Want, Weighed
 
 T = TypeVar("T")
 

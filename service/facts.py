@@ -149,21 +149,25 @@ def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def magnitudes(found: Journey | None) -> dict[str, float]:
-    """The facts that context weights may name, as numbers; empty without a timeline."""
-    if found is None:
+def magnitudes(values: Sequence[float] | None) -> dict[str, float]:
+    """The facts that context weights may name, as numbers; empty without a timeline.
+
+    Args:
+        values: One for each of :data:`features.journey.FACTS`; None: there is no timeline.
+    """
+    if values is None:
         return {}
-    values = found.values.tolist()
-    return {name: values[at] for name, at in _MAGNITUDES}
+    return {name: values[at] for name, at in PLACES.items()}
 
 
-_MAGNITUDES: Final = (
-    ("failed_self_service", journey.FAILED),
-    ("repeat_contact", journey.REPEATS),
-    ("channel_hops", journey.HOPS),
-    ("unresolved_contacts", journey.UNRESOLVED),
-    ("unanswered_question", journey.UNANSWERED),
-    ("sentiment_trend", journey.MOOD_TREND),
-    ("relationship", journey.RELATIONSHIP),
-    ("lifetime_stage", journey.STAGE),
-)
+PLACES: Final[Mapping[str, int]] = {
+    "failed_self_service": journey.FAILED,
+    "repeat_contact": journey.REPEATS,
+    "channel_hops": journey.HOPS,
+    "unresolved_contacts": journey.UNRESOLVED,
+    "unanswered_question": journey.UNANSWERED,
+    "sentiment_trend": journey.MOOD_TREND,
+    "relationship": journey.RELATIONSHIP,
+    "lifetime_stage": journey.STAGE,
+}
+"""Names of the facts that a configuration may speak of, and where their numbers stand."""

@@ -7,13 +7,17 @@ when the configuration loads, takes a third of the time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
+import numpy as np
+
 from features.clock import Clock
 from features.journey import Relationship, Stage
+from features.kernels import Integers
 from features.vocabulary import Direction
+from service import choosing, facts
 from service.catalogue import ASSURANCE
 from service.rules import Program
 from service.rules.assembly import Loaded
@@ -32,19 +36,24 @@ Load = Callable[[Subject], tuple[list[Any], list[int]]]
 """Gives the value and the state of each field of a program."""
 
 
-def loader(program: Program, zone: ZoneInfo) -> Load:
+SEEN: Final = frozenset({"journey", "intent"})
+"""Roots whose fields are read off the chain of events: kernels know them (:func:`sources`)."""
+
+
+def loader(program: Program, zone: ZoneInfo, without: frozenset[str] = frozenset()) -> Load:
     """Write the function that loads what a program reads.
 
     Args:
         program: The conditions of a configuration.
         zone: Of the business.
+        without: Roots that somebody else loads.
     """
     names: dict[str, Any] = {
         "__builtins__": {"int": int}, "EMPTY": {}, "N": NOWHERE,
         "clock": Clock(zone),
     }  # fmt: skip
     lines = ["def load(of):", f" states = [0] * {len(program.fields)}"]
-    roots = {one.root for one in program.fields}
+    roots = {one.root for one in program.fields} - without
     if "customer" in roots:
         lines.append(" customer = EMPTY if of.profile is None else of.profile.attributes")
     if any(one.name in ("hour_of_day", "day_of_week") for one in program.fields):
@@ -52,6 +61,9 @@ def loader(program: Program, zone: ZoneInfo) -> Load:
     if "intent" in roots:
         lines.append(" intents, chances = of.intents, of.chances")
     for at, one in enumerate(program.fields):
+        if one.root in without:
+            lines.append(f" v{at} = 0")
+            continue
         codes = program.code(one)
         if codes is not None:
             named = _NAMED.get((one.root, one.name))
@@ -100,3 +112,39 @@ def _field(to: str, at: int, one: Loaded, *, text: bool) -> Iterator[str]:
         yield f"else: {to} = c{at}.get({f'int({to})' if number else to}, N)"
     elif one.root == "journey" and one.kind == "whole":
         yield f"else: {to} = int({to})"
+
+
+def sources(program: Program, intents: Sequence[str]) -> tuple[Integers, Integers]:
+    """Say where the fields of :data:`SEEN` come from, for :func:`service.choosing.choose`.
+
+    Args:
+        program: The conditions of a configuration.
+        intents: Names of the classes of the intent model, in their order.
+
+    Returns:
+        [fields, LOAD] and the tables of codes that texts are looked up in.
+    """
+    loads: list[list[int]] = []
+    tables: list[int] = []
+    for register, one in enumerate(program.fields):
+        if one.root not in SEEN:
+            continue
+        source, at, table = choosing.WHETHER, 0, len(tables)
+        if one.root == "journey":
+            at = facts.PLACES[one.name]
+            source = choosing.WHOLE_OF_FACT if one.kind == "whole" else choosing.NUMBER_OF_FACT
+        elif one.key is not None:
+            source = choosing.CHANCE
+            at = intents.index(one.key) if one.key in intents else -1
+        elif one.name == "probability":
+            source = choosing.LIKELIEST_CHANCE
+        codes = program.code(one)
+        if codes is not None:
+            names = _NAMED.get((one.root, one.name))
+            source = choosing.TEXT_OF_FACT if names else choosing.LIKELIEST_NAME
+            listed = [names[code] for code in sorted(names)] if names else intents
+            tables += [codes.get(name, NOWHERE) for name in listed]
+        if one.kind == "presence":
+            table = choosing.PRESENCE
+        loads.append([register, source, at, one.why, one.missing, table])
+    return np.array(loads, np.int64), np.array(tables, np.int64)

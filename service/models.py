@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from operator import itemgetter
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -28,17 +28,10 @@ from service.bundle import Bundle, Calibration, Golden
 from service.business import Business
 from service.errors import BundleRefused
 from service.policies import described
+from service.sight import Compiled, Layout, Seen, Seer, Sight
 
 _TOLERANCE: Final = 1e-12
 _PROBABILITY: Final = itemgetter(1)
-
-
-class Seen(NamedTuple):
-    """What the models see of one customer and all actions."""
-
-    vector: Floats  # [customer features]
-    touched: Integers  # [n] rows of actions whose pair features differ from the usual ones
-    pairs: Floats  # [n, pair features] these
 
 
 class Models:
@@ -69,6 +62,7 @@ class Models:
             self.plan = Plan(definitions, self._vocabulary)
             self._written = bundle.files.get(bundles.ACCEPTANCE)
             self._booster: Any = None
+            self._seer: Seer | None = None
             names, of_intent = len(self.plan.names), self.plan.columns("intent")
             of_action = self._acceptance_columns = self.plan.columns("acceptance")
             self._intent = self._trees(
@@ -165,7 +159,9 @@ class Models:
 
         Whatever is an array is mapped there, and not read.
         """
-        kept = {**vars(self), "_written": None, "_booster": None}  # for contributions alone
+        # Some is for contributions alone, and addresses mean nothing elsewhere.
+        kept = {**vars(self), "_written": None, "_booster": None, "_seer": None}
+        kept.pop("layout", None)
         return list(kept.items())
 
     @classmethod
@@ -251,6 +247,51 @@ class Models:
         names = self._vocabulary.names[calibration.field]
         ordered = sorted(enumerate(calibration.classes), key=itemgetter(1))
         return [(place, names[code]) for place, code in ordered]
+
+    def look(
+        self, records: Records, profile: profiles.Profile, context: Context, now: int
+    ) -> Sight:
+        """See a customer, and say what there is to say of intents and actions, in one step.
+
+        It is what :meth:`customer`, :meth:`intents`, :meth:`seen` and :meth:`acceptance` give, to
+        the bit.
+        """
+        if self._seer is None:
+            self._seer = self._looking()
+        return self._seer.see(records, self.plan.beside(profile, context, now), now)
+
+    def _looking(self) -> Seer:
+        intent, acceptance = self._calibration.intent, self._calibration.acceptance
+        intents = self._intent_forest if intent is not None else None
+        actions = self._acceptance_forest if acceptance is not None else None
+        compiled = Compiled(
+            self.plan.lens.words,
+            self.plan.of_customer,
+            self.plan.of_pair,
+            self.row_of_action,
+            (0, 0) if intents is None else intents.addresses,
+            (0, 0) if actions is None else actions.addresses,
+            1.0 if intent is None else intent.temperature,
+            0.0 if acceptance is None else acceptance.slope,
+            0.0 if acceptance is None else acceptance.offset,
+        )
+        return Seer(compiled, self.layout)
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Where what is seen and said stands; one object for all decisions with these models."""
+        intent = self._calibration.intent
+        names: list[str] = []
+        order: list[int] = []
+        if self._intent is not None and intent is not None:
+            known = self._vocabulary.names[intent.field]
+            names = [known[code] for code in intent.classes]
+            order = [place for place, _ in self._classes]
+        says = self._acceptance is not None and self._calibration.acceptance is not None
+        rows = len(self._rows)
+        return Layout(
+            names, order, self._action_at, rows if says else 0, rows, len(self.plan.pair_features)
+        )
 
     def seen(self, vector: Floats, records: Records, now: int) -> Seen:
         """What the models see of a customer, for :meth:`acceptance` and :meth:`uplift`."""

@@ -8,47 +8,42 @@ and replies, so nothing here may look at a clock, a queue or chance by itself.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
 
 from features import journey, timeline
 from features import profile as profiles
-from features.elementary import Floats
-from features.journey import Journey, Lens, Relationship
+from features.journey import Lens, Relationship
 from features.plan import Context
 from features.profile import Profile, Value
 from features.record import EMPTY, NEVER, LogId, Records, interaction_hash
 from rapport.v1 import decision_pb2 as pb
-from service import exploration, facts
+from service import exploration, facts, sight
 from service.arbitration import (
     HOLD_OUT,
     PROBABILITY_ONLY,
     RANDOM,
     Arbiter,
     Factors,
-    Ranked,
     Reason,
-    Scores,
     Situation,
 )
 from service.business import Business
 from service.catalogue import ASSURANCE, Exploration, Placement, Price, Treatment
-from service.causes import Cause, Filtered, Rows, rows_of, union
-from service.chance import Chance
+from service.causes import Cause, rows_of, union
 from service.checks import SKEW
+from service.choice import Chooser, Choosing, Chosen, Placing
 from service.experiments import group_of
-from service.exploration import Candidates, Drawn, Shape
-from service.facts import Fact
-from service.models import Models, Seen
+from service.fallbacks import Fallbacks
+from service.models import Models
 from service.policies import Circumstances, Offers, Policies
-from service.rooms import Room, Rooms, full
 from service.rules import Answers
-from service.store import Cap
+from service.sight import Sight
 from service.together import Steps, finished
 from service.variables import Subject
+from service.weighed import Reply, Want, Weighed, Weighing
 
 
 class Question(NamedTuple):
@@ -112,65 +107,6 @@ class Inputs(NamedTuple):
     greedy: bool = False  # the server was told to leave nothing to chance
 
 
-class Want(NamedTuple):
-    """A drawn action that has to be reserved before it is shown."""
-
-    placement: str
-    row: int
-    probability: float  # of having been drawn for its slot
-    caps: Sequence[Cap]
-    ceilings: Sequence[str]
-
-
-class Reply(NamedTuple):
-    """What became of a want; ``refused`` says why, and is empty where it was granted."""
-
-    refused: str = ""
-
-
-class Weighing(NamedTuple):
-    """One placement: who could be shown, and what was drawn."""
-
-    name: str
-    offers: Offers
-    causes: Sequence[Cause]  # that hold in this placement alone
-    ranked: Ranked
-    drawn: Drawn
-    slots: int
-    nothing: float  # priority that an action had to exceed
-
-
-class Weighed(NamedTuple):
-    """A decision up to the point where the store has to agree."""
-
-    inputs: Inputs
-    now: int
-    rung: pb.Rung.ValueType
-    group: str
-    advisories: Sequence[Reason]
-    intents: Sequence[tuple[str, float]]
-    told: Sequence[Fact]
-    situation: Situation
-    results: Answers
-    filtered: Filtered
-    weighings: Sequence[Weighing]
-    wants: Sequence[Want]
-    models: Models | None
-    vector: Floats | None
-    seen: Seen | None  # what the acceptance model saw
-    events: int  # of the timeline, that had happened
-    rooms: Sequence[Room] = ()  # what shared limits left to the answer
-
-    @property
-    def causes(self) -> Sequence[Cause]:
-        """What spoke against actions, whatever the placement."""
-        return self.filtered.causes
-
-    def saw(self, row: int) -> Floats | None:
-        """What the acceptance model saw of an action: [names of the plan]; None: nothing."""
-        return None if self.models is None or self.seen is None else self.models.row(self.seen, row)
-
-
 class Shown(NamedTuple):
     """One action of an answer."""
 
@@ -202,15 +138,9 @@ class Answer(NamedTuple):
     advisories: Sequence[Reason]
 
 
-_RELATIONSHIPS: Final = {int(one): one.name for one in Relationship}
-
-
-class _Scored(NamedTuple):
-    rung: pb.Rung.ValueType
-    intents: Sequence[tuple[str, float]] = ()
-    scores: Scores = Scores()
-    vector: Floats | None = None
-    seen: Seen | None = None
+_RELATIONSHIPS: Final = [one.name for one in sorted(Relationship)]
+_PLACINGS: Final = 10_000  # as many ways to ask are kept
+_UNASKED: Final = Answers(b"", 0, ())
 
 
 class Pipeline:
@@ -223,12 +153,21 @@ class Pipeline:
     def __init__(self, business: Business) -> None:
         self.business = business
         self.policies = Policies(business)
-        self.rooms = Rooms(self.policies, business.vocabulary.channels)
         self.arbiter = Arbiter(business)
         self._lens = Lens.of(business.vocabulary, business.definitions.journey)
-        self._groups = [action.group for action in business.actions]
-        self._excludes = business.beside
-        self._traits = business.traits
+        self.lay_out()
+
+    def lay_out(self) -> None:
+        """Lay out policies and arbiter for the kernels; again whenever one was changed."""
+        self._chooser = Chooser(self.policies, self.arbiter, self.business)
+        self._placings: dict[tuple[object, ...], Placing] = {}
+        self._holds = {
+            channel: [
+                (self.policies.caps(row, channel), self.policies.ceilings(row))
+                for row in range(len(self.business.actions))
+            ]
+            for channel in self.business.vocabulary.channels
+        }
 
     def weigh(self, inputs: Inputs, models: Models | None) -> Weighed:
         """Go from what is known to what was drawn."""
@@ -236,32 +175,27 @@ class Pipeline:
 
     def weighing(self, inputs: Inputs, models: Models | None) -> Steps[Weighed]:
         """The same in steps, for :class:`service.together.Together`."""
-        question = inputs.question
-        advisories = [*inputs.known.unreadable]
-        if inputs.known.unread is not None:
-            advisories.append(inputs.known.unread)
-        if inputs.known.records is not None and not len(inputs.known.records):
+        question, given = inputs.question, inputs.known
+        advisories = [*given.unreadable]
+        if given.unread is not None:
+            advisories.append(given.unread)
+        if given.records is not None and not len(given.records):
             text = "Never seen before: the answer comes from what is usual"
             advisories.append(Reason("NEW_CUSTOMER", text))
         if question.utterance:
             text = "The utterance was kept and not read: no text model is in charge"
             advisories.append(Reason("UTTERANCE_NOT_READ", text))
         now = _moment(inputs)
-        known = _until(inputs.known, now)
+        known = _until(given, now)
         records = EMPTY if known.records is None else known.records
-        # The bundle's own windows: what training saw is what the models get.
-        lens = self._lens if models is None else models.plan.lens
-        chain = None if known.records is None else journey.read(records, now, lens)
+        rung, seen = self._look(models, inputs, known, records, now, advisories)
         yield
-        scored = yield from self._score(models, inputs, known, records, chain, now, advisories)
-        magnitudes = facts.magnitudes(chain)
-        situation = Situation(
-            question.channel, dict(scored.intents), magnitudes, now, self._segment(known.profile),
-            inputs.prices,
-        )  # fmt: skip
-        results = self._conditions(question, known.profile, situation, scored.intents)
-        yield
-        group = group_of(question.customer_id, self.business.policies.control)
+        if (
+            models is not None and seen.layout.actions
+            and self.arbiter.ranks_by_uplift and models.scores_uplift
+        ):  # fmt: skip
+            seen.uplift = models.uplift(seen.seen)
+        chain_known = known.records is not None
         at = Circumstances(
             question.channel,
             question.direction,
@@ -269,136 +203,141 @@ class Pipeline:
             now,
             known.profile,
             known.ledger,
-            results,
+            _UNASKED,
             inputs.full_ceilings,
             question.allow,
             question.block,
-            interaction_hash(question.interaction_id),
-            self.policies.counted(known.ledger, now),
+            interaction_hash(question.interaction_id) if question.interaction_id else 0,
         )
-        filtered = self.policies.filtered(at)
-        rooms = self.rooms.of(at, sum(self._slots(question, name) for name in question.placements))
-        yield
-        weighings = self._weigh_placements(
-            inputs, scored, situation, filtered.dropped, group, rooms
+        reasons = self._load(question, at, seen, chain_known)
+        standing = self.policies.standing(at)
+        filtered = self.policies.instead(
+            at,
+            lambda: self.policies.conditions.of(self._subject(question, at, seen, chain_known)),
         )
+        group = group_of(question.customer_id, self.business.policies.control)
+        segment = self._segment(known.profile)
+        placings = self._asked_for(inputs, seen if chain_known else None, rung, group)
+        dropped = standing.dropped if filtered is None else filtered.dropped
+        choice = self._chooser.choose(
+            Choosing(
+                placings, dropped, standing.parting, known.ledger, now, question.channel,
+                at.interaction, inputs.seed, segment, inputs.prices, group, chain_known,
+                filtered is None,
+            ),
+            seen,
+            None if models is None or not seen.scored else models.evidence,
+        )  # fmt: skip
+        weighings = [
+            Weighing(choice, number, placing, *choice.placed(number))
+            for number, placing in enumerate(placings)
+        ]
         yield
+        likely = seen.likeliest
         told = (
-            []
-            if chain is None
-            else facts.tell(records, chain, now, self.business.vocabulary, scored.intents)
+            facts.tell(records, seen.journey, now, self.business.vocabulary, likely)
+            if chain_known
+            else []
         )
-        wants = list(self._wants(question, weighings))
+        wants = list(self._wants(question, weighings)) if question.recorded else []
         return Weighed(
-            inputs, now, scored.rung, group, advisories, scored.intents, told, situation, results,
-            filtered, weighings, wants, models, scored.vector, scored.seen,
-            len(records), rooms,
+            inputs, now, rung, group, advisories, likely, told, segment, chain_known, weighings,
+            wants, models, seen, choice, self.policies, at, standing, reasons, filtered,
+            len(records),
         )  # fmt: skip
 
-    def _conditions(
-        self,
-        question: Question,
-        profile: Profile | None,
-        situation: Situation,
-        intents: Sequence[tuple[str, float]],
-    ) -> Answers:
-        """Evaluate every condition of the configuration."""
-        return self.policies.conditions.of(
-            Subject(
-                profile,
-                question.context,
-                question.contact,
-                question.locale,
-                question.channel,
-                question.direction,
-                question.assurance,
-                situation.now,
-                situation.facts,
-                intents,
-                situation.intents,
-            )
-        )
-
-    def _score(
+    def _look(
         self,
         models: Models | None,
         inputs: Inputs,
         known: Known,
         records: Records,
-        chain: Journey | None,
         now: int,
         advisories: list[Reason],
-    ) -> Steps[_Scored]:
-        """Score intents and actions, on the highest rung that there is time and data for."""
+    ) -> tuple[pb.Rung.ValueType, Sight]:
+        """See the customer, on the highest rung that there is time and data for."""
+        # The bundle's own windows: what training saw is what the models get.
+        lens = self._lens if models is None else models.plan.lens
         if inputs.unscored is not None:
             advisories.append(inputs.unscored)
             out_of_time = inputs.unscored.code == "OUT_OF_TIME"
-            return _Scored(pb.RUNG_DEFAULTS if out_of_time else pb.RUNG_WITHOUT_MODELS)
+            rung = pb.RUNG_DEFAULTS if out_of_time else pb.RUNG_WITHOUT_MODELS
+            return rung, sight.unscored(records, now, lens)
         if models is None:
             advisories.append(Reason("NO_MODEL", "No bundle is active: priors rank the actions"))
-            return _Scored(pb.RUNG_WITHOUT_MODELS)
+            return pb.RUNG_WITHOUT_MODELS, sight.unscored(records, now, lens)
         question = inputs.question
-        context = Context(
-            self.business.vocabulary.channels[question.channel],
-            question.direction,
-            question.context,
-        )
-        vector = models.customer(records, known.profile or profiles.EMPTY, context, now, chain)
-        yield
-        intents = models.named(models.intents(vector)) if models.scores_intents else []
-        yield
-        seen = acceptance = uplift = None
-        if models.scores_acceptance:
-            seen = models.seen(vector, records, now)
-            acceptance = models.acceptance(seen)
-            if self.arbiter.ranks_by_uplift and models.scores_uplift:
-                uplift = models.uplift(seen)
-        yield
+        channel = self.business.vocabulary.channels[question.channel]
+        context = Context(channel, question.direction, question.context)
         rung = pb.RUNG_WITHOUT_TIMELINE if known.records is None else pb.RUNG_FULL
-        return _Scored(rung, intents, Scores(acceptance, models.evidence, uplift), vector, seen)
+        return rung, models.look(records, known.profile or profiles.EMPTY, context, now)
+
+    def _load(
+        self, question: Question, at: Circumstances, seen: Sight, chain_known: bool
+    ) -> Sequence[str]:
+        """Load what rules read beside the events; gives why something is not known."""
+        return self.policies.conditions.load(
+            self._contact(question, at),
+            lambda: self._subject(question, at, seen, chain_known),
+        )
+
+    def _contact(self, question: Question, at: Circumstances) -> Subject:
+        """Whom and what conditions are about, what was seen of the customer aside."""
+        return Subject(
+            at.profile, question.context, question.contact, question.locale, at.channel,
+            at.direction, at.assurance, at.now, {}, (), {},
+        )  # fmt: skip
+
+    def _subject(
+        self, question: Question, at: Circumstances, seen: Sight, chain_known: bool
+    ) -> Subject:
+        magnitudes = facts.magnitudes(seen.facts if chain_known else None)
+        return self._contact(question, at)._replace(
+            facts=magnitudes, intents=seen.intents, chances=seen.chances
+        )
 
     def _segment(self, profile: Profile | None) -> str:
         by = self.business.policies.segment_by
         told = None if by is None or profile is None else profile.attributes.get(by)
         return told.value if told is not None and isinstance(told.value, str) else ""
 
-    def _weigh_placements(
-        self,
-        inputs: Inputs,
-        scored: _Scored,
-        situation: Situation,
-        dropped: Rows,
-        group: str,
-        rooms: Sequence[Room],
-    ) -> list[Weighing]:
-        """Rank and draw, placement by placement; no action twice in an answer."""
+    def _asked_for(
+        self, inputs: Inputs, seen: Sight | None, rung: pb.Rung.ValueType, group: str
+    ) -> list[Placing]:
+        """What each placement asks for. No action stands twice in an answer."""
         question = inputs.question
-        relationship = _RELATIONSHIPS[int(situation.facts.get("relationship", 0))]
-        chance = Chance(inputs.seed)
-        taken: Rows = 0
-        weighings = []
+        at = 0 if seen is None else int(seen.block.item(journey.RELATIONSHIP))
+        same = (
+            question.channel, question.locale, at, question.assurance, question.max_actions,
+            rung == pb.RUNG_DEFAULTS, group, inputs.greedy,
+        )  # fmt: skip
+        found = []
         for name in question.placements:
-            placement = self.business.placements[name]
-            offers = self.policies.offers(name, question.channel, question.locale, relationship)
-            local = list(self._local(name, placement, offers, question, scored.rung))
-            rows = offers.actions & ~(dropped | union(local))
-            ranked = self.arbiter.rank(rows, scored.scores, situation, group)
-            slots = self._slots(question, name)
-            # A probability cannot be compared with what doing nothing is worth in money.
-            nothing = 0.0 if group == PROBABILITY_ONLY else placement.nothing
-            drawn = exploration.draw(
-                Candidates(ranked.rows, ranked.priority, self._traits),
-                Shape(slots, placement.per_group, nothing, taken, rooms),
-                _left_to_chance(placement, inputs, scored.rung, group),
-                chance,
-                held_out=group == HOLD_OUT,
-            )
-            taken |= rows_of(int(ranked.rows[slot.place]) for slot in drawn.slots)
-            weighings.append(Weighing(name, offers, local, ranked, drawn, slots, nothing))
-        return weighings
+            placing = self._placings.get((name, *same))
+            if placing is None:
+                placing = self._placing(name, inputs, _RELATIONSHIPS[at], rung, group)
+                if len(self._placings) < _PLACINGS:
+                    self._placings[name, *same] = placing
+            found.append(placing)
+        return found
 
-    def _slots(self, question: Question, placement: str) -> int:
-        return question.max_actions or self.business.placements[placement].max_actions
+    def _placing(
+        self, name: str, inputs: Inputs, relationship: str, rung: pb.Rung.ValueType, group: str
+    ) -> Placing:
+        question, placement = inputs.question, self.business.placements[name]
+        offers = self.policies.offers(name, question.channel, question.locale, relationship)
+        local = list(self._local(name, placement, offers, question, rung))
+        return self._chooser.placing(
+            name,
+            offers,
+            local,
+            offers.actions & ~union(local),
+            question.max_actions or placement.max_actions,
+            placement.per_group,
+            # A probability cannot be compared with what doing nothing is worth in money.
+            0.0 if group == PROBABILITY_ONLY else placement.nothing,
+            _left_to_chance(placement, inputs, rung, group),
+        )
 
     def _local(
         self,
@@ -426,66 +365,36 @@ class Pipeline:
 
     def _wants(self, question: Question, weighings: Sequence[Weighing]) -> Iterable[Want]:
         """What has to be reserved of what was drawn."""
-        if not question.recorded:
-            return
+        holds = self._holds[question.channel]
         for weighing in weighings:
-            for slot in weighing.drawn.slots:
-                row = int(weighing.ranked.rows[slot.place])
-                caps = self.policies.caps(row, question.channel)
-                ceilings = self.policies.ceilings(row)
+            for one in weighing.chosen:
+                caps, ceilings = holds[one.row]
                 if caps or ceilings:
-                    yield Want(weighing.name, row, slot.probability, caps, ceilings)
+                    yield Want(weighing.name, one.row, one.probability, caps, ceilings)
 
     def settle(self, weighed: Weighed, replies: Sequence[Reply]) -> Answer:
         """Make the answer of what was drawn, and of what the store said of each want, in order."""
-        refused = {
-            (want.placement, want.row): reply.refused
-            for want, reply in zip(weighed.wants, replies, strict=True)
-            if reply.refused
-        }
         advisories = [*weighed.advisories]
-        drawn_of = {
-            weighing.name: [int(weighing.ranked.rows[slot.place]) for slot in weighing.drawn.slots]
-            for weighing in weighed.weighings
-        }
-        shown = {row for rows in drawn_of.values() for row in rows}
-        standing = rows_of(
-            row for name, rows in drawn_of.items() for row in rows if (name, row) not in refused
-        )
-        # Another decision took the last place of one of these; the store does not say of which.
-        spent = {
-            cap
-            for want, reply in zip(weighed.wants, replies, strict=True)
-            if reply.refused == "CAPPED"
-            for cap in want.caps
-        }
+        answered = list(zip(weighed.wants, replies, strict=True))
+        refused = {(want.placement, want.row) for want, reply in answered if reply.refused}
+        fallbacks = Fallbacks(self.business, self.policies, weighed, answered) if refused else None
+        situation, results = weighed.situation, weighed.results
         slates = []
         for weighing in weighed.weighings:
             taken: list[Shown] = []
-            groups = Counter(
-                self._groups[row]
-                for row in drawn_of[weighing.name]
-                if (weighing.name, row) not in refused
-            )
-            for slot in weighing.drawn.slots:
-                row = int(weighing.ranked.rows[slot.place])
-                if (weighing.name, row) not in refused:
-                    taken.append(self._shown(weighed, weighing, row, slot.place, slot.probability))
+            for one in weighing.chosen:
+                if fallbacks is None or (weighing.name, one.row) not in refused:
+                    taken.append(self._shown(weighing, one, situation, results))
                     continue
-                fallback = self._fallback(weighed, weighing, shown, standing, groups, spent)
-                text = f"{self.business.actions[row].name} could not be reserved any more"
+                text = f"{self.business.actions[one.row].name} could not be reserved any more"
                 advisories.append(Reason("RESERVATION_FAILED", text))
-                if fallback is not None:
-                    shown.add(fallback)
-                    standing |= 1 << fallback
-                    groups[self._groups[fallback]] += 1
-                    place = int(np.flatnonzero(weighing.ranked.rows == fallback)[0])
-                    taken.append(
-                        self._shown(weighed, weighing, fallback, place, slot.probability, row)
-                    )
-            drawn = weighing.drawn
-            slates.append(Slate(weighing.name, taken, drawn.held_back, drawn.probability))
-            if drawn.held_back:
+                row = fallbacks.take(weighing)
+                if row is not None:
+                    place = int(np.flatnonzero(weighing.ranked.rows == row)[0])
+                    instead = Chosen(row, place, one.probability, weighing.ranked.factors(place))
+                    taken.append(self._shown(weighing, instead, situation, results, one.row))
+            slates.append(Slate(weighing.name, taken, weighing.held_back, weighing.probability))
+            if weighing.held_back:
                 text = f"Chance left {weighing.name} empty, to learn what happens without it"
                 advisories.append(Reason("HELD_BACK", text))
             elif weighed.group == HOLD_OUT:
@@ -495,64 +404,28 @@ class Pipeline:
             elif not taken:
                 text = f"No action qualified for {weighing.name}; include_trace says why"
                 advisories.append(Reason("NOTHING_QUALIFIED", text))
-        answered = list(zip(weighed.wants, replies, strict=True))
         return Answer(weighed, slates, answered, advisories)
 
     def _shown(
         self,
-        weighed: Weighed,
         weighing: Weighing,
-        row: int,
-        place: int,
-        probability: float,
+        one: Chosen,
+        situation: Situation,
+        results: Answers,
         instead_of: int | None = None,
     ) -> Shown:
-        action = self.business.actions[row]
-        treatment, template = weighing.offers.treatments[row], weighing.offers.templates[row]
+        row, offers = one.row, weighing.offers
+        treatment, template = offers.treatments[row], offers.templates[row]
         assert treatment is not None  # noqa: S101  only offers are drawn
         assert template is not None  # noqa: S101
-        factors = weighing.ranked.factors(place)
-        reasons = self.arbiter.reasons(action, factors, weighed.situation)
+        reasons = self.arbiter.reasons(self.business.actions[row], one.factors, situation)
         if instead_of is not None:
             drawn = self.business.actions[instead_of].name
             reasons = [Reason("FALLBACK", f"{drawn} could not be reserved"), *reasons]
-        price = self.policies.price(row, weighed.results)
-        return Shown(row, treatment, template, factors, reasons, probability, price, instead_of)
-
-    def _fallback(
-        self,
-        weighed: Weighed,
-        weighing: Weighing,
-        shown: set[int],
-        standing: Rows,
-        groups: Mapping[str, int],
-        spent: Set[Cap],
-    ) -> int | None:
-        """The first default of the placement that may stand beside what is in the answer.
-
-        Args:
-            weighed: The decision.
-            weighing: Whose default it is.
-            shown: Rows that were drawn, or are fallbacks already.
-            standing: Rows that the answer shows.
-            groups: How many of each group the placement shows.
-            spent: Limits that may have no place left after all.
-        """
-        dropped = weighed.filtered.dropped | union(weighing.causes)
-        dropped |= full(weighed.rooms, standing)
-        channel = weighed.inputs.question.channel
-        placement = self.business.placements[weighing.name]
-        for name in placement.defaults:
-            row = self.business.rows[name]
-            if (
-                row not in shown
-                and not dropped >> row & 1
-                and not self._excludes[row] & standing
-                and groups.get(self._groups[row], 0) < placement.per_group
-                and spent.isdisjoint(self.policies.caps(row, channel))
-            ):
-                return row
-        return None
+        price = self.policies.price(row, results)
+        return Shown(
+            row, treatment, template, one.factors, reasons, one.probability, price, instead_of
+        )
 
 
 def _left_to_chance(

@@ -62,12 +62,39 @@ class Offers(NamedTuple):
     templates: Sequence[pb.Recommendation | None]  # by row: what is the same in every answer
 
 
-class _Key(NamedTuple):
+class Key(NamedTuple):
     """What a limit or a suppression counts for."""
 
     declared: Limit | Suppression
     holds_on: int  # code of the channel; 0: on every channel
     actions: Rows
+
+    @property
+    def room(self) -> int:
+        """How many there may be before one more is too many."""
+        one = self.declared
+        if isinstance(one, Limit):
+            return one.at_most - (one.outcome == "presented")
+        return 2**62
+
+    @property
+    def within(self) -> int:
+        """Its window in milliseconds."""
+        return duration.milliseconds(self.declared.within)
+
+    @property
+    def shows(self) -> bool:
+        """Whether it limits showing."""
+        return isinstance(self.declared, Limit) and self.declared.outcome == "presented"
+
+
+class Standing(NamedTuple):
+    """What speaks against actions before anything is counted."""
+
+    before: Sequence[Cause]  # what comes before the rules
+    after: Sequence[Cause]  # what comes after the ledger
+    dropped: Rows
+    parting: Rows  # those of them whose bundles are dropped with them
 
 
 class Share(NamedTuple):
@@ -89,6 +116,7 @@ class Policies:
         self._business = business
         self._all = (1 << len(business.actions)) - 1
         self._offers: dict[tuple[str, str, str, str], Offers] = {}
+        self._standing: dict[tuple[object, ...], Standing] = {}
         self.conditions = Conditions(business)
         self._boundaries, self._invalid = self._validity()
         self._needs = {
@@ -101,12 +129,12 @@ class Policies:
         }
         self._rules = Rules(self._staged(), len(business.actions))
         self.conditions.compile(self._rules.drops())
-        self._keys, self._counting = self._counted()
-        self._room = np.array([_room(key.declared) for key in self._keys], np.int64)
+        self.keys, self.counting = self._counted()
+        self._room = np.array([key.room for key in self.keys], np.int64)
         self._counted_rows = rows_of(
             row
             for row in range(len(business.actions))
-            if any(k.actions >> row & 1 for k in self._keys)
+            if any(k.actions >> row & 1 for k in self.keys)
         )
         self._shown = [  # by row: an action with its parts
             rows_of([row, *(business.rows[part] for part in action.parts)])
@@ -123,7 +151,7 @@ class Policies:
         self._ceilings = [
             (ceiling, self._where(ceiling.target.covers)) for ceiling in business.policies.ceilings
         ]
-        self._bundles = [
+        self.bundles = [
             (row, rows_of(business.rows[part] for part in action.parts))
             for row, action in enumerate(business.actions)
             if action.parts
@@ -169,11 +197,11 @@ class Policies:
             for (rule_name, reason, condition), actions in found.items():
                 yield condition, Cause(stage, "RULE", reason, actions, rule_name)
 
-    def _counted(self) -> tuple[list[_Key], Counting]:
+    def _counted(self) -> tuple[list[Key], Counting]:
         """Compile limits and suppressions to keys."""
         business, vocabulary = self._business, self._business.vocabulary
         actions = max(vocabulary.actions.values(), default=0) + 1
-        keys: list[_Key] = []
+        keys: list[Key] = []
         by_place: dict[int, list[int]] = {}
         declared: list[Limit | Suppression] = [
             *business.policies.limits,
@@ -190,7 +218,7 @@ class Policies:
                     name = _counted_for(one, action)
                     if name not in by_name:
                         by_name[name] = len(keys)
-                        keys.append(_Key(one, channel, 0))
+                        keys.append(Key(one, channel, 0))
                     number = by_name[name]
                     keys[number] = keys[number]._replace(actions=keys[number].actions | 1 << row)
                     place = outcome_code(one.outcome) * actions + vocabulary.actions[action.name]
@@ -206,7 +234,7 @@ class Policies:
             first,
             np.array(flat, np.int64),
             np.array([key.holds_on for key in keys], np.int64),
-            np.array([duration.milliseconds(key.declared.within) for key in keys], np.int64),
+            np.array([key.within for key in keys], np.int64),
             np.array([_after(key.declared) for key in keys], np.int64),
             np.array([_lasts(key.declared) for key in keys], np.int64),
         )
@@ -238,22 +266,92 @@ class Policies:
         return found
 
     def filtered(self, at: Circumstances) -> Filtered:
-        """All that speaks against any action whatever the placement."""
-        before = [*self._of_consent(at), *self._of_eligibility(at), *self._of_prices(at)]
-        after = [*self._of_ledger(at), *self._of_everybody(at)]
-        if parted := self.parted([*before, *after], at.results.dropped):
+        """All that speaks against any action whatever the placement, cause by cause.
+
+        A decision needs the set alone and has it from :mod:`service.choosing`.
+        """
+        standing = self.standing(at)
+        return self.explained(at, standing, limited=True)
+
+    def explained(
+        self, at: Circumstances, standing: Standing, *, limited: bool, dropped: Rows | None = None
+    ) -> Filtered:
+        """The causes behind what is dropped.
+
+        Args:
+            at: Everything that the filter stages look at.
+            standing: Of the same.
+            limited: Whether any limit or suppression may forbid something.
+            dropped: All that is dropped, where that is known already.
+        """
+        after = [*(self._of_ledger(at) if limited else ()), *standing.after]
+        if parted := self.parted([*standing.before, *after], at.results.dropped):
             after.append(parted)
-        dropped = at.results.dropped | union(before) | union(after)
-        return Filtered(dropped, before, (self._rules, at.results), after)
+        if dropped is None:
+            dropped = at.results.dropped | union(standing.before) | union(after)
+        return Filtered(dropped, standing.before, (self._rules, at.results), after)
+
+    def instead(
+        self,
+        at: Circumstances,  # noqa: ARG002  for those who need it
+        results: Callable[[], Answers],  # noqa: ARG002
+    ) -> Filtered | None:
+        """What is dropped in the place of what rules and limits say; None: they have their say.
+
+        For those who want to know what a decision would be without one of its causes.
+
+        Args:
+            at: Everything that the filter stages look at, results aside.
+            results: Gives these.
+        """
+        return None
+
+    def standing(self, at: Circumstances) -> Standing:
+        """What speaks against actions before anything is counted; for many requests the same."""
+        usual = self._usual(at)
+        asked, everybody = self._of_caller(at), self._of_everybody(at)
+        if not asked and not everybody:
+            return usual
+        before = usual.before
+        if asked:
+            before = [*self._of_consent(at), *asked, *self._of_moment(at)]
+        # Who asks for a bundle asks for its parts.
+        parting = union(one for one in (*asked, *everybody) if one.code != "NOT_ALLOWED")
+        return Standing(
+            before,
+            [*usual.after, *everybody],
+            usual.dropped | union(asked) | union(everybody),
+            usual.parting | parting,
+        )
+
+    def _usual(self, at: Circumstances) -> Standing:
+        """What a request says that asks for no action by name."""
+        refused = () if at.profile is None else tuple(
+            purpose
+            for purpose, actions in self._purposes.items()
+            if actions and not at.profile.granted(purpose, at.channel)
+        )  # fmt: skip
+        validity = bisect.bisect_right(self._boundaries, at.now)
+        unread = at.profile is None, at.ledger is None
+        key = at.channel, at.assurance, validity, refused, unread
+        found = self._standing.get(key)
+        if found is None:
+            before = [*self._of_consent(at), *self._of_moment(at)]
+            after = list(self._of_unread(at))
+            dropped = union(before) | union(after)
+            found = Standing(before, after, dropped, dropped)
+            if len(self._standing) < 10_000:
+                self._standing[key] = found
+        return found
 
     def parted(self, causes: Iterable[Cause], dropped: Rows = 0) -> Cause | None:
         """What speaks against bundles of which a part is dropped; None: nothing does."""
-        if not self._bundles:
+        if not self.bundles:
             return None
         for cause in causes:
             if cause.code != "NOT_ALLOWED":  # who asks for a bundle asks for its parts
                 dropped |= cause.actions
-        parted = rows_of(row for row, parts in self._bundles if parts & dropped)
+        parted = rows_of(row for row, parts in self.bundles if parts & dropped)
         text = "A part of the bundle may not be offered"
         return Cause(pb.STAGE_SUITABILITY, "PART_DROPPED", text, parted) if parted else None
 
@@ -268,16 +366,21 @@ class Policies:
                 text = f"No consent for {purpose} on {at.channel}"
                 yield Cause(pb.STAGE_ELIGIBILITY, "NO_CONSENT", text, actions, purpose)
 
-    def _of_eligibility(self, at: Circumstances) -> Iterable[Cause]:
+    def _of_caller(self, at: Circumstances) -> Sequence[Cause]:
+        found = []
         if at.allow:
             rows = self._business.rows
             others = self._all & ~rows_of(rows[name] for name in at.allow)
             text = "The caller asked for other actions"
-            yield Cause(pb.STAGE_ELIGIBILITY, "NOT_ALLOWED", text, others)
+            found.append(Cause(pb.STAGE_ELIGIBILITY, "NOT_ALLOWED", text, others))
         if at.block:
             blocked = rows_of(self._business.rows[name] for name in at.block)
             text = "The caller ruled it out"
-            yield Cause(pb.STAGE_ELIGIBILITY, "BLOCKED", text, blocked)
+            found.append(Cause(pb.STAGE_ELIGIBILITY, "BLOCKED", text, blocked))
+        return found
+
+    def _of_moment(self, at: Circumstances) -> Iterable[Cause]:
+        """What is not valid now, needs another caller, or has a price for somebody else."""
         invalid = self._invalid[bisect.bisect_right(self._boundaries, at.now) - 1]
         if invalid:
             yield Cause(pb.STAGE_ELIGIBILITY, "NOT_VALID_NOW", "Outside its validity", invalid)
@@ -287,21 +390,20 @@ class Policies:
                 if needing:
                     text = f"Needs a caller who is {name}"
                     yield Cause(pb.STAGE_ELIGIBILITY, "ASSURANCE_TOO_LOW", text, needing, name)
-
-    def _of_prices(self, at: Circumstances) -> Iterable[Cause]:
-        """Who cannot be read cannot be told a price that depends on who they are."""
+        # Who cannot be read cannot be told a price that depends on who they are.
         if at.profile is None and self._asking:
             text = "What they would pay could not be read"
             yield Cause(pb.STAGE_ELIGIBILITY, "RULE_UNKNOWN", text, self._asking, "price")
 
-    def _of_ledger(self, at: Circumstances) -> Iterable[Cause]:
-        if not self._keys:
-            return
-        if at.ledger is None:
+    def _of_unread(self, at: Circumstances) -> Iterable[Cause]:
+        if self.keys and at.ledger is None:
             text = "How often it was shown could not be read"
             yield Cause(pb.STAGE_CONTACT_POLICY, "LEDGER_UNREADABLE", text, self._counted_rows)
+
+    def _of_ledger(self, at: Circumstances) -> Iterable[Cause]:
+        if not self.keys or at.ledger is None:
             return
-        counts = at.counts or usage.count(at.ledger, at.now, self._counting)
+        counts = at.counts or usage.count(at.ledger, at.now, self.counting)
         over = (counts.within > self._room) | (counts.until > at.now)
         if not over.any():
             return
@@ -309,12 +411,11 @@ class Policies:
         found: dict[int, tuple[Limit | Suppression, Rows]] = {}
         own = list(self.own(at)) if at.interaction else []
         for number in np.flatnonzero(over).tolist():
-            key = self._keys[number]
+            key = self.keys[number]
             if key.holds_on in (0, channel):
                 again = 0
-                shows = isinstance(key.declared, Limit) and key.declared.outcome == "presented"
-                if own and shows and counts.within[number] - 1 <= self._room[number]:
-                    again = rows_of(row for row, age in own if age < self._counting.within[number])
+                if own and key.shows and counts.within[number] - 1 <= self._room[number]:
+                    again = rows_of(row for row, age in own if age < self.counting.within[number])
                 _, actions = found.get(id(key.declared), (key.declared, 0))
                 found[id(key.declared)] = key.declared, actions | key.actions & ~again
         for one, actions in found.values():
@@ -332,9 +433,9 @@ class Policies:
 
     def counted(self, records: Records | None, now: int) -> Counts | None:
         """Count a ledger; None where there is none to read, or nothing to count."""
-        if records is None or not self._keys:
+        if records is None or not self.keys:
             return None
-        return usage.count(records, now, self._counting)
+        return usage.count(records, now, self.counting)
 
     def own(self, at: Circumstances) -> Iterable[tuple[int, float]]:
         """Rows that the interaction itself has shown or holds, with the age of that contact.
@@ -355,12 +456,14 @@ class Policies:
                 held = int(record["outcome"]) == RESERVED
                 yield row, 0.0 if held else float(at.now - record["occurred_at"])
 
-    def _of_everybody(self, at: Circumstances) -> Iterable[Cause]:
-        for ceiling, actions in self._ceilings:
+    def _of_everybody(self, at: Circumstances) -> Sequence[Cause]:
+        found = []
+        for ceiling, actions in self._ceilings if at.full_ceilings else ():
             if ceiling.name in at.full_ceilings:
                 what = "budget" if ceiling.volume is None else "volume"
                 text = f"The {what} for everybody is used up (ceiling {ceiling.name})"
-                yield Cause(pb.STAGE_CONTACT_POLICY, "CEILING", text, actions, ceiling.name)
+                stage = pb.STAGE_CONTACT_POLICY
+                found.append(Cause(stage, "CEILING", text, actions, ceiling.name))
         local = None
         for quiet, actions in self._quiet:
             if at.channel not in quiet.channels or _direction(at.direction) not in quiet.directions:
@@ -369,7 +472,9 @@ class Policies:
                 local = datetime.datetime.fromtimestamp(at.now / 1000, self._clock_of(at.profile))
             if _quiet_at(local, quiet.start, quiet.until, quiet.days):
                 text = f"It is {local:%H:%M} where they are (quiet hours {quiet.name})"
-                yield Cause(pb.STAGE_CONTACT_POLICY, "QUIET_HOURS", text, actions, quiet.name)
+                stage = pb.STAGE_CONTACT_POLICY
+                found.append(Cause(stage, "QUIET_HOURS", text, actions, quiet.name))
+        return found
 
     def _clock_of(self, profile: Profile | None) -> ZoneInfo:
         """The customer's time zone, or the business's where it is not known."""
@@ -384,11 +489,11 @@ class Policies:
 
     def _find_caps(self) -> Iterable[list[tuple[int, Cap]]]:
         """For each action, the limits on showing it or any part of it."""
-        counted: list[list[int]] = [[] for _ in self._keys]
-        presented = int(Outcome.presented) * self._counting.actions
+        counted: list[list[int]] = [[] for _ in self.keys]
+        presented = int(Outcome.presented) * self.counting.actions
         for code in self._business.vocabulary.actions.values():
-            first, last = self._counting.first[presented + code : presented + code + 2]
-            for number in self._counting.keys[first:last]:
+            first, last = self.counting.first[presented + code : presented + code + 2]
+            for number in self.counting.keys[first:last]:
                 counted[number].append(code)
         caps = [
             (
@@ -401,7 +506,7 @@ class Policies:
                     np.array(codes, "<u2").tobytes(),
                 ),
             )
-            for key, codes in zip(self._keys, counted, strict=True)
+            for key, codes in zip(self.keys, counted, strict=True)
             if isinstance(key.declared, Limit) and key.declared.outcome == "presented"
         ]
         for shown in self._shown:
@@ -409,11 +514,11 @@ class Policies:
 
     def _find_shares(self) -> Iterable[Share]:
         """Limits on showing that cover more than one action, its bundles included."""
-        for number, key in enumerate(self._keys):
+        for number, key in enumerate(self.keys):
             one = key.declared
             if not isinstance(one, Limit) or one.outcome != "presented":
                 continue
-            rows = key.actions | rows_of(row for row, parts in self._bundles if parts & key.actions)
+            rows = key.actions | rows_of(row for row, parts in self.bundles if parts & key.actions)
             if rows.bit_count() > 1:
                 # An action, its bundles, and bundles that share a part never stand side by side.
                 takes = key.actions.bit_count()
@@ -465,13 +570,6 @@ def _after(one: Limit | Suppression) -> int:
 
 def _lasts(one: Limit | Suppression) -> int:
     return duration.milliseconds(one.lasts) if isinstance(one, Suppression) else 0
-
-
-def _room(one: Limit | Suppression) -> int:
-    """How many there may be before one more is too many."""
-    if isinstance(one, Limit):
-        return one.at_most - (one.outcome == "presented")
-    return 2**62
 
 
 def _direction(code: int) -> str:

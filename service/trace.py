@@ -20,8 +20,8 @@ from service.arbitration import Factors, Ranked
 from service.business import Business
 from service.causes import Rows, rows_of
 from service.exploration import Fate
-from service.pipeline import Weighed, Weighing
 from service.rooms import Room
+from service.weighed import Weighed, Weighing
 
 DO_NOTHING: Final = "do_nothing"
 """Name of the candidate that stands for leaving the customer alone."""

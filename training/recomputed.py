@@ -15,7 +15,8 @@ from service import variables
 from service.arbitration import Scores
 from service.business import Business
 from service.models import Models
-from service.pipeline import Inputs, Weighed
+from service.pipeline import Inputs
+from service.weighed import Weighed
 from training import without
 from training.cases import Case
 from training.rates import Mask

@@ -23,7 +23,8 @@ from service.business import Business
 from service.callers import EVERYBODY
 from service.errors import Precondition
 from service.models import Models
-from service.pipeline import Inputs, Known, MemberKnown, Pipeline, Reply
+from service.pipeline import Inputs, Known, MemberKnown, Pipeline
+from service.weighed import Reply
 from training import replay
 from training.archive import Entry
 

@@ -9,23 +9,28 @@ ignored, and all else stays as it was.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
 
 from features.elementary import Floats
+from features.plan import Context
+from features.profile import Profile
 from features.record import Records
+from service import sight
 from service.arbitration import Arbiter, holds
 from service.business import Business
 from service.causes import Cause, Filtered, rows_of, union
 from service.declared import IntentMatch
 from service.exploration import Fate
-from service.models import Models, Seen
-from service.pipeline import Pipeline, Weighed
+from service.models import Models
+from service.pipeline import Pipeline
 from service.policies import STAGES, Circumstances, Policies
-from service.rooms import Rooms
+from service.rules import Answers
+from service.sight import Layout, Seen, Sight
+from service.weighed import Weighed
 
 _FILTERS: Final = {
     "RULE": "rule",
@@ -72,11 +77,11 @@ class _Lenient(Policies):
         if ignored.kind == "limit":
             self.shares = [one for one in self.shares if one.name != ignored.name]
 
-    def filtered(self, at: Circumstances) -> Filtered:
+    def instead(self, at: Circumstances, results: Callable[[], Answers]) -> Filtered:
         """All causes but one; what followed from it goes with it."""
         kept = [
             one
-            for one in super().filtered(at).causes
+            for one in self.filtered(at._replace(results=results())).causes
             if key(one) != self._ignored and one.code != "PART_DROPPED"
         ]
         if parted := self.parted(kept):
@@ -90,7 +95,6 @@ def pipeline(whole: Pipeline, cause: Key) -> Pipeline:
     business = whole.business
     if cause.kind in _FILTERS.values():
         changed.policies = _Lenient(whole.policies, cause)
-        changed.rooms = Rooms(changed.policies, business.vocabulary.channels)
         if cause.kind == "assurance":
             placements = {
                 name: msgspec.structs.replace(one, assurance="none")
@@ -112,6 +116,7 @@ def pipeline(whole: Pipeline, cause: Key) -> Pipeline:
                 goals = {**policies.goals, cause.name: goal}
                 policies = msgspec.structs.replace(policies, goals=goals)
         changed.arbiter = Arbiter(msgspec.structs.replace(business, policies=policies))
+    changed.lay_out()
     return changed
 
 
@@ -162,7 +167,10 @@ class Recalled(Models):
     """
 
     def __init__(self, models: Models) -> None:
+        layout = models.layout
         self.__dict__.update(models.__dict__)
+        del self.__dict__["layout"]
+        self._layouts = layout, layout._replace(actions=0)
         self._said: dict[tuple[str, int], Floats | None] = {}
         self._at = 0
         self._blind: tuple[int, float] | None = None
@@ -186,12 +194,21 @@ class Recalled(Models):
         """Whether there is an acceptance model that may speak."""
         return super().scores_acceptance and not self._silent
 
+    @property
+    def layout(self) -> Layout:
+        """Where what is seen and said stands."""
+        return self._layouts[self._silent]
+
     def intents(self, vector: Floats) -> Floats:
         """As the models said the first time."""
         known = self._said.get(("intents", self._at))
         if known is None:
             known = self._said["intents", self._at] = super().intents(vector)
         return known
+
+    def look(self, records: Records, profile: Profile, context: Context, now: int) -> Sight:
+        """What is seen, and what was said of it the first time, or is said blindly."""
+        return sight.said(self, records, profile, context, now)
 
     def acceptance(self, seen: Seen) -> Floats:
         """As the models said the first time, or say blindly."""

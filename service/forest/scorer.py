@@ -32,7 +32,8 @@ class Forest:
     def __init__(self, block: Bytes | bytes | Path) -> None:
         self._block = block if isinstance(block, np.ndarray) else layout.read(block)
         self._scratch = aligned(number(self._block, layout.SCRATCH))
-        self._at = int(self._block.ctypes.data), int(self._scratch.ctypes.data)
+        self.addresses = int(self._block.ctypes.data), int(self._scratch.ctypes.data)
+        """Of the block and of its buffers, for :func:`service.forest.kernels.score`."""
         self.rows, self.classes, self._vector, self._pairs = (
             number(self._block, which)
             for which in (layout.ROWS, layout.CLASSES, layout.VECTOR, layout.PAIRS)
@@ -66,7 +67,7 @@ class Forest:
                 f"{self._vector} customer columns and {self._pairs} pair columns are needed; "
                 f"given {vector.shape}, and {own.shape} for {len(touched)} rows"
             )
-        if not score(*self._at, vector, touched, own):
+        if not score(*self.addresses, vector, touched, own):
             raise ValueError(f"touched names rows beyond the {self.rows} of the catalogue")
         return self._out
 

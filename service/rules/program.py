@@ -120,11 +120,17 @@ class Program:
         formats = "".join("d" if one.kind == "number" else "q" for one in self.fields)
         self._values = struct.Struct(f"={formats}{'q' * len(built.hard)}")
         self._states = struct.Struct(f"={'H' * (len(formats) + len(built.hard))}")
-        self._words = self._memory.words.data.cast("B")
+        self.words = self._memory.words
+        """For :func:`kernel.run`: registers, instructions, verdicts."""
+        self._words = self.words.data.cast("B")
         self._values_at, self._states_at = 8 * self._memory.values, 8 * self._memory.states
+        self._rules = len(rules)
         at = 8 * self._memory.verdicts
         self._verdicts = self._words[at : at + 2 * len(rules)]
         self._dropped = self._words[8 * self._memory.dropped :]
+
+    def __len__(self) -> int:
+        return self._rules
 
     def code(self, at: Loaded) -> Mapping[str, int] | None:
         """The codes of texts that a field may hold; None: it holds no text."""
@@ -161,6 +167,19 @@ class Program:
             states: 0, or the field's ``why`` or ``missing``.
             known: ``{"customer": {"age": 41.0}, ...}``, for parts that ask Python.
         """
+        reasons = self.fill(values, states, known)
+        kernel.run(self.words)
+        dropped = int.from_bytes(self._dropped, "little")
+        return Answers(self._verdicts.tobytes(), dropped, reasons)
+
+    def fill(self, values: list[Any], states: list[int], known: Known = _EMPTY) -> Sequence[str]:
+        """Fill registers for :func:`kernel.run`; give the reasons why something is not known.
+
+        Args:
+            values: As for :meth:`answers`, and so the rest.
+            states: See there.
+            known: See there.
+        """
         reasons = self._reasons
         if self._hard is not None:
             reasons = [*reasons]
@@ -171,9 +190,7 @@ class Program:
                 states.append(len(reasons) if isinstance(one, Unknown) else 0)
         self._values.pack_into(self._words, self._values_at, *values)
         self._states.pack_into(self._words, self._states_at, *states)
-        kernel.run(self._memory.words)
-        dropped = int.from_bytes(self._dropped, "little")
-        return Answers(self._verdicts.tobytes(), dropped, reasons)
+        return reasons
 
 
 def _sets(drops: Sequence[tuple[int, int]]) -> tuple[Shorts, Words]:

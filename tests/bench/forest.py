@@ -222,7 +222,7 @@ def measured(count: int, trees: int, text: str, rows: Floats, peers: bool) -> di
         theirs = booster.predict(whole(number), raw_score=True, num_threads=1)
         assert np.abs(ours - theirs).max() <= 1e-12 * np.abs(parsed.leaf).max() * trees
     table = [whole(number) for number in range(calls)] if peers else []
-    block, scratch = ready._at  # the stages of one call
+    block, scratch = ready.addresses  # the stages of one call
     ways: dict[str, Callable[[int], object]] = {
         "forest": lambda i: ready.score(who[asked[i]], touched[i], own[i]),
         "none touched": lambda i: ready.score(who[asked[i]]),

@@ -117,7 +117,7 @@ class Reference:
         context = Context(self._business.vocabulary.channels[CHANNEL], 1)
         vector = self._plan.customer(person.records, person.profile, context, now)
         intents = self._intents(vector)
-        told = facts.magnitudes(journey.read(person.records, now, self._plan.lens))
+        told = facts.magnitudes(journey.read(person.records, now, self._plan.lens).values.tolist())
         ranked_intents = sorted(intents.items(), key=lambda one: (-one[1], one[0]))
         seen = _Seen(
             {

@@ -283,7 +283,7 @@ async def test_the_models_see_the_customer_and_every_action_of_the_answer_is_kep
     weighed = found.answer.weighed
     assert weighed.rung == pb.RUNG_FULL
     assert weighed.vector is not None
-    assert abs(sum(p for _, p in weighed.intents) - 1) < 1e-9
+    assert abs(sum(p for _, p in weighed.sight.intents) - 1) < 1e-9
     (slate,) = found.answer.slates
     for one in slate.shown:
         saw = weighed.saw(one.row)

@@ -130,7 +130,7 @@ def test_an_outcome_is_counted_by_its_code() -> None:
 
 def test_the_facts_that_weights_may_name_are_those_that_are_computed() -> None:
     lens = journey.Lens.of(VOCABULARY, business().definitions.journey)
-    assert set(facts.magnitudes(journey.read(EMPTY, 0, lens))) == set(FACTS)
+    assert set(facts.magnitudes(journey.read(EMPTY, 0, lens).values.tolist())) == set(FACTS)
 
 
 def test_the_longest_that_anything_counts_over_is_kept_in_the_ledger() -> None:

@@ -142,7 +142,7 @@ def test_whatever_happened_it_can_be_told(happened: list[Event]) -> None:
 
 def test_magnitudes_are_what_context_weights_may_name() -> None:
     found = journey.read(chained([ago(HOUR, "failed", "ivr")]), NOW, LENS)
-    magnitudes = facts.magnitudes(found)
+    magnitudes = facts.magnitudes(found.values.tolist())
     assert tuple(magnitudes) == FACTS
     assert magnitudes["failed_self_service"] == 1
     assert facts.magnitudes(None) == {}
@@ -167,7 +167,7 @@ def test_the_facts_are_those_that_were_told_before(
 @given(events())
 def test_magnitudes_are_the_journey_by_the_names_of_facts(happened: list[Event]) -> None:
     found = journey.read(chained(happened), NOW, LENS)
-    for name, magnitude in facts.magnitudes(found).items():
+    for name, magnitude in facts.magnitudes(found.values.tolist()).items():
         fact = {"repeat_contact": "repeat_contacts", "unanswered_question": "unanswered_questions"}
         wanted = found.value(fact.get(name, name))
         assert magnitude == wanted or (math.isnan(magnitude) and math.isnan(wanted))

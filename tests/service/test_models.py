@@ -18,7 +18,8 @@ from service import bundle as bundles
 from service.bundle import Bundle, Calibration, Golden
 from service.catalogue import Exploration
 from service.errors import BundleRefused
-from service.models import Models, Seen, goldens, nothing, presented
+from service.models import Models, goldens, nothing, presented
+from service.sight import Seen
 from tests.integration.serving import CONFIG, business, sealed
 from tests.integration.test_bundles_live import resealed
 from training import simulate, workflow

@@ -20,11 +20,11 @@ from features.definitions import Definitions
 from features.duration import DAY, HOUR
 from features.elementary import Floats
 from features.profile import Consent, Profile, Told
-from features.record import EMPTY
+from features.record import EMPTY, Records
 from features.vocabulary import Outcome
 from rapport.v1 import decision_pb2 as pb
 from rapport.v1 import log_pb2
-from service import answers
+from service import answers, sight
 from service.arbitration import Reason
 from service.business import Business, complete
 from service.catalogue import Action, Exploration, Placement, Price, Treatment
@@ -40,9 +40,11 @@ from service.declared import (
     Target,
     When,
 )
-from service.models import Models, Seen
-from service.pipeline import Answer, Inputs, Known, Pipeline, Question, Reply, Want, Weighed
+from service.models import Models
+from service.pipeline import Answer, Inputs, Known, Pipeline, Question
 from service.rooms import full
+from service.sight import Layout, Seen
+from service.weighed import Reply, Want, Weighed
 from tests.chain import NOW, VOCABULARY, Event, chained
 from tests.integration.serving import business as bank
 from tests.integration.serving import sealed
@@ -489,6 +491,7 @@ class Scoring:
         self.plan.lens = lens
         self.manifest = self
         self.version = "v"
+        self.layout = Layout(features=1, actions=len(acceptance), rows=len(acceptance))
 
     @property
     def scores_uplift(self) -> bool:
@@ -500,6 +503,12 @@ class Scoring:
     def seen(self, *args: Any) -> Seen:
         self._asked += 1
         return Seen(np.full(1, 1_000.0 * self._asked), np.zeros(0, np.int64), np.zeros((0, 0)))
+
+    def look(self, records: Records, profile: Profile, context: Any, now: int) -> sight.Sight:
+        return sight.said(cast(sight.Says, self), records, profile, context, now)
+
+    def intents(self, vector: Floats) -> Floats:
+        return np.empty(0)
 
     def row(self, seen: Seen, row: int) -> Floats:
         return seen.vector + row
@@ -1033,7 +1042,7 @@ def test_the_bank_decides_alike_twice_with_its_models(models: Models) -> None:
             weighed = pipeline.weigh(inputs, models)
             answer = pipeline.settle(weighed, replies(weighed.wants, ()))
             assert weighed.rung == pb.RUNG_FULL
-            assert abs(math.fsum(p for _, p in weighed.intents) - 1) < 1e-9
+            assert abs(math.fsum(p for _, p in weighed.sight.intents) - 1) < 1e-9
             entries.append(written(answer, of))
     assert entries[:20] == entries[20:]
     assert statistics.fmean(map(len, entries)) < 20_000

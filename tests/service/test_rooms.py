@@ -19,9 +19,9 @@ from service.catalogue import Action
 from service.causes import rows_of
 from service.declared import Limit
 from service.exploration import Fate
-from service.pipeline import Answer, Inputs, Known, Pipeline, Reply, Weighed
-from service.policies import Circumstances
+from service.pipeline import Answer, Inputs, Known, Pipeline
 from service.rooms import Room, full
+from service.weighed import Reply, Weighed
 from tests.chain import NOW, chained
 from tests.service.test_pipeline import (
     STRANGER,
@@ -357,6 +357,5 @@ def test_limits_of_another_channel_leave_what_they_like() -> None:
     assert names(decide(pipeline, given_()), of) == {"hint": ["a", "b", "c"]}
     chat = given_()._replace(question=given_().question._replace(channel="chat"))
     assert names(decide(pipeline, chat), of) == {"hint": ["a", "d"]}
-    results = pipeline.policies.conditions.evaluate({})
-    at = Circumstances("phone", 1, 3, NOW, WILLING, EMPTY, results)
-    assert pipeline.rooms.of(at, 20) == [], "nothing was counted"
+    unread = given_()._replace(known=given_().known._replace(ledger=None))
+    assert list(pipeline.weigh(unread, None).rooms) == [], "nothing was counted"

@@ -13,8 +13,9 @@ from features.record import EMPTY, decode
 from service import bundle as bundles
 from service.bundle import Golden
 from service.models import Models
-from service.pipeline import Inputs, Known, Pipeline, Question, Reply
+from service.pipeline import Inputs, Known, Pipeline, Question
 from service.together import Steps, Together, finished
+from service.weighed import Reply
 from tests.integration.serving import business, sealed
 from tests.service.test_pipeline import written
 

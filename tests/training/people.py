@@ -24,9 +24,10 @@ from service.callers import EVERYBODY
 from service.catalogue import Rule
 from service.declared import StageRule, StageRules, Target
 from service.models import Models
-from service.pipeline import Inputs, Known, Pipeline, Reply
+from service.pipeline import Inputs, Known, Pipeline
 from service.policies import described
 from service.questions import read
+from service.weighed import Reply
 from training import archive, publish, replay, train
 from training.archive import Entry
 from training.dataset import Dataset

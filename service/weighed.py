@@ -1,0 +1,167 @@
+"""A decision up to the point where the store has to agree. Pure.
+
+What an answer needs is there; what only the log, Explain or an audit needs is made when it is asked
+for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from features.elementary import Floats
+from rapport.v1 import decision_pb2 as pb
+from service import facts
+from service.arbitration import Ranked, Reason, Situation
+from service.causes import Cause, Filtered
+from service.choice import Choice, Chosen, Placing
+from service.exploration import Drawn, Slot
+from service.facts import Fact
+from service.models import Models
+from service.policies import Circumstances, Offers, Policies, Standing
+from service.rooms import Room
+from service.rules import Answers
+from service.sight import Seen, Sight
+from service.store import Cap
+
+if TYPE_CHECKING:
+    from service.pipeline import Inputs
+
+
+class Want(NamedTuple):
+    """A drawn action that has to be reserved before it is shown."""
+
+    placement: str
+    row: int
+    probability: float  # of having been drawn for its slot
+    caps: Sequence[Cap]
+    ceilings: Sequence[str]
+
+
+class Reply(NamedTuple):
+    """What became of a want; ``refused`` says why, and is empty where it was granted."""
+
+    refused: str = ""
+
+
+class Weighing(NamedTuple):
+    """One placement: who could be shown, and what was drawn."""
+
+    choice: Choice
+    number: int  # of the placement among those of the request
+    placing: Placing
+    chosen: Sequence[Chosen]
+    held_back: bool
+    probability: float  # of the whole slate, the hold-back included
+
+    @property
+    def name(self) -> str:
+        """Of the placement."""
+        return self.placing.name
+
+    @property
+    def offers(self) -> Offers:
+        """What the placement could show."""
+        return self.placing.offers
+
+    @property
+    def causes(self) -> Sequence[Cause]:
+        """What holds in this placement alone."""
+        return self.placing.causes
+
+    @property
+    def slots(self) -> int:
+        """Actions that it takes."""
+        return self.placing.slots
+
+    @property
+    def nothing(self) -> float:
+        """Priority that an action had to exceed."""
+        return self.placing.nothing
+
+    @property
+    def ranked(self) -> Ranked:
+        """All candidates with their numbers, best first."""
+        return self.choice.ranked(self.number)
+
+    @property
+    def drawn(self) -> Drawn:
+        """The slate as it was drawn, with what became of everybody."""
+        slots = [Slot(one.place, one.probability) for one in self.chosen]
+        return Drawn(slots, self.held_back, self.probability, self.choice.fates(self.number))
+
+
+class Weighed(NamedTuple):
+    """A decision up to the point where the store has to agree."""
+
+    inputs: Inputs
+    now: int
+    rung: pb.Rung.ValueType
+    group: str
+    advisories: Sequence[Reason]
+    intents: Sequence[tuple[str, float]]  # the likeliest, likeliest first
+    told: Sequence[Fact]
+    segment: str
+    chain_known: bool
+    weighings: Sequence[Weighing]
+    wants: Sequence[Want]
+    models: Models | None
+    sight: Sight
+    choice: Choice
+    policies: Policies
+    at: Circumstances  # without what was counted and answered
+    standing: Standing
+    reasons: Sequence[str]  # why something that rules ask for is not known
+    filter: Filtered | None = None  # None: as the policies have it
+    events: int = 0  # of the timeline, that had happened
+
+    @property
+    def situation(self) -> Situation:
+        """What context weights look at."""
+        told = self.sight.facts if self.chain_known else None
+        return Situation(
+            self.inputs.question.channel, self.sight.chances, facts.magnitudes(told), self.now,
+            self.segment, self.inputs.prices,
+        )  # fmt: skip
+
+    @property
+    def results(self) -> Answers:
+        """What every condition of the configuration says."""
+        return self.choice.answers(self.reasons)
+
+    @property
+    def filtered(self) -> Filtered:
+        """What spoke against actions, whatever the placement."""
+        if self.filter is not None:
+            return self.filter
+        choice = self.choice
+        at = self.at._replace(results=self.results, counts=choice.counts)
+        return self.policies.explained(
+            at, self.standing, limited=choice.limited, dropped=choice.dropped
+        )
+
+    @property
+    def causes(self) -> Sequence[Cause]:
+        """The same, cause by cause."""
+        return self.filtered.causes
+
+    @property
+    def rooms(self) -> Sequence[Room]:
+        """What limits that several actions share left to the answer."""
+        return self.choice.rooms
+
+    @property
+    def vector(self) -> Floats | None:
+        """What the models saw of the customer; None: nothing."""
+        return self.sight.vector if self.sight.scored and self.models is not None else None
+
+    @property
+    def seen(self) -> Seen | None:
+        """What the acceptance model saw; None: nothing."""
+        scored = self.models is not None and self.models.scores_acceptance
+        return self.sight.seen if self.sight.scored and scored else None
+
+    def saw(self, row: int) -> Floats | None:
+        """What the acceptance model saw of an action: [names of the plan]; None: nothing."""
+        seen = self.seen
+        return None if self.models is None or seen is None else self.models.row(seen, row)
