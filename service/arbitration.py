@@ -104,6 +104,7 @@ _NONE: Final = np.empty(0)
 _NO_UPLIFT: Final = np.empty((0, 3))
 _OTHER: Final = -2.0  # a channel that no context weight names
 _UNKNOWN: Final = float("nan")
+_WORTHS: Final = 10_000  # values of which the words are kept
 _NOTABLE: Final = 1.2  # times as likely as usual
 _MANDATORY: Final = Reason("MANDATORY", "It must be shown whenever it qualifies")
 
@@ -188,6 +189,7 @@ class Arbiter:
         match = policies.intent_match
         self.match = (match.floor, match.ceiling - match.floor)
         self._strong: dict[str, _Strong] = {}
+        self._worths: dict[float, Reason] = {}
 
     def _value(self, segment: str) -> list[float]:
         """What each action's wanted outcome is worth to all goals, in one currency, less cost."""
@@ -355,12 +357,21 @@ class Arbiter:
             text = f"Brings {mean:.2f} more than doing nothing ({low:.2f} to {high:.2f})"
             found.append((1.0, Reason("UPLIFT", text)))
         else:
-            found.append((1.0, Reason("VALUE", f"Worth {factors.value:.2f} when accepted")))
+            found.append((1.0, self._worth(factors.value)))
         if action.mandatory:
             found.append((1e9, _MANDATORY))
         if len(found) > 1:
             found.sort(key=_strength, reverse=True)
         return [reason for _, reason in found]
+
+    def _worth(self, value: float) -> Reason:
+        """What an action is worth, in words; there are few values, and each is told often."""
+        told = self._worths.get(value)
+        if told is None:
+            told = Reason("VALUE", f"Worth {value:.2f} when accepted")
+            if len(self._worths) < _WORTHS:
+                self._worths[value] = told
+        return told
 
     def _strengths(self, action: Action) -> _Strong:
         """What may speak for an action: all that does not weaken it."""

@@ -50,8 +50,10 @@ class Choosing(NamedTuple):
     """What a request asks, beside what was seen of the customer."""
 
     placings: Sequence[Placing]
-    dropped: Rows  # by what needs no counting
-    parting: Rows  # those of them whose bundles go with them
+    before: Integers  # [2 width] rows that are dropped without counting, and who parts bundles
+    instead: (
+        Rows | None
+    )  # all rows that are dropped, whatever rules and limits say; None: as they do
     ledger: Records | None
     now: int  # milliseconds
     channel: str
@@ -61,7 +63,6 @@ class Choosing(NamedTuple):
     prices: Mapping[str, float]
     group: str
     chain_known: bool
-    filters: bool = True  # False: all that is dropped is in ``dropped``
 
 
 class Chosen(NamedTuple):
@@ -201,16 +202,18 @@ class Chooser:
         how = self._how(asked, sight)
         by_models = how & choosing.BY_MODELS
         uplift = sight.uplift if by_models and arbiter.ranks_by_uplift else None
-        words = (
-            placings[0].words if len(placings) == 1
-            else np.concatenate([one.words for one in placings]) if placings
-            else np.empty((0, choosing.PLACING + self.width), np.int64)
-        )  # fmt: skip
-        size = 8 * self.width
-        before = asked.dropped.to_bytes(size, "little") + asked.parting.to_bytes(size, "little")
+        before = asked.before
+        if asked.instead is not None:
+            before = np.array(self._set(asked.instead) * 2, np.int64)
         ends = [self.fixed]
         for one in placings:
             ends.append(ends[-1] + _room(self.actions, one.slots))
+        if len(placings) == 1:
+            words = placings[0].words
+        elif placings:
+            words = np.concatenate([one.words for one in placings])
+        else:
+            words = np.empty((0, choosing.PLACING + self.width), np.int64)
         out = np.empty(ends[-1])
         choosing.choose(
             about.words,
@@ -218,7 +221,7 @@ class Chooser:
             fields.words(EMPTY if asked.ledger is None else asked.ledger),
             sight.block,
             words,
-            np.frombuffer(before, np.int64),
+            before,
             self._priced(asked.prices),
             evidence if by_models and evidence is not None else _NONE,
             _NONE if uplift is None else uplift.reshape(-1),
@@ -237,16 +240,20 @@ class Chooser:
 
     def _how(self, asked: Choosing, sight: Sight) -> int:
         """Bits of how to choose."""
-        by_models = sight.scored and sight.layout.actions > 0 and asked.group != NO_MODEL
-        return (
-            choosing.LEDGER_KNOWN * (asked.ledger is not None)
-            | choosing.CHAIN_KNOWN * asked.chain_known
-            | choosing.ASKED_MODELS * sight.scored
-            | choosing.BY_MODELS * by_models
-            | choosing.BY_PROBABILITY * (asked.group == PROBABILITY_ONLY)
-            | choosing.HELD_OUT * (asked.group == HOLD_OUT)
-            | choosing.FILTERS * asked.filters
-        )
+        how = 0 if asked.instead is not None else choosing.FILTERS
+        if asked.ledger is not None:
+            how |= choosing.LEDGER_KNOWN
+        if asked.chain_known:
+            how |= choosing.CHAIN_KNOWN
+        if sight.scored:
+            how |= choosing.ASKED_MODELS
+            if sight.layout.actions and asked.group != NO_MODEL:
+                how |= choosing.BY_MODELS
+        if asked.group == PROBABILITY_ONLY:
+            how |= choosing.BY_PROBABILITY
+        elif asked.group == HOLD_OUT:
+            how |= choosing.HELD_OUT
+        return how
 
     def _priced(self, prices: Mapping[str, float]) -> Floats:
         """Columns and prices; resources seldom change theirs."""

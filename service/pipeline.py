@@ -185,8 +185,7 @@ class Pipeline:
         if question.utterance:
             text = "The utterance was kept and not read: no text model is in charge"
             advisories.append(Reason("UTTERANCE_NOT_READ", text))
-        now = _moment(inputs)
-        known = _until(given, now)
+        now, known = _as_of(inputs)
         records = EMPTY if known.records is None else known.records
         rung, seen = self._look(models, inputs, known, records, now, advisories)
         yield
@@ -218,12 +217,11 @@ class Pipeline:
         group = group_of(question.customer_id, self.business.policies.control)
         segment = self._segment(known.profile)
         placings = self._asked_for(inputs, seen if chain_known else None, rung, group)
-        dropped = standing.dropped if filtered is None else filtered.dropped
         choice = self._chooser.choose(
             Choosing(
-                placings, dropped, standing.parting, known.ledger, now, question.channel,
-                at.interaction, inputs.seed, segment, inputs.prices, group, chain_known,
-                filtered is None,
+                placings, standing.words, None if filtered is None else filtered.dropped,
+                known.ledger, now, question.channel, at.interaction, inputs.seed, segment,
+                inputs.prices, group, chain_known,
             ),
             seen,
             None if models is None or not seen.scored else models.evidence,
@@ -306,7 +304,7 @@ class Pipeline:
     ) -> list[Placing]:
         """What each placement asks for. No action stands twice in an answer."""
         question = inputs.question
-        at = 0 if seen is None else int(seen.block.item(journey.RELATIONSHIP))
+        at = 0 if seen is None else int(seen.facts[journey.RELATIONSHIP])
         same = (
             question.channel, question.locale, at, question.assurance, question.max_actions,
             rung == pb.RUNG_DEFAULTS, group, inputs.greedy,
@@ -442,22 +440,29 @@ def _left_to_chance(
     return exploration.GREEDY if group else placement.exploration
 
 
-def _moment(inputs: Inputs) -> int:
-    """The moment of the decision: never before an event that a faster clock has dated."""
-    if inputs.question.as_of is not None:
-        return inputs.question.as_of
-    now, known = inputs.clock, inputs.known
-    if known.records is not None and len(known.records):
-        now = max(now, known.records["occurred_at"].item(-1))
-    told = 0 if known.profile is None else known.profile.newest
-    return told if now < told <= now + SKEW else now
+def _as_of(inputs: Inputs) -> tuple[int, Known]:
+    """The moment of the decision, and what was known of the customer that had happened by then.
+
+    The moment is never before an event that a faster clock has dated.
+    """
+    known, moment = inputs.known, inputs.question.as_of
+    happened, told = _last(known.records), 0 if known.profile is None else known.profile.newest
+    if moment is None:
+        moment = max(inputs.clock, happened)
+        if moment < told <= moment + SKEW:
+            moment = told
+    if happened <= moment and told <= moment and _last(known.ledger) <= moment:
+        return moment, known
+    return moment, known._replace(
+        records=None if known.records is None else timeline.as_of(known.records, moment),
+        ledger=None if known.ledger is None else timeline.as_of(known.ledger, moment),
+        profile=None if known.profile is None else known.profile.as_of(moment),
+    )
 
 
-def _until(known: Known, now: int) -> Known:
-    """What was known of the customer that had happened by ``now``."""
-    records = None if known.records is None else timeline.as_of(known.records, now)
-    ledger = None if known.ledger is None else timeline.as_of(known.ledger, now)
-    profile = None if known.profile is None else known.profile.as_of(now)
-    if records is known.records and ledger is known.ledger and profile is known.profile:
-        return known
-    return known._replace(records=records, ledger=ledger, profile=profile)
+def _last(records: Records | None) -> int:
+    """When the last of some records happened; 0: there is none."""
+    if records is None or not len(records):
+        return 0
+    moment: int = records["occurred_at"].item(-1)
+    return moment

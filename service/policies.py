@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from features import duration, ledger, usage
+from features.kernels import Integers
 from features.profile import Profile
 from features.record import RESERVED, Records
 from features.usage import Counting, Counts
@@ -95,6 +96,7 @@ class Standing(NamedTuple):
     after: Sequence[Cause]  # what comes after the ledger
     dropped: Rows
     parting: Rows  # those of them whose bundles are dropped with them
+    words: Integers  # both for a kernel, 64 rows a word
 
 
 class Share(NamedTuple):
@@ -317,12 +319,15 @@ class Policies:
             before = [*self._of_consent(at), *asked, *self._of_moment(at)]
         # Who asks for a bundle asks for its parts.
         parting = union(one for one in (*asked, *everybody) if one.code != "NOT_ALLOWED")
-        return Standing(
-            before,
-            [*usual.after, *everybody],
-            usual.dropped | union(asked) | union(everybody),
-            usual.parting | parting,
-        )
+        dropped = usual.dropped | union(asked) | union(everybody)
+        return self._stands(before, [*usual.after, *everybody], dropped, usual.parting | parting)
+
+    def _stands(
+        self, before: Sequence[Cause], after: Sequence[Cause], dropped: Rows, parting: Rows
+    ) -> Standing:
+        size = 8 * max(1, -(-len(self._business.actions) // 64))
+        both = dropped.to_bytes(size, "little") + parting.to_bytes(size, "little")
+        return Standing(before, after, dropped, parting, np.frombuffer(both, np.int64))
 
     def _usual(self, at: Circumstances) -> Standing:
         """What a request says that asks for no action by name."""
@@ -339,7 +344,7 @@ class Policies:
             before = [*self._of_consent(at), *self._of_moment(at)]
             after = list(self._of_unread(at))
             dropped = union(before) | union(after)
-            found = Standing(before, after, dropped, dropped)
+            found = self._stands(before, after, dropped, dropped)
             if len(self._standing) < 10_000:
                 self._standing[key] = found
         return found

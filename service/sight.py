@@ -93,7 +93,7 @@ class Sight:
         uplift: [actions, 3] mean, low and high; None: nobody was asked.
     """
 
-    __slots__ = ("_seen", "block", "events", "layout", "scored", "uplift")
+    __slots__ = ("_facts", "_seen", "block", "events", "layout", "scored", "uplift")
 
     def __init__(
         self, block: Floats, layout: Layout, events: int, *, scored: bool, seen: Seen | None = None
@@ -101,12 +101,14 @@ class Sight:
         self.block, self.layout, self.events, self.scored = block, layout, events, scored
         self.uplift: Floats | None = None
         self._seen = seen
+        self._facts: list[float] | None = None
 
     @property
     def facts(self) -> list[float]:
         """One for each of :data:`features.journey.FACTS`."""
-        told: list[float] = self.block[:FACTS].tolist()
-        return told
+        if self._facts is None:
+            self._facts = self.block[:FACTS].tolist()
+        return self._facts
 
     @property
     def vector(self) -> Floats:
@@ -138,8 +140,8 @@ class Sight:
             return []
         at = self.layout.at_numbers
         places = self.block[at : at + min(LIKELY, len(names))].view(np.int64).tolist()
-        item = self.block.item
-        return [(names[place], item(begin + place)) for place in places]
+        told = self.block[begin : begin + len(names)].tolist()
+        return [(names[place], told[place]) for place in places]
 
     @property
     def acceptance(self) -> Floats | None:
