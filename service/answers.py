@@ -255,9 +255,18 @@ def _shown_reason(reason: Reason) -> bytes:
 
 
 def _fact(fact: Fact) -> bytes:
+    if fact.newest is None and fact.magnitude and fact.magnitude % 1 == 0:
+        return _standing(fact)  # a count or a kind: many customers have the same
+    return _told(fact)
+
+
+def _told(fact: Fact) -> bytes:
     before, after = _said(fact.kind, fact.text, fact.intent, fact.channels)
     newest = b"" if fact.newest is None else nested(4, wire.moment(fact.newest))
     return nested(6, b"".join((before, wire.double(3, fact.magnitude), newest, after)))
+
+
+_standing = lru_cache(_SAID)(_told)
 
 
 @lru_cache(_SAID)

@@ -323,6 +323,7 @@ def _worthless(numbers: Factors, nothing: float) -> str:
 
 
 _RANKING: Final = struct.Struct("<" + 5 * "Bd").pack
+_NO_COST: Final = optional(8, 0.0)
 _ONE, _TWO, _THREE, _FOUR, _FIVE = (number << 3 | 1 for number in range(1, 6))
 
 
@@ -340,7 +341,9 @@ def factors(numbers: Factors) -> bytes:
         written += optional(6, model)
     if evidence is not None:
         written += optional(7, evidence)
-    written += double(8, capacity)
+    cost = optional(8, capacity)
+    if cost != _NO_COST:
+        written += cost
     if uplift is not None:
         mean, low, high = uplift
         written += optional(9, mean) + optional(10, low) + optional(11, high)
