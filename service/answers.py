@@ -20,10 +20,11 @@ from service.catalogue import Price, Treatment
 from service.facts import Fact
 from service.models import Models
 from service.pipeline import Answer, Shown, Slate, Weighed
-from service.wire import amount, head, nested, packed, text, whole
+from service.wire import Memory, amount, head, nested, packed, text, whole
 
 _INTENTS_SHOWN: Final = 5
 _SAID: Final = 4_096  # sentences that come back; most do within the hour
+_RANKS: Final = tuple(whole(3, rank) for rank in range(1, 21))  # no placement shows more
 
 
 def timestamp(ms: int) -> timestamp_pb2.Timestamp:
@@ -88,7 +89,7 @@ class Answers:
             text(1, decision_id),
             nested(2, wire.moment(weighed.now)),
             whole(3, weighed.rung),
-            *map(_advisory, answer.advisories),
+            *map(_advisories.__getitem__, answer.advisories),
             *[amount(5, name, chance) for name, chance in weighed.intents[:_INTENTS_SHOWN]],
             *map(_fact, weighed.told),
             *map(self._slate, answer.slates),
@@ -107,30 +108,30 @@ class Answers:
         return found
 
     def _slate(self, slate: Slate) -> bytes:
-        shown = [self._recommendation(rank, one) for rank, one in enumerate(slate.shown, 1)]
         parts = [
             text(1, slate.placement),
-            *shown,
+            *map(self._recommendation, _RANKS, slate.shown),
             whole(3, slate.held_back),
             wire.double(4, slate.probability),
         ]
         return nested(7, b"".join(parts))
 
-    def _recommendation(self, rank: int, one: Shown) -> bytes:
+    def _recommendation(self, rank: bytes, one: Shown) -> bytes:
         piece = self._pieces.get((one.row, id(one.treatment), id(one.price)))
-        if piece is None:
-            piece = self._piece(one)
-        instead_of = one.instead_of
-        parts = [
-            piece.head,
-            whole(3, rank),
-            piece.treatment,
-            nested(5, trace.factors(one.factors)),
-            *map(_shown_reason, one.reasons),
+        before, treatment, after, _ = piece or self._piece(one)
+        factors = trace.factors(one.factors)
+        if one.instead_of is not None:
+            after = text(8, self._business.actions[one.instead_of].name) + after
+        parts = (
+            before,
+            rank,
+            treatment,
+            head(5, len(factors)),
+            factors,
+            *map(_reasons.__getitem__, one.reasons),
             wire.double(7, one.probability),
-            b"" if instead_of is None else text(8, self._business.actions[instead_of].name),
-            piece.tail,
-        ]
+            after,
+        )
         return nested(2, b"".join(parts))
 
     def _piece(self, one: Shown) -> _Piece:
@@ -236,27 +237,20 @@ def traced(candidates: list[pb.Candidate]) -> bytes:
 
 def advisory(reason: Reason) -> bytes:
     """One more advisory, as a field of the answer: appended, it comes after the others."""
-    return _advisory(reason)
+    return _advisories[reason]
 
 
-@lru_cache(_SAID)
 def _reason(reason: Reason) -> bytes:
     return text(1, reason.code) + text(2, reason.text)
 
 
-@lru_cache(_SAID)
-def _advisory(reason: Reason) -> bytes:
-    return nested(4, text(1, reason.code) + text(2, reason.text))
-
-
-@lru_cache(_SAID)
-def _shown_reason(reason: Reason) -> bytes:
-    return nested(6, text(1, reason.code) + text(2, reason.text))
+_advisories: Final[Memory[Reason]] = Memory(lambda reason: nested(4, _reason(reason)), _SAID)
+_reasons: Final[Memory[Reason]] = Memory(lambda reason: nested(6, _reason(reason)), _SAID)
 
 
 def _fact(fact: Fact) -> bytes:
     if fact.newest is None and fact.magnitude and fact.magnitude % 1 == 0:
-        return _standing(fact)  # a count or a kind: many customers have the same
+        return _standing[fact]  # a count or a kind: many customers have the same
     return _told(fact)
 
 
@@ -266,7 +260,7 @@ def _told(fact: Fact) -> bytes:
     return nested(6, b"".join((before, wire.double(3, fact.magnitude), newest, after)))
 
 
-_standing = lru_cache(_SAID)(_told)
+_standing: Final = Memory(_told, _SAID)
 
 
 @lru_cache(_SAID)

@@ -322,25 +322,23 @@ def _worthless(numbers: Factors, nothing: float) -> str:
     return "Nothing speaks for it here"
 
 
-_RANKING: Final = struct.Struct("<" + 5 * "Bd").pack
+_SIX: Final = struct.Struct("<" + 6 * "Bd").pack
+_SEVEN: Final = struct.Struct("<" + 7 * "Bd").pack
 _NO_COST: Final = optional(8, 0.0)
-_ONE, _TWO, _THREE, _FOUR, _FIVE = (number << 3 | 1 for number in range(1, 6))
 
 
 def factors(numbers: Factors) -> bytes:
     """Write the numbers that ranked an action, as the bytes of a :class:`pb.Factors`."""
     chance, value, weight, lever, priority, model, evidence, capacity, uplift = numbers
-    if chance and value and weight and lever and priority:
-        written = _RANKING(
-            _ONE, chance, _TWO, value, _THREE, weight, _FOUR, lever, _FIVE, priority
-        )  # fmt: skip
+    if model is not None and chance and value and weight and lever and priority:
+        # All are there, as they mostly are. The key of field n is 8 n + 1.
+        six = 9, chance, 17, value, 25, weight, 33, lever, 41, priority, 49, model
+        written = _SIX(*six) if evidence is None else _SEVEN(*six, 57, evidence)
     else:
         five = enumerate((chance, value, weight, lever, priority), 1)
         written = b"".join([double(number, one) for number, one in five])
-    if model is not None:
-        written += optional(6, model)
-    if evidence is not None:
-        written += optional(7, evidence)
+        written += b"" if model is None else optional(6, model)
+        written += b"" if evidence is None else optional(7, evidence)
     cost = optional(8, capacity)
     if cost != _NO_COST:
         written += cost

@@ -7,12 +7,38 @@ byte. See https://protobuf.dev/programming-guides/encoding/.
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Final
+from typing import Final, TypeVar
 
 _BYTES: Final = tuple(bytes((number,)) for number in range(0x80))
 _DOUBLE: Final = struct.Struct("<Bd").pack
-_NAMED: Final = 4_096  # names and texts of one configuration, and of the one before
+_NAMED: Final = 4_096  # names of one configuration, and of the one before
+
+K = TypeVar("K")
+
+
+class Memory(dict[K, bytes]):
+    """What was written of things that come again and again; it begins anew where it is full.
+
+    A hit is one look into a dict. ``lru_cache`` moves what it finds to the front of a list too, and
+    what that touches is not in the processor's cache either.
+
+    Args:
+        write: What is remembered of a thing.
+        most: Things that it holds.
+    """
+
+    def __init__(self, write: Callable[[K], bytes], most: int) -> None:
+        super().__init__()
+        self._write, self._most = write, most
+
+    def __missing__(self, thing: K) -> bytes:
+        written = self._write(thing)
+        if len(self) >= self._most:
+            self.clear()
+        self[thing] = written
+        return written
 
 
 def varint(number: int) -> bytes:
@@ -71,14 +97,17 @@ def amount(number: int, name: str, value: float) -> bytes:
     """A message of a name and a double, fields 1 and 2."""
     if not value:
         return nested(number, text(1, name) + double(2, value))
-    return _named(number, name) + _DOUBLE(2 << 3 | 1, value)
+    return _named[number, name] + _DOUBLE(2 << 3 | 1, value)
 
 
-@lru_cache(_NAMED)
-def _named(number: int, name: str) -> bytes:
+def _name(named: tuple[int, str]) -> bytes:
     """All of such a message but the double."""
+    number, name = named
     written = text(1, name)
     return head(number, len(written) + 9) + written
+
+
+_named: Final = Memory(_name, _NAMED)
 
 
 _NANOS: Final = tuple(whole(2, 1_000_000 * ms) for ms in range(1_000))

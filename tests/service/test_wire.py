@@ -59,3 +59,19 @@ def test_named_numbers_are_written_as_protobuf_writes_them(name: str, value: flo
 @example(999)
 def test_moments_are_written_as_protobuf_writes_them(ms: int) -> None:
     assert wire.moment(ms) == answers.timestamp(ms).SerializeToString(deterministic=True)
+
+
+def test_what_is_remembered_is_written_once_until_there_is_too_much() -> None:
+    made: list[int] = []
+
+    def write(thing: int) -> bytes:
+        made.append(thing)
+        return b"%d" % thing
+
+    memory = wire.Memory(write, 3)
+    assert [memory[thing] for thing in (1, 2, 1, 3, 2)] == [b"1", b"2", b"1", b"3", b"2"]
+    assert made == [1, 2, 3]
+    assert memory[4] == b"4"
+    assert [*memory] == [4]
+    assert memory[1] == b"1"
+    assert made == [1, 2, 3, 4, 1]
