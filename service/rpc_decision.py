@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 import grpc
@@ -93,7 +94,7 @@ class Decisions(decision_pb2_grpc.DecisionServiceServicer):
             entry = Entry(
                 decision_id,
                 Summary(customer_id, question.channel, question.interaction_id, shown),
-                lambda: serving.answers.logged(answer, request, written, caller.name),
+                partial(serving.answers.logged, answer, request, written, caller.name),
             )
             if not self._journal.append(entry):
                 response += answers.advisory(_UNJOURNALED)
