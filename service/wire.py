@@ -45,6 +45,8 @@ def varint(number: int) -> bytes:
     """A whole number of at most 64 bits; a negative one as its two's complement."""
     if 0 <= number < 0x80:
         return _BYTES[number]
+    if 0 < number < 0x4000:
+        return bytes((number & 0x7F | 0x80, number >> 7))
     rest, found = number & 0xFFFF_FFFF_FFFF_FFFF, bytearray()
     while rest > 0x7F:
         found.append(rest & 0x7F | 0x80)
