@@ -1,32 +1,36 @@
-"""Turn decisions into messages: for the caller, and for the log. Pure."""
+"""Turn decisions into messages: for the caller, and for the log. Pure.
+
+Both are written as the bytes that protobuf would write, field by field in the order of their
+numbers: what is the same in many answers is written once, and no message is built of the rest.
+"""
 
 from __future__ import annotations
+
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 from google.protobuf import timestamp_pb2
 
 from features.record import NEVER, LogId
 from rapport.v1 import decision_pb2 as pb
-from rapport.v1 import log_pb2
-from service import VERSION, trace
+from service import VERSION, trace, wire
 from service.arbitration import Reason
 from service.business import Business
-from service.catalogue import Price
+from service.catalogue import Price, Treatment
 from service.facts import Fact
 from service.models import Models
-from service.pipeline import Answer, Shown
+from service.pipeline import Answer, Shown, Slate
 from service.weighed import Weighed
+from service.wire import Memory, amount, head, nested, packed, text, whole
 
-_INTENTS_SHOWN = 5
+_INTENTS_SHOWN: Final = 5
+_SAID: Final = 4_096  # sentences that come back; most do within the hour
+_RANKS: Final = tuple(whole(3, rank) for rank in range(1, 21))  # no placement shows more
 
 
 def timestamp(ms: int) -> timestamp_pb2.Timestamp:
     """A moment in milliseconds as the API writes it."""
-    seconds, nanos = _seconds(ms)
-    return timestamp_pb2.Timestamp(seconds=seconds, nanos=nanos)
-
-
-def _seconds(ms: int) -> tuple[int, int]:
-    return ms // 1000, ms % 1000 * 1_000_000
+    return timestamp_pb2.Timestamp(seconds=ms // 1000, nanos=ms % 1000 * 1_000_000)
 
 
 def milliseconds(stamp: timestamp_pb2.Timestamp) -> int:
@@ -52,82 +56,226 @@ def versions(business: Business, models: Models | None) -> pb.Versions:
     )
 
 
-def response(answer: Answer, decision_id: str, business: Business) -> pb.DecideResponse:
-    """Build the answer to a caller, trace and vector aside.
+class _Piece(NamedTuple):
+    """What of a recommendation is the same whenever it is made at this price."""
+
+    head: bytes  # what stands before its rank
+    treatment: bytes
+    tail: bytes  # what stands after its probability
+    of: tuple[Treatment, Price | None]  # its key holds where these are
+
+
+class Answers:
+    """Writes answers and log entries of one configuration.
 
     Args:
-        answer: The decision.
-        decision_id: Empty where nothing is recorded.
-        business: Whose configuration decided.
+        business: Whose decisions they are.
     """
-    # Parts are added in place: a message that is given to another is copied whole.
-    weighed = answer.weighed
-    told = pb.DecideResponse(
-        decision_id=decision_id,
-        decided_at=timestamp(weighed.now),
-        rung=weighed.rung,
-        read=_read(weighed),
-        versions=versions(business, weighed.models),
-        control_group=weighed.group,
-    )
-    for code, message in answer.advisories:
-        told.advisories.add(code=code, message=message)
-    for intent, probability in weighed.intents[:_INTENTS_SHOWN]:
-        told.intents.add(intent=intent, probability=probability)
-    for fact in weighed.told:
-        _add_fact(told, fact)
-    for one in answer.slates:
-        slate = told.slates.add(
-            placement=one.placement,
-            held_back=one.held_back,
-            selection_probability=one.probability,
+
+    def __init__(self, business: Business) -> None:
+        self._business = business
+        self._names = [text(1, action.name) for action in business.actions]
+        self._pieces: dict[tuple[int, int, int], _Piece] = {}
+        self._versions = ("", nested(11, versions(business, None).SerializeToString()))
+
+    def written(self, answer: Answer, decision_id: str) -> bytes:
+        """Write the :class:`pb.DecideResponse` to a caller, trace and vector aside.
+
+        Args:
+            answer: The decision.
+            decision_id: Empty where nothing is recorded.
+        """
+        weighed = answer.weighed
+        parts = [
+            text(1, decision_id),
+            nested(2, wire.moment(weighed.now)),
+            whole(3, weighed.rung),
+            *map(_advisories.__getitem__, answer.advisories),
+            *[amount(5, name, chance) for name, chance in weighed.intents[:_INTENTS_SHOWN]],
+            *map(_fact, weighed.told),
+            *map(self._slate, answer.slates),
+            nested(10, _read(weighed)),
+            self._made_with(weighed.models),
+            text(12, weighed.group),
+        ]
+        return b"".join(parts)
+
+    def _made_with(self, models: Models | None) -> bytes:
+        bundle = "" if models is None else models.manifest.version
+        known, found = self._versions
+        if known != bundle:
+            found = nested(11, versions(self._business, models).SerializeToString())
+            self._versions = bundle, found
+        return found
+
+    def _slate(self, slate: Slate) -> bytes:
+        parts = [
+            text(1, slate.placement),
+            *map(self._recommendation, _RANKS, slate.shown),
+            whole(3, slate.held_back),
+            wire.double(4, slate.probability),
+        ]
+        return nested(7, b"".join(parts))
+
+    def _recommendation(self, rank: bytes, one: Shown) -> bytes:
+        piece = self._pieces.get((one.row, id(one.treatment), id(one.price)))
+        before, treatment, after, _ = piece or self._piece(one)
+        factors = trace.factors(one.factors)
+        if one.instead_of is not None:
+            after = text(8, self._business.actions[one.instead_of].name) + after
+        parts = (
+            before,
+            rank,
+            treatment,
+            head(5, len(factors)),
+            factors,
+            *map(_reasons.__getitem__, one.reasons),
+            wire.double(7, one.probability),
+            after,
         )
-        for rank, shown in enumerate(one.shown, 1):
-            _add_recommendation(slate, rank, shown, business)
-    return told
+        return nested(2, b"".join(parts))
+
+    def _piece(self, one: Shown) -> _Piece:
+        """Make a piece; there are no more than treatments by prices of the configuration."""
+        action, treatment, price = self._business.actions[one.row], one.treatment, one.price
+        currency = self._business.policies.currency
+        told = pb.Treatment(
+            name=treatment.name,
+            text=_worded(treatment.text, price, currency),
+            locale=treatment.locale,
+            kind=treatment.kind,
+            disclosures=treatment.disclosures,
+        )
+        cost = (
+            None
+            if price is None
+            else pb.Price(
+                amount=price.amount, currency=currency, per=price.per, condition=price.condition
+            )
+        )
+        tail = pb.Recommendation(mandatory=action.mandatory, price=cost, parts=action.parts)
+        piece = _Piece(
+            self._names[one.row] + text(2, action.title),
+            nested(4, told.SerializeToString()),
+            tail.SerializeToString(),
+            (treatment, price),
+        )
+        self._pieces[one.row, id(treatment), id(price)] = piece
+        return piece
+
+    def logged(
+        self, answer: Answer, request: pb.DecideRequest, response: bytes, caller: str
+    ) -> bytes:
+        """Write the :class:`log_pb2.LogEntry` of a decision: what it takes to compute it again.
+
+        Args:
+            answer: The decision.
+            request: As the caller sent it.
+            response: The answer, trace and vector aside, as written.
+            caller: Who asked.
+        """
+        weighed = answer.weighed
+        parts = [
+            nested(1, request.SerializeToString(deterministic=True)),
+            head(2, len(response)),
+            response,
+        ]
+        if weighed.vector is not None and weighed.models is not None:
+            digest = weighed.models.plan.digest.encode()
+            parts += nested(3, weighed.vector.tobytes()), nested(4, digest)
+        parts.append(text(5, caller))
+        for slate in answer.slates:
+            for one in slate.shown:
+                saw = weighed.saw(one.row)
+                if saw is not None:
+                    vector = self._names[one.row] + packed(2, saw.tobytes())
+                    parts.append(nested(6, vector))
+        parts.append(nested(7, self._inputs(answer)))
+        deliberation = trace.pieces(weighed, len(self._names))
+        parts.append(head(8, sum(map(len, deliberation))))
+        parts += deliberation
+        whose = text(1, weighed.inputs.question.customer_id)
+        return b"".join([whose, head(3, sum(map(len, parts))), *parts])
+
+    def _inputs(self, answer: Answer) -> bytes:
+        """What a :class:`log_pb2.DecisionInputs` holds."""
+        inputs = answer.weighed.inputs
+        known = inputs.known
+        parts = [whole(1, inputs.seed), whole(2, inputs.clock)]
+        if known.unread is not None:
+            parts.append(nested(3, _reason(known.unread)))
+        if inputs.unscored is not None:
+            parts.append(nested(4, _reason(inputs.unscored)))
+        for name in sorted(inputs.prices):
+            parts.append(amount(5, name, inputs.prices[name]))
+        parts += [nested(6, name.encode()) for name in sorted(inputs.full_ceilings)]
+        for want, reply in answer.replies:
+            action = self._business.actions[want.row].name
+            asked = _asked(want.placement, action, reply.refused)
+            parts.append(nested(7, asked + wire.double(5, want.probability)))
+        parts += [nested(8, _reason(one)) for one in known.unreadable]
+        parts.append(whole(9, inputs.greedy))
+        return b"".join(parts)
 
 
-def features(weighed: Weighed) -> pb.FeatureVector | None:
-    """What the models saw; None where none scored."""
+def features(weighed: Weighed) -> bytes:
+    """The vector that the models saw, as a field of the answer; empty where none scored."""
     if weighed.vector is None or weighed.models is None:
-        return None
+        return b""
     plan = weighed.models.plan
-    return pb.FeatureVector(
+    told = pb.FeatureVector(
         digest=plan.digest,
         names=plan.names[: len(weighed.vector)],
         values=weighed.vector.tolist(),
     )
+    return nested(9, told.SerializeToString())
 
 
-def _add_fact(told: pb.DecideResponse, fact: Fact) -> None:
-    one = told.facts.add(
-        kind=fact.kind,
-        text=fact.text,
-        magnitude=fact.magnitude,
-        intent=fact.intent,
-        channels=fact.channels,
-    )
-    if fact.newest is not None:
-        one.newest.seconds, one.newest.nanos = _seconds(fact.newest)
+def traced(candidates: list[pb.Candidate]) -> bytes:
+    """Every candidate, as a field of the answer: appended, it belongs to it."""
+    return pb.DecideResponse(trace=candidates).SerializeToString()
 
 
-def _add_recommendation(slate: pb.Slate, rank: int, one: Shown, business: Business) -> None:
-    told = slate.recommendations.add()
-    told.CopyFrom(one.template)
-    told.rank = rank
-    told.selection_probability = one.probability
-    if one.instead_of is not None:
-        told.instead_of = business.actions[one.instead_of].name
-    trace.factors(one.factors, told.factors)
-    for code, text in one.reasons:
-        told.reasons.add(code=code, text=text)
-    if one.price is not None:
-        currency = business.policies.currency
-        told.treatment.text = _worded(one.treatment.text, one.price, currency)
-        told.price.amount = one.price.amount
-        told.price.currency = currency
-        told.price.per = one.price.per
-        told.price.condition = one.price.condition
+def advisory(reason: Reason) -> bytes:
+    """One more advisory, as a field of the answer: appended, it comes after the others."""
+    return _advisories[reason]
+
+
+def _reason(reason: Reason) -> bytes:
+    return text(1, reason.code) + text(2, reason.text)
+
+
+_advisories: Final[Memory[Reason]] = Memory(lambda reason: nested(4, _reason(reason)), _SAID)
+_reasons: Final[Memory[Reason]] = Memory(lambda reason: nested(6, _reason(reason)), _SAID)
+
+
+def _fact(fact: Fact) -> bytes:
+    if fact.newest is None and fact.magnitude and fact.magnitude % 1 == 0:
+        return _standing[fact]  # a count or a kind: many customers have the same
+    return _told(fact)
+
+
+def _told(fact: Fact) -> bytes:
+    before, after = _said(fact.kind, fact.text, fact.intent, fact.channels)
+    newest = b"" if fact.newest is None else nested(4, wire.moment(fact.newest))
+    return nested(6, b"".join((before, wire.double(3, fact.magnitude), newest, after)))
+
+
+_standing: Final = Memory(_told, _SAID)
+
+
+@lru_cache(_SAID)
+def _said(kind: str, said: str, intent: str, channels: tuple[str, ...]) -> tuple[bytes, bytes]:
+    """What stands before and after the numbers of a fact."""
+    seen = b"".join([nested(6, channel.encode()) for channel in channels])
+    return text(1, kind) + text(2, said), text(5, intent) + seen
+
+
+@lru_cache(_SAID)
+def _asked(placement: str, action: str, refused: str) -> bytes:
+    """A reservation and what was said of it, but for its probability."""
+    named = text(1, placement) + text(2, action)
+    return named + whole(3, not refused) + text(4, refused)
 
 
 def _worded(text: str, price: Price | None, currency: str) -> str:
@@ -137,104 +285,19 @@ def _worded(text: str, price: Price | None, currency: str) -> str:
     return text.replace("{price}", f"{abs(price.amount):.2f} {currency}")
 
 
-def _read(weighed: Weighed) -> pb.ReadIds:
+def _read(weighed: Weighed) -> bytes:
+    """What a :class:`pb.ReadIds` holds."""
     known = weighed.inputs.known
-    return pb.ReadIds(
-        timeline=log_id(known.timeline_id),
-        ledger=log_id(known.ledger_id),
-        profile=log_id(known.profile_id),
-        events=weighed.events,
-        members=[
-            pb.MemberRead(customer_id=one.customer_id, timeline=log_id(one.timeline_id))
-            for one in known.members
-        ],
-    )
-
-
-def logged(
-    answer: Answer,
-    request: pb.DecideRequest,
-    response: bytes,
-    business: Business,
-    caller: str,
-) -> bytes:
-    """Write the log entry of a decision: what it takes to compute it again.
-
-    The bytes are those that protobuf would write of a :class:`log_pb2.LogEntry`, field by field in
-    the order of their numbers; what is in bytes already is not made into messages again.
-
-    Args:
-        answer: The decision.
-        request: As the caller sent it.
-        response: The answer, trace and vector aside, as written.
-        business: Whose configuration decided.
-        caller: Who asked.
-    """
-    weighed = answer.weighed
     parts = [
-        _nested(1, request.SerializeToString(deterministic=True)),
-        _nested(2, response),
+        _log_id(1, known.timeline_id),
+        _log_id(2, known.ledger_id),
+        _log_id(3, known.profile_id),
+        whole(4, weighed.events),
     ]
-    if weighed.vector is not None and weighed.models is not None:
-        parts.append(_nested(3, weighed.vector.tobytes()))
-        parts.append(_nested(4, weighed.models.plan.digest.encode()))
-    if caller:
-        parts.append(_nested(5, caller.encode()))
-    parts += [
-        _nested(
-            6,
-            log_pb2.ActionVector(
-                action=business.actions[one.row].name, vector=saw.tobytes()
-            ).SerializeToString(),
-        )
-        for slate in answer.slates
-        for one in slate.shown
-        if (saw := weighed.saw(one.row)) is not None
-    ]
-    parts.append(_nested(7, _inputs(answer, business).SerializeToString()))
-    parts.append(_nested(8, trace.written(weighed, len(business.actions))))
-    customer_id = weighed.inputs.question.customer_id
-    return log_pb2.LogEntry(customer_id=customer_id).SerializeToString() + _nested(
-        3, b"".join(parts)
-    )
+    for one in known.members:
+        parts.append(nested(5, text(1, one.customer_id) + _log_id(2, one.timeline_id)))
+    return b"".join(parts)
 
 
-def _nested(number: int, payload: bytes) -> bytes:
-    """A field of a message that holds bytes, text or a message."""
-    size, length = len(payload), bytearray((number << 3 | 2,))
-    while size > 0x7F:
-        length.append(size & 0x7F | 0x80)
-        size >>= 7
-    length.append(size)
-    return bytes(length) + payload
-
-
-def _inputs(answer: Answer, business: Business) -> log_pb2.DecisionInputs:
-    inputs = answer.weighed.inputs
-    return log_pb2.DecisionInputs(
-        seed=inputs.seed,
-        clock=inputs.clock,
-        unread=_reason(inputs.known.unread),
-        unscored=_reason(inputs.unscored),
-        prices=[
-            log_pb2.NamedNumber(name=name, value=price)
-            for name, price in sorted(inputs.prices.items())
-        ],
-        full_ceilings=sorted(inputs.full_ceilings),
-        reservations=[
-            log_pb2.ReservationReply(
-                placement=want.placement,
-                action=business.actions[want.row].name,
-                reserved=not reply.refused,
-                refused=reply.refused,
-                selection_probability=want.probability,
-            )
-            for want, reply in answer.replies
-        ],
-        unreadable=[pb.Reason(code=o.code, text=o.text) for o in inputs.known.unreadable],
-        greedy=inputs.greedy,
-    )
-
-
-def _reason(reason: Reason | None) -> pb.Reason | None:
-    return None if reason is None else pb.Reason(code=reason.code, text=reason.text)
+def _log_id(number: int, id: LogId) -> bytes:
+    return b"" if id == NEVER else nested(number, b"%d-%d" % id)

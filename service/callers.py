@@ -57,6 +57,8 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     callers: dict[str, _Declared]
 
 
+_REMEMBERED: Final = 1_000
+
 EVERYBODY: Final = Caller("local", SCOPES)
 NOBODY: Final = Caller("nobody", frozenset())
 
@@ -71,6 +73,7 @@ class Callers:
         declared = config.load(path, _File).callers if path is not None else {}
         self.open = path is None
         self._by_digest: dict[str, Caller] = {}
+        self._known: dict[str, Caller] = {}  # by the headers that they have sent
         for name, one in declared.items():
             caller = Caller(name, frozenset(one.scopes), frozenset(one.sources))
             other = self._by_digest.setdefault(one.token_sha256.lower(), caller)
@@ -88,10 +91,15 @@ class Callers:
         """
         if self.open:
             return EVERYBODY
+        if (known := self._known.get(authorization)) is not None:
+            return known
         kind, _, token = authorization.partition(" ")
         caller = self._by_digest.get(hashlib.sha256(token.strip().encode()).hexdigest())
         if kind.lower() != "bearer" or caller is None:
             raise Unauthenticated(
                 "send the metadata 'authorization: Bearer TOKEN' of a known caller"
             )
+        if len(self._known) >= _REMEMBERED:  # by one who pads the token of theirs
+            self._known.clear()
+        self._known[authorization] = caller
         return caller

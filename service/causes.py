@@ -91,6 +91,7 @@ class Rules:
             _Rule(condition, cause, written(cause, actions), {}) for condition, cause in staged
         ]
         self._conditions = np.array([one.condition for one in self._rules], np.int64)
+        self._all_drop = all(one.failed.actions for one in self._rules)
 
     def drops(self) -> list[tuple[int, Rows]]:
         """Place of each rule's condition, and what it drops where that does not hold."""
@@ -112,9 +113,9 @@ class Rules:
 
     def _against(self, results: Answers) -> list[tuple[_Rule, int]]:
         """Rules that do not hold or are not known, with their verdicts."""
-        if not self._rules:
+        if not self._rules or (self._all_drop and not results.dropped):
             return []
-        verdicts = results.verdicts[self._conditions]
+        verdicts = results.verdicts.take(self._conditions)
         against = np.flatnonzero(verdicts != YES)
         rules = self._rules
         return [
@@ -164,8 +165,8 @@ class Filtered:
         ruled = [] if self._ruled is None else self._ruled[0].written(self._ruled[1])
         return b"".join(
             [
-                *(written(cause, actions) for cause in self._before),
+                *[written(cause, actions) for cause in self._before],
                 *ruled,
-                *(written(cause, actions) for cause in self._after),
+                *[written(cause, actions) for cause in self._after],
             ]
         )

@@ -17,6 +17,7 @@ import structlog
 
 from features.vocabulary import Vocabulary
 from service import background, ceilings, heap
+from service.answers import Answers
 from service.business import Business, published
 from service.capacity import Prices
 from service.decide import Decider, World
@@ -45,6 +46,7 @@ class Serving(NamedTuple):
     business: Business
     decider: Decider
     counted: frozenset[int]  # outcomes that go to the ledger
+    answers: Answers
 
 
 class Configuration:
@@ -84,7 +86,12 @@ class Configuration:
         self.refused = ""
 
     def _compiled(self, business: Business) -> Serving:
-        return Serving(business, Decider(business, self._world), counted_outcomes(business))
+        return Serving(
+            business,
+            Decider(business, self._world),
+            counted_outcomes(business),
+            Answers(business),
+        )
 
     async def _read(self, path: Path) -> tuple[bytes, Serving] | None:
         """The published file with what is compiled from it; None where nothing has changed.

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import grpc
@@ -62,65 +61,66 @@ class Edge:
         self._server.add_registered_method_handlers(service, wrapped)
 
     def _wrapped(self, name: str, handler: Handler) -> Handler:
-        behaviour: Any = handler.unary_unary
-        parse = handler.request_deserializer
-
-        async def answer(request: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-            return await self._answer(name, parse, behaviour, request, context)
-
         return grpc.unary_unary_rpc_method_handler(
-            answer,
+            _Method(name, handler, self._known, self._metrics).answer,
             request_deserializer=None,  # nothing that an unknown caller sends is parsed
-            response_serializer=handler.response_serializer,
+            response_serializer=None,  # what is answered is written already
         )
 
-    async def _answer(
-        self,
-        name: str,
-        parse: Callable[[bytes], Any] | None,
-        behaviour: Callable[[Any, Any], Awaitable[Any]],
-        sent: bytes,
-        context: grpc.aio.ServicerContext[Any, Any],
-    ) -> Any:
+
+class _Method:
+    """One method with all that is around it."""
+
+    def __init__(self, name: str, handler: Handler, known: Callers, metrics: Metrics) -> None:
+        self._name = name
+        self._behaviour: Any = handler.unary_unary
+        self._parse = handler.request_deserializer
+        self._write = handler.response_serializer
+        self._known = known
+        self._metrics = metrics
+
+    async def answer(self, sent: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        """Answer a call with the bytes of its response."""
         start = time.perf_counter()
         noted = logs.begin()
-        metadata = dict(context.invocation_metadata() or ())
-        request_id = str(metadata.get("x-request-id") or os.urandom(16).hex())[:128]
-        code, caller = grpc.StatusCode.OK, "nobody"
+        request_id = authorization = ""
+        for key, value in context.invocation_metadata() or ():
+            if key == "x-request-id":
+                request_id = str(value)[:128]
+            elif key == "authorization":
+                authorization = str(value)
+        status, caller = "OK", "nobody"
         try:
-            who = self._known.identify(str(metadata.get("authorization", "")))
+            who = self._known.identify(authorization)
             caller = who.name
             callers.current.set(who)
-            return await behaviour(_parsed(sent, parse), context)
+            answer = await self._behaviour(_parsed(sent, self._parse), context)
+            # A decision is written by the method itself: building it first takes too long.
+            return answer if type(answer) is bytes or self._write is None else self._write(answer)
         except RapportError as error:
-            code = error.status
+            status = error.status.name
             noted["error"] = type(error).__name__
+            request_id = request_id or logs.fresh_id()
             trailing: Details = (("x-request-id", request_id), *_details(error))
-            await context.abort(code, _cut(str(error), _MESSAGE), trailing)
+            await context.abort(error.status, _cut(str(error), _MESSAGE), trailing)
         except asyncio.CancelledError:
-            code = grpc.StatusCode.CANCELLED  # the caller hung up, or its deadline is over
+            status = "CANCELLED"  # the caller hung up, or its deadline is over
             raise
         except Exception as error:
             if isinstance(error, grpc.aio.AbortError):
                 raise
-            code = grpc.StatusCode.INTERNAL
+            status = "INTERNAL"
+            request_id = request_id or logs.fresh_id()
             structlog.get_logger().error("unexpected", request_id=request_id, exc_info=True)
-            await context.abort(code, f"internal error; quote request id {request_id}")
+            internal = grpc.StatusCode.INTERNAL
+            await context.abort(internal, f"internal error; quote request id {request_id}")
         finally:
             seconds = time.perf_counter() - start
-            self._metrics.call(name, code.name, seconds)
+            self._metrics.call(self._name, status, seconds)
             if "rung" in noted:
                 self._metrics.decision(noted["rung"])
             logs.line(
-                {
-                    "event": "call",
-                    "method": name,
-                    "status": code.name,
-                    "ms": round(1e3 * seconds, 3),
-                    "caller": caller,
-                    "request_id": request_id,
-                    **noted,
-                }
+                logs.Call(self._name, status, seconds, caller, request_id, noted, time.time_ns())
             )
 
 

@@ -98,7 +98,7 @@ class Journal:
         """Build what waits: as bytes it takes less memory, and the collector has less to walk."""
         turn = Turn()
         for entry in list(self._waiting.values()):
-            if not isinstance(entry.build, partial):
+            if not _built(entry):
                 built = partial(bytes, entry.build())
                 self._waiting[entry.decision_id] = entry._replace(build=built)
                 await turn.pause()
@@ -132,3 +132,8 @@ class Journal:
         except TimeoutError:
             self.dropped += len(self._waiting)
             structlog.get_logger().error("journal lost decisions", lost=len(self._waiting))
+
+
+def _built(entry: Entry) -> bool:
+    """Whether its log entry is there already."""
+    return isinstance(entry.build, partial) and entry.build.func is bytes

@@ -5,11 +5,13 @@ No attribute of a customer is ever logged; the id appears as a hash.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import json
 import logging
 import os
+import random
 import sys
 import threading
 import time
@@ -28,6 +30,38 @@ _LOOK_SECONDS: Final = 0.03
 
 Event = MutableMapping[str, Any]
 """What a line tells."""
+
+
+class Call(msgspec.Struct, frozen=True):
+    """What the canonical line tells of a call, put into words by whoever writes it."""
+
+    method: str
+    status: str
+    seconds: float
+    caller: str
+    request_id: str  # empty: nobody has heard one, and the line gets one of its own
+    noted: dict[str, Any]
+    at: int  # nanoseconds since 1970-01-01 UTC
+
+    def told(self) -> Event:
+        """The line, level and time aside."""
+        return {
+            "event": "call",
+            "method": self.method,
+            "status": self.status,
+            "ms": round(1e3 * self.seconds, 3),
+            "caller": self.caller,
+            "request_id": self.request_id or fresh_id(),
+            **self.noted,
+        }
+
+
+def fresh_id() -> str:
+    """An id that no other call has."""
+    return f"{_chance.getrandbits(128):032x}"
+
+
+_chance: Final = random.Random()  # noqa: S311  an id is no secret
 
 _noted: ContextVar[dict[str, Any] | None] = ContextVar("noted", default=None)
 
@@ -51,17 +85,25 @@ def masked(customer_id: str) -> str:
     return hashlib.blake2b(customer_id.encode(), digest_size=8, person=b"rapport").hexdigest()
 
 
-def line(fields: dict[str, Any]) -> None:
-    """Write a line of level info, past structlog, whose steps take longer than all that it tells.
+class Hidden:
+    """A customer of whom a line tells the hash alone, worked out where the line is worded."""
 
-    Args:
-        fields: With ``event``.
-    """
+    __slots__ = ("_customer_id",)
+
+    def __init__(self, customer_id: str) -> None:
+        self._customer_id = customer_id
+
+    def __repr__(self) -> str:
+        return masked(self._customer_id)
+
+
+def line(call: Call) -> None:
+    """Write the line of a call, past structlog, whose steps take longer than all that it tells."""
     last = structlog.get_config()["processors"][-1]
     if isinstance(last, _Later):
-        last.writer.msg({**last.common, **fields, "level": "info", "timestamp": time.time_ns()})
+        last.writer.msg(call)
     else:  # nobody has configured it, or a test listens
-        structlog.get_logger().info(**fields)
+        structlog.get_logger().info(**call.told())
 
 
 class Writer:
@@ -71,11 +113,11 @@ class Writer:
     took a fifth of a server's time.
     """
 
-    def __init__(self, output: TextIO, render: Callable[[Event], str] | None = None) -> None:
+    def __init__(self, output: TextIO, render: Callable[[Call | Event], str] | None = None) -> None:
         self._output = output
         self._descriptor = _own(output)
         self._render = render
-        self._waiting: deque[str | Event] = deque()
+        self._waiting: deque[str | Call | Event] = deque()
         self.dropped = 0
         self._told = 0  # of the dropped ones
         self.at_close = ExitStack()
@@ -83,7 +125,7 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
 
-    def msg(self, message: str | Event) -> None:
+    def msg(self, message: str | Call | Event) -> None:
         """Take a line, or what will be one: it is worded by whoever writes it."""
         if len(self._waiting) >= _CAPACITY:
             self.dropped += 1
@@ -104,7 +146,7 @@ class Writer:
                 self.dropped += 0 if done else len(some)
             self._tell_dropped()
 
-    def _worded(self, told: str | Event) -> str:
+    def _worded(self, told: str | Call | Event) -> str:
         return str(told) if isinstance(told, str) or self._render is None else self._render(told)
 
     def _written(self, lines: str) -> bool:
@@ -171,8 +213,17 @@ def configure(
         pretty: For a person.
         worker: Number of the worker that every line tells; None: there is one process alone.
     """
-    writer = Writer(output, _pretty() if pretty else _json)
-    later = _Later(writer, {} if worker is None else {"worker": worker})
+    common = {} if worker is None else {"worker": worker}
+    render = _pretty() if pretty else _json
+
+    def worded(told: Call | Event) -> str:
+        if isinstance(told, Call):
+            told = {**common, **told.told(), "level": "info", "timestamp": told.at}
+        told["timestamp"] = _dated(told["timestamp"])
+        return render(told)
+
+    writer = Writer(output, worded)
+    later = _Later(writer, common)
     others = _Others(logging.WARNING)
     logging.getLogger().addHandler(others)
     logging.captureWarnings(True)
@@ -207,17 +258,23 @@ class _Later:
         return ({**self.common, **event},), {}
 
 
-def _dated(event: Event) -> Event:
-    seconds, rest = divmod(event["timestamp"], 1_000_000_000)
-    date = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
-    event["timestamp"] = f"{date}.{rest // 1_000:06d}Z"
-    return event
+def _dated(at: int) -> str:
+    seconds, rest = divmod(at, 1_000_000_000)
+    return f"{_date(seconds)}.{rest // 1_000:06d}Z"
+
+
+@functools.lru_cache(4)  # lines that are written together are of the same second
+def _date(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+
+
+_JSON: Final = msgspec.json.Encoder(enc_hook=repr)
 
 
 def _json(event: Event) -> str:
-    return msgspec.json.encode(_dated(event), enc_hook=repr).decode()
+    return _JSON.encode(event).decode()
 
 
 def _pretty() -> Callable[[Event], str]:
     render = structlog.dev.ConsoleRenderer()
-    return lambda event: render(None, "", _dated(event))
+    return lambda event: render(None, "", event)

@@ -241,7 +241,7 @@ class Pipeline:
         return Weighed(
             inputs, now, rung, group, advisories, likely, told, segment, chain_known, weighings,
             wants, models, seen, choice, self.policies, at, standing, reasons, filtered,
-            len(records),
+            len(records), choice.rooms,
         )  # fmt: skip
 
     def _look(

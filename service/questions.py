@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from features.duration import DAY
 from features.profile import Value
@@ -12,7 +12,7 @@ from rapport.v1 import decision_pb2 as pb
 from service import intake
 from service.business import Business
 from service.callers import Caller
-from service.checks import Checks
+from service.checks import SHORT, Checks
 from service.intake import Named
 from service.pipeline import Question
 
@@ -25,6 +25,39 @@ _LONGEST_HOLD: Final = 30 * DAY
 _DIRECTIONS: Final = frozenset(map(int, Direction))
 _ASSURANCES: Final = frozenset(pb.Assurance.values())
 
+_CUSTOMER: Final = pb.DecideRequest.CUSTOMER_FIELD_NUMBER
+_CHANNEL: Final = pb.DecideRequest.CHANNEL_FIELD_NUMBER
+_DIRECTION: Final = pb.DecideRequest.DIRECTION_FIELD_NUMBER
+_PLACEMENTS: Final = pb.DecideRequest.PLACEMENTS_FIELD_NUMBER
+_ASSURANCE: Final = pb.DecideRequest.ASSURANCE_FIELD_NUMBER
+_LOCALE: Final = pb.DecideRequest.LOCALE_FIELD_NUMBER
+_INTERACTION: Final = pb.DecideRequest.INTERACTION_ID_FIELD_NUMBER
+_DRY_RUN: Final = pb.DecideRequest.DRY_RUN_FIELD_NUMBER
+_CONTACT: Final = (
+    ("agent_id", pb.DecideRequest.AGENT_ID_FIELD_NUMBER),
+    ("skill", pb.DecideRequest.SKILL_FIELD_NUMBER),
+    ("queue", pb.DecideRequest.QUEUE_FIELD_NUMBER),
+)
+_NO_CONTACT: Final = {name: "" for name, _ in _CONTACT}
+_TEXTS: Final = frozenset(
+    (
+        _LOCALE,
+        _INTERACTION,
+        pb.DecideRequest.PARENT_INTERACTION_ID_FIELD_NUMBER,
+        *(number for _, number in _CONTACT),
+    )
+)
+_USUAL: Final = _TEXTS | {
+    _CUSTOMER,
+    _CHANNEL,
+    _DIRECTION,
+    _PLACEMENTS,
+    _ASSURANCE,
+    _DRY_RUN,
+    pb.DecideRequest.INCLUDE_TRACE_FIELD_NUMBER,
+    pb.DecideRequest.INCLUDE_FEATURES_FIELD_NUMBER,
+}
+
 
 def read(
     request: pb.DecideRequest, business: Business, caller: Caller, now: int
@@ -32,12 +65,70 @@ def read(
     """Check a request.
 
     Returns:
-        Whom it is about, and the question with an empty customer id.
+        Whom it is about, and the question; its customer id is empty where an identifier has yet to
+        be resolved.
 
     Raises:
         InvalidRequest: A field is wrong; all wrong fields are named.
         Denied: The caller lacks scope ``decide``, or ``replay`` where ``as_of`` is set.
     """
+    # Most requests say little: only what is said is looked at, and where anything may be wrong
+    # with that, everything is.
+    said = {field.number: value for field, value in request.ListFields()}
+    question = _usual(said, business) if _USUAL.issuperset(said) else None
+    if question is None:
+        return checked(request, business, caller, now)
+    caller.need("decide")
+    return Named(question.customer_id), question
+
+
+def _usual(said: Mapping[int, Any], business: Business) -> Question | None:
+    """Read what is said, by number of its field; None where anything may be wrong with it."""
+    texts = _TEXTS.intersection(said)
+    for number in texts:
+        if len(said[number]) > SHORT or "\x00" in said[number]:
+            return None
+    customer_id = said[_CUSTOMER].customer_id if _CUSTOMER in said else ""
+    if not customer_id.strip() or len(customer_id) > SHORT or "\x00" in customer_id:
+        return None
+    channel, direction = said.get(_CHANNEL, ""), said.get(_DIRECTION, 0)
+    assurance, placements = said.get(_ASSURANCE, 0), list(said.get(_PLACEMENTS, ()))
+    if (
+        channel not in business.vocabulary.channels
+        or direction not in _DIRECTIONS
+        or assurance not in _ASSURANCES
+        or len(placements) > _MAX_PLACEMENTS
+        or (len(placements) > 1 and len(set(placements)) < len(placements))
+    ):
+        return None
+    for name in placements:
+        placement = business.placements.get(name)
+        if placement is None or channel not in placement.channels:
+            return None
+    return Question(
+        customer_id,
+        channel,
+        direction or int(Direction.inbound),
+        placements or _of_channel(channel, business),
+        max(1, assurance),
+        said.get(_LOCALE, ""),
+        "",
+        {},
+        {name: said.get(number, "") for name, number in _CONTACT} if texts else _NO_CONTACT,
+        said.get(_INTERACTION, ""),
+        None,
+        None,
+        [],
+        [],
+        None,
+        said.get(_DRY_RUN, False),
+    )
+
+
+def checked(
+    request: pb.DecideRequest, business: Business, caller: Caller, now: int
+) -> tuple[Named, Question]:
+    """Check everything of a request: the same as :func:`read`, for every request."""
     caller.need("replay" if request.HasField("as_of") else "decide")
     checks = Checks()
     vocabulary = business.vocabulary
@@ -66,7 +157,7 @@ def read(
         checks.wrong("seed", "needs dry_run or as_of, so that logged chance stays chance")
     checks.finish()
     return who, Question(
-        customer_id="",
+        customer_id=who.customer_id or "",
         channel=request.channel,
         direction=direction or int(Direction.inbound),
         placements=placements,
@@ -123,9 +214,12 @@ def _placements(checks: Checks, request: pb.DecideRequest, business: Business) -
                     f"{name!r} is not on channel {request.channel!r}; "
                     f"its channels: {', '.join(channels)}",
                 )
-    return asked or [
-        name for name, one in business.placements.items() if request.channel in one.channels
-    ]
+    return asked or _of_channel(request.channel, business)
+
+
+def _of_channel(channel: str, business: Business) -> list[str]:
+    """Every placement of a channel."""
+    return [name for name, one in business.placements.items() if channel in one.channels]
 
 
 def _context(checks: Checks, request: pb.DecideRequest, business: Business) -> dict[str, Value]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 import grpc
@@ -21,7 +22,7 @@ from service.checks import Checks
 from service.configuration import Catalogues, Configuration
 from service.decide import in_time
 from service.errors import NotFound, Violation, invalid
-from service.intake import MAX_EVENTS, Named, Taken
+from service.intake import MAX_EVENTS, Taken
 from service.journal import Entry, Journal, Summary
 from service.pipeline import Answer
 from service.registry import Registry
@@ -36,6 +37,8 @@ _STATUS: Final = {
     5: pb.EventResult.STATUS_ERASED,
     UNAVAILABLE: pb.EventResult.STATUS_UNAVAILABLE,
 }
+_RUNGS: Final = {number: name for name, number in pb.Rung.items()}
+_UNJOURNALED: Final = Reason("UNJOURNALED", "The decision could not be kept for the log")
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -69,54 +72,53 @@ class Decisions(decision_pb2_grpc.DecisionServiceServicer):
     def _counted(self) -> frozenset[int]:
         return self._configuration.current.counted
 
-    async def Decide(self, request: pb.DecideRequest, context: Context) -> pb.DecideResponse:
+    async def Decide(  # type: ignore[override]  # the edge takes what is written already
+        self, request: pb.DecideRequest, context: Context
+    ) -> bytes:
         """See the API."""
         caller = callers.current.get()
         left = context.time_remaining()
         budget = Budget(self._deadline if left is None else left, time.monotonic)
         serving = self._configuration.current
         who, question = questions.read(request, serving.business, caller, self._clock())
-        customer_id, unread = await self._whom(who, budget)
-        question = question._replace(customer_id=customer_id)
+        unread = None
+        if who.identifier is not None:
+            customer_id, unread = await self._whom(who.identifier, budget)
+            question = question._replace(customer_id=customer_id)
         answer, decision_id, customer_id = await serving.decider.decide(question, budget, unread)
-        response = answers.response(answer, decision_id, serving.business)
+        response = written = serving.answers.written(answer, decision_id)
+        advisories = [one.code for one in answer.advisories]
         if question.recorded:
-            shown = [one.action for slate in response.slates for one in slate.recommendations]
-            written = response.SerializeToString()
+            actions = serving.business.actions
+            shown = [actions[one.row].name for slate in answer.slates for one in slate.shown]
             entry = Entry(
                 decision_id,
-                Summary(customer_id, question.channel, request.interaction_id, shown),
-                lambda: answers.logged(answer, request, written, serving.business, caller.name),
+                Summary(customer_id, question.channel, question.interaction_id, shown),
+                partial(serving.answers.logged, answer, request, written, caller.name),
             )
             if not self._journal.append(entry):
-                response.advisories.add(
-                    code="UNJOURNALED", message="The decision could not be kept for the log"
-                )
+                response += answers.advisory(_UNJOURNALED)
+                advisories.append(_UNJOURNALED.code)
         if request.include_trace:
-            response.trace.extend(
-                await asyncio.to_thread(_traced, answer, response, serving.business)
-            )
-        if request.include_features and (seen := answers.features(answer.weighed)):
-            response.features.CopyFrom(seen)
+            response += await asyncio.to_thread(_traced, answer, written, serving.business)
+        if request.include_features:
+            response += answers.features(answer.weighed)
         logs.note(
-            customer=logs.masked(customer_id),
+            customer=logs.Hidden(customer_id),
             decision_id=decision_id,
-            rung=pb.Rung.Name(response.rung),
-            events=response.read.events,
-            advisories=[one.code for one in response.advisories],
+            rung=_RUNGS[answer.weighed.rung],
+            events=answer.weighed.events,
+            advisories=advisories,
         )
         return response
 
-    async def _whom(self, who: Named, budget: Budget) -> tuple[str, Reason | None]:
-        """The customer that a request means; an identifier of nobody's means a newcomer.
+    async def _whom(self, identifier: tuple[str, str], budget: Budget) -> tuple[str, Reason | None]:
+        """The customer that an identifier means; one of nobody's means a newcomer.
 
         So does one that could not be looked up in time, but then nothing is known of them.
         """
-        if who.customer_id is not None:
-            return who.customer_id, None
-        assert who.identifier is not None  # noqa: S101  checked on the way in
-        newcomer = identity.newcomer(*who.identifier)
-        found = await in_time(self._store.resolve([who.identifier]), budget.read)
+        newcomer = identity.newcomer(*identifier)
+        found = await in_time(self._store.resolve([identifier]), budget.read)
         return (newcomer, found) if isinstance(found, Reason) else (found[0] or newcomer, None)
 
     async def RecordEvents(
@@ -278,10 +280,11 @@ class Decisions(decision_pb2_grpc.DecisionServiceServicer):
         return told
 
 
-def _traced(answer: Answer, response: pb.DecideResponse, of: Business) -> list[pb.Candidate]:
-    """Everything that was compared."""
+def _traced(answer: Answer, written: bytes, of: Business) -> bytes:
+    """Everything that was compared, as a field of the answer."""
     compared = log_pb2.Deliberation.FromString(trace.written(answer.weighed, len(of.actions)))
-    return trace.candidates(compared, response.slates, of)
+    slates = pb.DecideResponse.FromString(written).slates
+    return answers.traced(trace.candidates(compared, slates, of))
 
 
 def _decision(checks: Checks, decision_id: str) -> None:

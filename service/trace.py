@@ -6,8 +6,10 @@ actions takes a few kilobytes. A trace, an explanation and an audit are all read
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -22,9 +24,12 @@ from service.causes import Rows, rows_of
 from service.exploration import Fate
 from service.rooms import Room
 from service.weighed import Weighed, Weighing
+from service.wire import double, head, nested, optional, packed, text, whole
 
 DO_NOTHING: Final = "do_nothing"
 """Name of the candidate that stands for leaving the customer alone."""
+
+_ROWS: Final = np.dtype("<u2")
 
 
 def written(weighed: Weighed, actions: int) -> bytes:
@@ -34,46 +39,78 @@ def written(weighed: Weighed, actions: int) -> bytes:
         weighed: The decision.
         actions: Rows of its catalogue.
     """
-    size = (actions + 7) // 8
-    rest = log_pb2.Deliberation(
-        placements=map(_placement, weighed.weighings),
-        rooms=[
-            log_pb2.LimitRoom(
-                limit=one.name, actions=one.rows.to_bytes(size, "little"), places=one.places
-            )
-            for one in weighed.rooms
-        ],
-    )
+    return b"".join(pieces(weighed, actions))
+
+
+def pieces(weighed: Weighed, actions: int) -> list[bytes]:
+    """The same in pieces, to be joined."""
     local = [
         causes.written(cause, actions, weighing.name)
         for weighing in weighed.weighings
         for cause in weighing.causes
     ]
-    return b"".join([*local, weighed.filtered.written(actions), rest.SerializeToString()])
+    return [
+        *local,
+        weighed.filtered.written(actions),
+        *map(_placement, weighed.weighings),
+        *[_room(room, actions) for room in weighed.rooms],
+    ]
 
 
-def _placement(weighing: Weighing) -> log_pb2.PlacementDeliberation:
+@lru_cache(1_024)
+def _room(room: Room, actions: int) -> bytes:
+    rows = packed(2, room.rows.to_bytes((actions + 7) // 8, "little"))
+    return nested(3, text(1, room.name) + rows + whole(3, room.places))
+
+
+def _placement(weighing: Weighing) -> bytes:
     ranked = weighing.ranked
+    heads = _heads(len(ranked.rows))
+    parts: list[Any] = [  # arrays join as the bytes that they are
+        text(1, weighing.name),
+        heads.rows, ranked.rows.astype(_ROWS).tobytes(),
+        heads.acceptance, ranked.acceptance,
+    ]  # fmt: skip
+    if ranked.model is not None:
+        parts += heads.model, ranked.model
+    if ranked.evidence is not None:
+        parts += heads.evidence, ranked.evidence
+    parts += (
+        heads.value, ranked.value,
+        heads.capacity, ranked.capacity,
+        heads.context_weight, ranked.context_weight,
+        heads.lever, ranked.lever,
+        heads.priority, ranked.priority,
+    )  # fmt: skip
+    if ranked.uplift is not None:
+        parts += heads.uplift, ranked.uplift
+    parts += packed(12, weighing.drawn.codes), whole(13, weighing.slots)
+    parts.append(double(14, weighing.nothing))
+    return nested(2, b"".join(parts))
 
-    def column(values: Floats | None) -> bytes:
-        return b"" if values is None else values.astype("<f8", copy=False).tobytes()
 
-    return log_pb2.PlacementDeliberation(
-        placement=weighing.name,
-        rows=ranked.rows.astype("<u2").tobytes(),
-        acceptance=column(ranked.acceptance),
-        model=column(ranked.model),
-        evidence=column(ranked.evidence),
-        value=column(ranked.value),
-        capacity=column(ranked.capacity),
-        context_weight=column(ranked.context_weight),
-        lever=column(ranked.lever),
-        priority=column(ranked.priority),
-        uplift=column(ranked.uplift),
-        fate=weighing.drawn.codes,
-        slots=weighing.slots,
-        nothing=weighing.nothing,
-    )
+class _Heads(NamedTuple):
+    """What stands before each column."""
+
+    rows: bytes
+    acceptance: bytes
+    model: bytes
+    evidence: bytes
+    value: bytes
+    capacity: bytes
+    context_weight: bytes
+    lever: bytes
+    priority: bytes
+    uplift: bytes
+
+
+@lru_cache(1_024)
+def _heads(count: int) -> _Heads:
+    """For so many candidates; for none, a column is nothing."""
+    if not count:
+        return _Heads._make([b""] * len(_Heads._fields))
+    numbers = [head(number, 8 * count) for number in range(3, 11)]
+    return _Heads._make([head(2, 2 * count), *numbers, head(11, 24 * count)])
 
 
 class Compared(NamedTuple):
@@ -206,7 +243,7 @@ def candidates(
 def _as_ranked(candidate: pb.Candidate, one: Fared) -> None:
     numbers = one.compared.ranked.factors(one.place)
     nothing = one.compared.nothing
-    factors(numbers, candidate.factors)
+    candidate.factors.MergeFromString(factors(numbers))
     candidate.rank = one.place + 1 + (not numbers.priority > nothing)
 
 
@@ -285,17 +322,27 @@ def _worthless(numbers: Factors, nothing: float) -> str:
     return "Nothing speaks for it here"
 
 
-def factors(numbers: Factors, told: pb.Factors) -> None:
-    """Write the numbers that ranked an action as the API has them."""
-    told.acceptance_probability = numbers.acceptance_probability
-    told.value = numbers.value
-    told.context_weight = numbers.context_weight
-    told.lever = numbers.lever
-    told.priority = numbers.priority
-    told.capacity_cost = numbers.capacity
-    if numbers.model is not None:
-        told.model_probability = numbers.model
-    if numbers.evidence is not None:
-        told.evidence = numbers.evidence
-    if numbers.uplift is not None:
-        told.uplift, told.uplift_low, told.uplift_high = numbers.uplift
+_SIX: Final = struct.Struct("<" + 6 * "Bd").pack
+_SEVEN: Final = struct.Struct("<" + 7 * "Bd").pack
+_NO_COST: Final = optional(8, 0.0)
+
+
+def factors(numbers: Factors) -> bytes:
+    """Write the numbers that ranked an action, as the bytes of a :class:`pb.Factors`."""
+    chance, value, weight, lever, priority, model, evidence, capacity, uplift = numbers
+    if model is not None and chance and value and weight and lever and priority:
+        # All are there, as they mostly are. The key of field n is 8 n + 1.
+        six = 9, chance, 17, value, 25, weight, 33, lever, 41, priority, 49, model
+        written = _SIX(*six) if evidence is None else _SEVEN(*six, 57, evidence)
+    else:
+        five = enumerate((chance, value, weight, lever, priority), 1)
+        written = b"".join([double(number, one) for number, one in five])
+        written += b"" if model is None else optional(6, model)
+        written += b"" if evidence is None else optional(7, evidence)
+    cost = optional(8, capacity)
+    if cost != _NO_COST:
+        written += cost
+    if uplift is not None:
+        mean, low, high = uplift
+        written += optional(9, mean) + optional(10, low) + optional(11, high)
+    return written

@@ -114,6 +114,7 @@ class Weighed(NamedTuple):
     reasons: Sequence[str]  # why something that rules ask for is not known
     filter: Filtered | None = None  # None: as the policies have it
     events: int = 0  # of the timeline, that had happened
+    rooms: Sequence[Room] = ()  # what limits that several actions share left to the answer
 
     @property
     def situation(self) -> Situation:
@@ -144,11 +145,6 @@ class Weighed(NamedTuple):
     def causes(self) -> Sequence[Cause]:
         """The same, cause by cause."""
         return self.filtered.causes
-
-    @property
-    def rooms(self) -> Sequence[Room]:
-        """What limits that several actions share left to the answer."""
-        return self.choice.rooms
 
     @property
     def vector(self) -> Floats | None:

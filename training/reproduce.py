@@ -17,7 +17,8 @@ from features import ledger, timeline
 from features.record import NEVER, LogId, Records
 from rapport.v1 import decision_pb2 as pb
 from rapport.v1 import log_pb2
-from service import VERSION, answers, questions, reading
+from service import VERSION, questions, reading
+from service.answers import Answers
 from service.arbitration import Reason
 from service.business import Business
 from service.callers import EVERYBODY
@@ -78,9 +79,9 @@ def reproduce(logged: bytes, entries: Mapping[str, Sequence[Entry]], past: Past)
         ]
         return Reproduced(decision.response.decision_id, differences)
     answer = past.pipeline.settle(weighed, replies)
-    response = answers.response(answer, decision.response.decision_id, business)
-    written = response.SerializeToString()
-    again = answers.logged(answer, decision.request, written, business, decision.caller)
+    writer = Answers(business)
+    response = writer.written(answer, decision.response.decision_id)
+    again = writer.logged(answer, decision.request, response, decision.caller)
     if again == logged:
         return Reproduced(decision.response.decision_id, [])
     differences = list(_differences(entry, log_pb2.LogEntry.FromString(again), ""))

@@ -48,8 +48,8 @@ STAGES: Final[dict[str, tuple[str, ...]]] = {
     "weighed, the rest": ("service.together:Together._turn",),
     "holds packed": ("service.decide:Decider._hold",),
     "answer made": ("service.pipeline:Pipeline.settle",),
-    "answer written": ("service.answers:response",),
-    "log entry built": ("service.answers:logged",),
+    "answer written": ("service.answers:Answers.written",),
+    "log entry built": ("service.answers:Answers.logged",),
     "canonical line": ("service.logs:line",),
 }
 """Steps, and the functions that they consist of; one of which none is left is told as missing."""

@@ -257,13 +257,22 @@ def serve(url: str, address: str, config: str, output: str) -> None:
     """Serve under watch; write what was seen when it has drained."""
     watch = Watch()
     edge: Any = Edge
-    answer = Edge._answer
+    wrapped = Edge._wrapped
 
-    async def named(self: Edge, method: str, *others: Any) -> Any:
-        watch.call(method.rpartition("/")[2])
-        return await answer(self, method, *others)
+    def named(self: Edge, method: str, handler: Any) -> Any:
+        async def called(request: Any, context: Any) -> Any:
+            watch.call(method)
+            return await handler.unary_unary(request, context)
 
-    edge._answer = named
+        return wrapped(
+            self,
+            method,
+            grpc.unary_unary_rpc_method_handler(
+                called, handler.request_deserializer, handler.response_serializer
+            ),
+        )
+
+    edge._wrapped = named
 
     async def run() -> None:
         watch.start()

@@ -286,6 +286,7 @@ async def serving(
         changed,
         workshop(),
     )
+    thresholds = gc.get_threshold()
     await server.start()
     client = Client(server, store, url, f"127.0.0.1:{server.port}")
     try:
@@ -296,3 +297,4 @@ async def serving(
         await client.channel.close()
         await server.stop()
         gc.unfreeze()  # a server freezes what it loaded; this process goes on
+        gc.set_threshold(*thresholds)

@@ -58,7 +58,7 @@ async def logged(written: Line, url: str, bundle: Bundle) -> AsyncIterator[Clien
 async def lines(written: Line, request_id: str) -> list[dict[str, Any]]:
     """The lines of a call, when its turn has come; more than one would follow at once."""
     await until(lambda: request_id in written.getvalue())
-    await asyncio.sleep(0.02)
+    await asyncio.sleep(0.08)
     read = [json.loads(one) for one in written.getvalue().splitlines()]
     return [one for one in read if one.get("request_id") == request_id]
 

@@ -3,21 +3,36 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from features.profile import Profile, Told
-from features.record import EMPTY, LogId
+from features.record import EMPTY, NEVER, LogId
 from rapport.v1 import decision_pb2 as pb
 from rapport.v1 import log_pb2
 from service import VERSION, answers
-from service.arbitration import Reason
+from service.answers import Answers
+from service.arbitration import Factors, Reason
 from service.business import Business
 from service.catalogue import Exploration, Price, Treatment
 from service.declared import ControlGroups, Limit, Release, Resource
 from service.facts import Fact
 from service.models import Models
-from service.pipeline import Answer, Known, MemberKnown
+from service.pipeline import Answer, Known, MemberKnown, Pipeline
+from service.rooms import Room
+from service.weighed import Reply
 from tests.chain import NOW, Event, chained
-from tests.service.test_pipeline import STRANGER, WILLING, decide, given_, scoring, shop, thing
+from tests.service import former_answers
+from tests.service.test_pipeline import (
+    STRANGER,
+    WILLING,
+    decide,
+    given_,
+    scoring,
+    shop,
+    situations,
+    thing,
+)
 
 READ = Known(
     chained([Event(NOW - 1)]), EMPTY, WILLING, LogId(5, 1), profile_id=LogId(6, 0),
@@ -41,7 +56,7 @@ def sold() -> Business:
 
 
 def response(answer: Answer, of: Business) -> pb.DecideResponse:
-    return answers.response(answer, "id", of)
+    return pb.DecideResponse.FromString(Answers(of).written(answer, "id"))
 
 
 def test_an_answer_says_all_that_was_found() -> None:
@@ -142,14 +157,16 @@ def models_of(of: Business) -> Models:
 
 def test_the_vector_has_the_names_and_the_digest_of_the_plan() -> None:
     of = sold()
-    seen = answers.features(decide(of, given_(), models=models_of(of)).weighed)
+    answer = decide(of, given_(), models=models_of(of))
+    told = Answers(of).written(answer, "id") + answers.features(answer.weighed)
+    seen = pb.DecideResponse.FromString(told).features
     assert seen == pb.FeatureVector(digest="plan", names=["events"], values=[1.0])
-    assert answers.features(decide(of, given_()).weighed) is None
+    assert answers.features(decide(of, given_()).weighed) == b""
 
 
 def logged(answer: Answer, of: Business, request: pb.DecideRequest) -> log_pb2.LogEntry:
-    response = answers.response(answer, "id", of).SerializeToString()
-    packed = answers.logged(answer, request, response, of, "ivr")
+    writer = Answers(of)
+    packed = writer.logged(answer, request, writer.written(answer, "id"), "ivr")
     entry = log_pb2.LogEntry.FromString(packed)
     assert entry.SerializeToString(deterministic=True) == packed, "as protobuf writes it"
     return entry
@@ -195,6 +212,122 @@ def test_the_bits_that_the_models_saw_are_logged_of_what_was_shown() -> None:
     assert {one.action for one in decision.action_vectors} == {"m", "a", "x"}
     for one in decision.action_vectors:
         assert np.frombuffer(one.vector).tolist() == answer.weighed.saw(of.rows[one.action])
+
+
+# As protobuf writes it, whatever there is to say
+
+
+numbers = st.floats() | st.sampled_from([0.0, -0.0, 1.0])
+words = st.text(max_size=3) | st.sampled_from(["", "x" * 130, "\U0001f600" * 5_000])
+reasons = st.builds(Reason, words, words)
+maybe = st.none() | reasons
+ids = st.builds(LogId, st.integers(0, 2**48), st.integers(0, 3)) | st.just(NEVER)
+moments = st.integers(-(2**40), 2**42)
+facts = st.builds(
+    Fact, words, words, numbers | st.integers(0, 9), st.none() | moments, words,
+    st.lists(words, max_size=2).map(tuple),
+)  # fmt: skip
+uplifts = st.none() | st.tuples(numbers, numbers, numbers)
+factors = st.builds(
+    Factors, numbers, numbers, numbers, numbers, numbers, st.none() | numbers,
+    st.none() | numbers, numbers, uplifts,
+)  # fmt: skip
+members = st.builds(MemberKnown, words, ids)
+
+
+@st.composite
+def odd(draw: st.DrawFn) -> tuple[Business, Answer]:
+    """A decision in which anything may be that its types allow."""
+    of, inputs = draw(situations())
+    of = msgspec.structs.replace(
+        of, release=draw(st.sampled_from([Release(), Release("2026.11", "ann", "bob")]))
+    )
+    models = draw(st.sampled_from([None, models_of(of)]))
+    pipeline = Pipeline(of)
+    weighed = pipeline.weigh(inputs, models)
+    replies = [draw(st.sampled_from([Reply(), Reply("CAPPED")])) for _ in weighed.wants]
+    answer = pipeline.settle(weighed, replies)
+    known = weighed.inputs.known._replace(
+        timeline_id=draw(ids), ledger_id=draw(ids), profile_id=draw(ids),
+        members=draw(st.lists(members, max_size=2)), unread=draw(maybe),
+        unreadable=draw(st.lists(reasons, max_size=2)),
+    )  # fmt: skip
+    said = weighed.inputs._replace(
+        known=known, seed=draw(st.integers(0, 2**64 - 1)), clock=draw(moments),
+        unscored=draw(maybe), prices=draw(st.dictionaries(words, numbers, max_size=3)),
+        full_ceilings=draw(st.frozensets(words, max_size=3)), greedy=draw(st.booleans()),
+        question=weighed.inputs.question._replace(customer_id=draw(words)),
+    )  # fmt: skip
+    weighed = weighed._replace(
+        inputs=said, now=draw(moments), group=draw(words), events=draw(st.integers(0, 2**32 - 1)),
+        rung=draw(st.sampled_from(pb.Rung.values())),
+        intents=draw(st.lists(st.tuples(words, numbers), max_size=7)),
+        told=draw(st.lists(facts, max_size=3)),
+        rooms=draw(st.lists(st.builds(Room, words, st.integers(0, 1), st.integers(0, 300)))),
+        weighings=[
+            one._replace(
+                placing=one.placing._replace(slots=draw(st.integers(0, 300)), nothing=draw(numbers))
+            )
+            for one in weighed.weighings
+        ],
+    )  # fmt: skip
+    slates = [
+        one._replace(
+            probability=draw(numbers), held_back=draw(st.booleans()),
+            shown=[
+                shown._replace(
+                    factors=draw(factors), reasons=draw(st.lists(reasons, max_size=2)),
+                    probability=draw(numbers),
+                    instead_of=draw(st.sampled_from([None, 0])),
+                    price=draw(st.sampled_from([None, Price(-0.0), Price(0.0, "All", per="day")])),
+                )
+                for shown in one.shown
+            ],
+        )
+        for one in answer.slates
+    ]  # fmt: skip
+    answered = [
+        (want._replace(probability=draw(numbers)), Reply(draw(words))) for want, _ in answer.replies
+    ]
+    told = draw(st.lists(reasons, max_size=2))
+    return of, Answer(weighed, slates, answered, told)
+
+
+@settings(max_examples=300)
+@given(odd(), words, words)
+def test_answers_and_log_entries_are_what_protobuf_would_write(
+    decided: tuple[Business, Answer], decision_id: str, caller: str
+) -> None:
+    of, answer = decided
+    writer, request = Answers(of), pb.DecideRequest(channel=caller)
+    for _ in range(2):  # made, and then remembered
+        packed = writer.written(answer, decision_id)
+        built = former_answers.response(answer, decision_id, of)
+        assert packed == built.SerializeToString(deterministic=True)
+        entry = former_answers.logged(answer, request, packed, of, caller)
+        assert writer.logged(answer, request, packed, caller) == entry
+
+
+def test_what_another_bundle_decides_names_it() -> None:
+    of = sold()
+    writer = Answers(of)
+    for models in (None, models_of(of), None):
+        answer = decide(of, given_(), models=models)
+        built = former_answers.response(answer, "id", of)
+        assert writer.written(answer, "id") == built.SerializeToString(deterministic=True)
+
+
+def test_what_is_appended_belongs_to_the_answer() -> None:
+    of = sold()
+    packed = Answers(of).written(decide(of, given_()), "id")
+    late, candidate = Reason("LATE", "It came late"), pb.Candidate(action="a", rank=2)
+    told = pb.DecideResponse.FromString(
+        packed + answers.advisory(late) + answers.traced([candidate])
+    )
+    before = pb.DecideResponse.FromString(packed)
+    before.advisories.add(code="LATE", message="It came late")
+    before.trace.append(candidate)
+    assert told == before
 
 
 @pytest.mark.parametrize("ms", [0, 1, 999, 1_000, NOW, NOW + 1])

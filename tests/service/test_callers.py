@@ -24,6 +24,19 @@ def test_a_caller_is_found_by_the_token(tmp_path: Path) -> None:
     assert known.identify("bearer  crm-token ").name == "crm"
 
 
+def test_who_is_known_once_lets_nobody_else_in(tmp_path: Path) -> None:
+    known = Callers(callers_file(tmp_path, {"ivr": ["decide"], "crm": ["record"]}))
+    for padded in range(1_100):
+        assert known.identify(f"Bearer{' ' * (padded + 1)}ivr-token").name == "ivr"
+    assert len(known._known) <= 1_000
+    for _ in range(2):
+        assert known.identify("Bearer ivr-token").name == "ivr"
+        assert known.identify("Bearer crm-token").name == "crm"
+        for header in ("Bearer ivr-token2", "Basic ivr-token", "Bearer "):
+            with pytest.raises(Unauthenticated):
+                known.identify(header)
+
+
 @pytest.mark.parametrize(
     "header", ["", "Bearer", "Bearer ", "Bearer other", "Basic ivr-token", "ivr-token"]
 )

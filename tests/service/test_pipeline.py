@@ -24,7 +24,8 @@ from features.record import EMPTY, Records
 from features.vocabulary import Outcome
 from rapport.v1 import decision_pb2 as pb
 from rapport.v1 import log_pb2
-from service import answers, sight
+from service import sight
+from service.answers import Answers
 from service.arbitration import Reason
 from service.business import Business, complete
 from service.catalogue import Action, Exploration, Placement, Price, Treatment
@@ -118,8 +119,8 @@ def decide(
 
 def written(answer: Answer, of: Business) -> bytes:
     """The log entry of an answer."""
-    response = answers.response(answer, "id", of).SerializeToString()
-    return answers.logged(answer, pb.DecideRequest(), response, of, "ivr")
+    writer = Answers(of)
+    return writer.logged(answer, pb.DecideRequest(), writer.written(answer, "id"), "ivr")
 
 
 def names(answer: Answer, of: Business) -> dict[str, list[str]]:

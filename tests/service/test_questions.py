@@ -1,16 +1,19 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from google.protobuf import duration_pb2
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from features.duration import DAY
 from features.vocabulary import Direction
 from rapport.v1 import decision_pb2 as pb
 from service import questions
-from service.callers import EVERYBODY, Caller
-from service.errors import Denied, InvalidRequest
+from service.callers import EVERYBODY, Caller, Scope
+from service.errors import Denied, InvalidRequest, RapportError
 from service.intake import Named
 from service.pipeline import Question
 from tests.business import business
@@ -35,7 +38,7 @@ def test_what_is_not_said_has_its_default() -> None:
     who, question = read()
     assert who == Named("ann")
     assert question == Question(
-        "", "phone", int(Direction.inbound), ["hint"], contact=NOBODY, allow=[], block=[]
+        "ann", "phone", int(Direction.inbound), ["hint"], contact=NOBODY, allow=[], block=[]
     )
     assert question.recorded
     assert question.assurance == pb.ASSURANCE_NONE
@@ -163,3 +166,76 @@ def test_answers_for_each_placement_are_one_to_twenty() -> None:
     assert [read(max_actions=n)[1].max_actions for n in (1, 20)] == [1, 20]
     for n in (0, 21):
         assert set(wrong(max_actions=n)) == {"max_actions"}
+
+
+# What most requests say is read in fewer steps: everything comes out as if all had been looked at
+
+short = st.sampled_from(["", "a7", "x" * 128])
+bad = st.sampled_from(["x" * 129, "a\x00b"])
+channels = st.sampled_from(["phone", "chat", "ivr", "fax", ""])
+USUAL: dict[str, st.SearchStrategy[Any]] = {
+    "customer": st.sampled_from(
+        [
+            key("ann"),
+            key("x" * 128),
+            key("x" * 129),
+            key(""),
+            key(" "),
+            key("a\x00"),
+            named("phone", "1"),
+            named("fax", "1"),
+            None,
+        ]
+    ),
+    "channel": channels,
+    "direction": st.integers(0, 4),
+    "placements": st.lists(st.sampled_from(["hint", "banner", "tile", ""]), max_size=9),
+    "assurance": st.integers(0, 5),
+    "include_trace": st.booleans(),
+    "include_features": st.booleans(),
+    "dry_run": st.booleans(),
+    **dict.fromkeys(
+        ("locale", "interaction_id", "parent_interaction_id", "agent_id", "skill", "queue"),
+        short | bad,
+    ),
+}
+OTHERS: dict[str, st.SearchStrategy[Any]] = {
+    "utterance": st.just("hello"),
+    "context": st.sampled_from([{"wait": value(1.0)}, {"waits": value(1.0)}]),
+    "max_actions": st.integers(0, 21),
+    "as_of": st.sampled_from([stamp(NOW), stamp(NOW + DAY)]),
+    "allow_actions": st.sampled_from([["tablet"], ["tablets"]]),
+    "block_actions": st.sampled_from([["tablet"], ["tablets"]]),
+    "hold_for": st.integers(-1, 9).map(lambda n: duration_pb2.Duration(seconds=n)),
+    "seed": st.integers(0, 9),
+}
+
+
+def found(
+    read: Callable[..., tuple[Named, Question]], request: pb.DecideRequest, scope: Scope
+) -> object:
+    """What comes of a request: a question, or an error."""
+    try:
+        return read(request, business(), Caller("ivr", frozenset({scope})), NOW)
+    except RapportError as error:
+        return type(error), str(error)
+
+
+@settings(max_examples=1_000)
+@given(
+    st.fixed_dictionaries({}, optional=USUAL),
+    st.fixed_dictionaries({}, optional=OTHERS) | st.just({}),
+    st.sampled_from(["decide", "decide", "record", "replay"]),
+)
+@example({"customer": key("ann"), "channel": "phone"}, {}, "decide")
+@example({"customer": key("ann"), "channel": "phone"}, {}, "record")
+def test_the_usual_way_and_the_thorough_one_agree(
+    usual: dict[str, Any], others: dict[str, Any], scope: Scope
+) -> None:
+    request = pb.DecideRequest(**usual, **others)
+    assert found(questions.read, request, scope) == found(questions.checked, request, scope)
+
+
+def test_the_usual_way_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(questions, "checked")
+    assert read(agent_id="a7", placements=["hint"], assurance=2)[1].contact["agent_id"] == "a7"

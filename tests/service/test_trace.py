@@ -9,7 +9,8 @@ from hypothesis import given, settings
 
 from rapport.v1 import decision_pb2 as pb
 from rapport.v1 import log_pb2
-from service import answers, trace
+from service import trace
+from service.answers import Answers
 from service.arbitration import Factors, Reason
 from service.business import Business
 from service.catalogue import Exploration, Treatment
@@ -37,7 +38,7 @@ def kept(answer: Answer, of: Business) -> log_pb2.Deliberation:
 
 
 def traced(answer: Answer, of: Business, *, every: bool = False) -> list[pb.Candidate]:
-    slates = answers.response(answer, "id", of).slates
+    slates = pb.DecideResponse.FromString(Answers(of).written(answer, "id")).slates
     return trace.candidates(kept(answer, of), slates, of, every=every)
 
 
@@ -164,12 +165,12 @@ def test_a_fate_in_words_for_every_fate() -> None:
 
 
 def test_numbers_that_were_not_there_are_absent_in_the_api() -> None:
-    told = pb.Factors()
-    trace.factors(Factors(0.5, 10.0, 1.0, 1.0, 5.0), told)
+    told = pb.Factors.FromString(trace.factors(Factors(0.5, 10.0, 1.0, 1.0, 5.0)))
     assert told.acceptance_probability == 0.5
     for field in ("uplift", "uplift_low", "model_probability", "evidence"):
         assert not told.HasField(field)
-    trace.factors(Factors(0.5, 10.0, 1.0, 1.0, 5.0, 0.4, 20.0, 1.5, (3.0, 2.0, 4.0)), told)
+    numbers = Factors(0.5, 10.0, 1.0, 1.0, 5.0, 0.4, 20.0, 1.5, (3.0, 2.0, 4.0))
+    told = pb.Factors.FromString(trace.factors(numbers))
     assert (told.uplift, told.uplift_low, told.uplift_high) == (3.0, 2.0, 4.0)
     assert (told.model_probability, told.evidence, told.capacity_cost) == (0.4, 20.0, 1.5)
 

@@ -19,6 +19,7 @@ from features.record import LogId
 from features.vocabulary import Outcome
 from rapport.v1 import decision_pb2, event_pb2, log_pb2
 from service import answers
+from service.answers import Answers
 from service.business import Business, complete, load
 from service.callers import EVERYBODY
 from service.catalogue import Rule
@@ -125,7 +126,7 @@ def _events(customer: str, chance: random.Random) -> Iterator[Entry]:
 def decided(folder: Path, business: Business, each: int = 2, seed: int = 3) -> Path:
     """Decide for everybody some time later, and log it as a server does."""
     chance = random.Random(seed)
-    pipeline = Pipeline(business)
+    pipeline, writer = Pipeline(business), Answers(business)
     entries: dict[int, list[Entry]] = {}
     for number, history in enumerate([*replay.histories(folder)]):
         profile_id = history.changes[-1][0]
@@ -151,8 +152,8 @@ def decided(folder: Path, business: Business, each: int = 2, seed: int = 3) -> P
             )  # fmt: skip
             weighed = pipeline.weigh(inputs, None)
             answer = pipeline.settle(weighed, [Reply()] * len(weighed.wants))
-            response = answers.response(answer, f"{number:020x}{time:05x}", business)
-            packed = answers.logged(answer, request, response.SerializeToString(), business, "test")
+            response = writer.written(answer, f"{number:020x}{time:05x}")
+            packed = writer.logged(answer, request, response, "test")
             id = LogId(clock, 1_000_000 + number)
             entries.setdefault(partition(history.customer_id), []).append(Entry.parse(id, packed))
     for at, some in entries.items():

@@ -21,8 +21,8 @@ from features.plan import Plan
 from features.record import RECORD
 from rapport.v1 import decision_pb2 as pb
 from rapport.v1 import event_pb2, log_pb2
-from service import answers, callers, questions
-from service.answers import timestamp
+from service import callers, questions
+from service.answers import Answers, timestamp
 from service.budget import Budget
 from service.business import load
 from service.callers import Caller
@@ -140,8 +140,9 @@ class Bank:
         now = decision.answer.weighed.now + 1_000
         decision_id = f"{partition(customer):02x}{now:011x}{len(self.decisions):012x}"
         self.decisions.append(decision_id)
-        response = answers.response(decision.answer, decision_id, BUSINESS).SerializeToString()
-        return answers.logged(decision.answer, request, response, BUSINESS, "test")
+        writer = Answers(BUSINESS)
+        response = writer.written(decision.answer, decision_id)
+        return writer.logged(decision.answer, request, response, "test")
 
     async def keep(self, customer: str, entry: bytes) -> str:
         """Journal a decision; give its id."""
