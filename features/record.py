@@ -40,6 +40,7 @@ _PACKED: Final = struct.Struct("<qQHHIfHHHHBBBb")  # the same; numpy takes ten t
 HEADER: Final = np.dtype([("magic", "S8"), ("log_ms", "<u8"), ("log_sequence", "<u8")])
 MAGIC: Final = b"rapport1"
 _HEADER: Final = HEADER.itemsize
+_PACKED_HEADER: Final = struct.Struct("<8sQQ")
 _LAST: Final = struct.Struct("<QQ").unpack_from
 
 DIRECTION: Final = 0b011
@@ -170,6 +171,39 @@ def pack(  # noqa: PLR0913  a record has so many fields
         return one.tobytes()
 
 
+def pack_reservation(
+    occurred_at: int,
+    hash: int,
+    interaction: int,
+    seconds: int,
+    type: int,
+    action: int,
+    channel: int,
+    direction: int,
+) -> bytes:
+    """Encode a reservation: what :func:`pack` makes of outcome :data:`RESERVED`, 40 bytes.
+
+    Args:
+        occurred_at: The moment of the decision, in milliseconds.
+        hash: From :func:`reservation_hash`.
+        interaction: From :func:`interaction_hash`.
+        seconds: How long it holds, up to 30 days.
+        type: Code of the event type that presents it.
+        action: Code.
+        channel: Code.
+        direction: A :class:`features.vocabulary.Direction`.
+    """
+    return _PACKED.pack(
+        occurred_at, hash, 0, 0, interaction, seconds, type, 0, action, NO_DURATION, channel,
+        direction, RESERVED, NO_SENTIMENT,
+    )  # fmt: skip
+
+
+def header(last: LogId) -> bytes:
+    """What stands before the records of a timeline or ledger: 24 bytes."""
+    return _PACKED_HEADER.pack(MAGIC, *last)
+
+
 def decode(stored: bytes | None) -> tuple[LogId, Records]:
     """Read a stored timeline or ledger without copying it.
 
@@ -207,8 +241,7 @@ def _possible(words: npt.NDArray[np.int64]) -> bool:
 
 def encode(last: LogId, records: Records) -> bytes:
     """Write what :func:`decode` reads."""
-    header = np.array([(MAGIC, last.ms, last.sequence)], HEADER)
-    return header.tobytes() + records.tobytes()
+    return header(last) + records.tobytes()
 
 
 EMPTY: Final[Records] = np.zeros(0, RECORD)

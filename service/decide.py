@@ -9,24 +9,22 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Final, NamedTuple, TypeVar, cast
 from zoneinfo import ZoneInfo
 
 from features.partition import partition
-from features.record import RESERVED, interaction_hash, pack, reservation_hash
-from rapport.v1 import log_pb2
 from service import ceilings, reading
 from service.arbitration import Reason
 from service.budget import Budget, Cost
 from service.business import Business
-from service.declared import OUTCOME_TYPE
 from service.errors import StoreUnavailable
 from service.leases import Leases
 from service.models import Models
 from service.pipeline import Answer, Inputs, Known, Pipeline, Question, Reply, Want, Weighed
-from service.store import Hold, Snapshot, Store
+from service.reserving import Reserving
+from service.store import Snapshot, Store
 from service.together import Together
 
 T = TypeVar("T")
@@ -52,6 +50,14 @@ class Decision(NamedTuple):
     customer_id: str  # whom it is about: the root, where customers were merged
 
 
+class _Reserved(NamedTuple):
+    """What is asked for the wants of a decision."""
+
+    replies: list[Reply]  # of every want, as far as ceilings say
+    asked: Sequence[int]  # numbers of the wants that the store was asked
+    granted: Awaitable[list[bool]] | None  # for each of these; None: for none
+
+
 class Decider:
     """Answers questions for one configuration."""
 
@@ -61,6 +67,7 @@ class Decider:
         self._world = world
         self._scoring = Cost(0.005)
         self._together = Together()
+        self._reserving = Reserving(business)
         self._zone = ZoneInfo(business.definitions.time_zone)
         self._ceilings = {one.name: one for one in business.policies.ceilings}
 
@@ -95,7 +102,9 @@ class Decider:
         if inputs.unscored is None and models is not None:
             self._scoring.note(time.perf_counter() - start)
         decision_id = self._name(customer_id, weighed.now) if question.recorded else ""
-        replies = await self._reserve(weighed, decision_id, budget) if weighed.wants else []
+        replies: list[Reply] = []
+        if weighed.wants:
+            replies = await self._replies(weighed, self._reserve(weighed, decision_id), budget)
         return Decision(self.pipeline.settle(weighed, replies), decision_id, customer_id)
 
     async def _load(
@@ -138,30 +147,42 @@ class Decider:
             if leases.room(name, ceilings.period(one, now, self._zone)) <= 0
         )
 
-    async def _reserve(self, weighed: Weighed, decision_id: str, budget: Budget) -> list[Reply]:
-        """Take what ceilings have room for, then let the store recheck the caps, in one step."""
-        taken = [self._lease(want, weighed.now) for want in weighed.wants]
+    def _reserve(self, weighed: Weighed, decision_id: str) -> _Reserved:
+        """Take what ceilings have room for, and ask the store for what is capped, in one step.
+
+        The decision has counted all limits over the ledger that it read, so the store need not
+        unless that has changed. The question is on its way when this returns.
+        """
+        wants, known = weighed.wants, weighed.inputs.known
+        replies = [self._lease(want, weighed.now) for want in wants]
         asked = [
-            number
-            for number, want in enumerate(weighed.wants)
-            if want.caps and not taken[number].refused
+            number for number, want in enumerate(wants) if want.caps and not replies[number].refused
         ]
-        if asked:
-            within = interaction_hash(weighed.inputs.question.interaction_id)
-            holds = [
-                self._hold(weighed, weighed.wants[number], decision_id, within) for number in asked
-            ]
-            customer_id = weighed.inputs.question.customer_id
-            reserving = self._world.store.reserve(customer_id, weighed.now, holds)
-            granted = await in_time(reserving, max(0.0, budget.left))
-            for place, number in enumerate(asked):
+        if not asked:
+            return _Reserved(replies, asked, None)
+        store = self._world.store
+        granted = store.reserve(
+            weighed.inputs.question.customer_id,
+            weighed.now,
+            self._reserving.holds(weighed, [wants[number] for number in asked], decision_id),
+            None if known.ledger is None else known.ledger_id,
+        )
+        store.flush()
+        return _Reserved(replies, asked, granted)
+
+    async def _replies(self, weighed: Weighed, of: _Reserved, budget: Budget) -> list[Reply]:
+        """Wait for what the store says of each want; give back what is not needed then."""
+        if of.granted is not None:
+            granted = await in_time(of.granted, max(0.0, budget.left))
+            for place, number in enumerate(of.asked):
                 if isinstance(granted, Reason):
-                    taken[number] = Reply("UNAVAILABLE")
+                    of.replies[number] = Reply("UNAVAILABLE")
                 elif not granted[place]:
-                    taken[number] = Reply("CAPPED")
-                if taken[number].refused:
-                    self._release(weighed.wants[number], weighed.now)
-        return taken
+                    of.replies[number] = Reply("CAPPED")
+                else:
+                    continue
+                self._release(weighed.wants[number], weighed.now)
+        return of.replies
 
     def _lease(self, want: Want, now: int) -> Reply:
         """Take what an action uses up of every ceiling, or of none."""
@@ -181,27 +202,6 @@ class Decider:
             one = self._ceilings[name]
             amount = ceilings.amount(one, self.business.actions[want.row])
             self._world.leases.give_back(name, ceilings.period(one, now, self._zone), amount)
-
-    def _hold(self, weighed: Weighed, want: Want, decision_id: str, within: int) -> Hold:
-        vocabulary, question = self.business.vocabulary, weighed.inputs.question
-        action = self.business.actions[want.row].name
-        held = question.hold_for or self.business.policies.reserves_for_ms
-        record = pack(
-            occurred_at=weighed.now,
-            hash=reservation_hash(decision_id, action),
-            interaction=within,
-            type=vocabulary.type_codes[OUTCOME_TYPE],
-            value=float(-(-held // 1000)),
-            action=vocabulary.actions[action],
-            channel=vocabulary.channels[question.channel],
-            direction=question.direction,
-            outcome=RESERVED,
-        )
-        entry = log_pb2.LogEntry(
-            customer_id=question.customer_id,
-            reserved=log_pb2.ActionReserved(record=record, decision_id=decision_id),
-        )
-        return Hold(record, want.caps, entry.SerializeToString())
 
 
 _OUT_OF_TIME: Final = Reason("OUT_OF_TIME", "No time was left to compute anything")

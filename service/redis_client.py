@@ -183,10 +183,18 @@ class RedisClient:
         self._working.add(task)
         task.add_done_callback(self._working.discard)
 
+    def flush(self) -> None:
+        """Send what was asked in this turn now; see :class:`service.store.Store`."""
+        for line in self._lines():
+            line.flush()
+
+    def _lines(self) -> Sequence[Line]:
+        """The ways to all servers."""
+        return self._redis.lines() if self._line is None else (self._line,)
+
     async def _drain(self) -> None:
         """Wait for what is in flight."""
-        lines = self._redis.lines() if self._line is None else [self._line]
-        await asyncio.gather(*(line.drain() for line in lines))
+        await asyncio.gather(*(line.drain() for line in self._lines()))
         while self._working or self._refused:
             await (asyncio.wait(self._working) if self._working else asyncio.sleep(0))
 

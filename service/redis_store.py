@@ -11,8 +11,7 @@ from typing import Any, Final, NamedTuple, cast
 
 from features.duration import DAY
 from features.partition import PARTITIONS, partition
-from features.record import EMPTY as NO_RECORDS
-from features.record import NEVER, LogId, encode
+from features.record import NEVER, LogId, header
 from features.timeline import LIMIT
 from service import keys
 from service.errors import Precondition, StoreUnavailable
@@ -201,7 +200,7 @@ class RedisStore(Writes, Forgetting, Shared, LogPages):
                 keys.moved(self.tenant, customer_id),
             ],
             [
-                b"" if expected == NEVER else encode(expected, NO_RECORDS),
+                b"" if expected == NEVER else header(expected),
                 profile,
                 entry,
                 self._ttl,

@@ -230,3 +230,30 @@ def test_a_record_of_an_impossible_moment_cannot_be_read() -> None:
         broken[24:32] = moment.to_bytes(8, "little", signed=True)
         with pytest.raises(ValueError, match="years 1970 to 9999"):
             record.decode(bytes(broken))
+
+
+@given(
+    moment=st.integers(0, 2**42),
+    hash=st.integers(0, 2**64 - 1),
+    interaction=st.integers(0, 2**32 - 1),
+    seconds=st.integers(0, 30 * 86_400),
+    codes=st.tuples(st.integers(0, 65_535), st.integers(0, 65_535), st.integers(0, 255)),
+    direction=st.integers(0, 3),
+)
+def test_a_reservation_is_packed_as_any_record_is(
+    moment: int, hash: int, interaction: int, seconds: int, codes: tuple[int, int, int],
+    direction: int,
+) -> None:  # fmt: skip
+    type, action, channel = codes
+    assert record.pack_reservation(
+        moment, hash, interaction, seconds, type, action, channel, direction
+    ) == record.pack(
+        occurred_at=moment, hash=hash, interaction=interaction, value=float(seconds), type=type,
+        action=action, channel=channel, direction=direction, outcome=record.RESERVED,
+    )  # fmt: skip
+
+
+@given(ms=st.integers(0, 2**64 - 1), sequence=st.integers(0, 2**64 - 1))
+def test_a_header_is_what_its_layout_says(ms: int, sequence: int) -> None:
+    plainly = np.array([(MAGIC, ms, sequence)], HEADER).tobytes()
+    assert record.header(LogId(ms, sequence)) == plainly

@@ -15,7 +15,7 @@ from features.ledger import held_until
 from features.partition import partition
 from features.plan import Context
 from features.profile import Consent, Profile
-from features.record import RECORD, RESERVED, LogId, encode, pack, reservation_hash
+from features.record import NEVER, RECORD, RESERVED, LogId, encode, pack, reservation_hash
 from features.vocabulary import Outcome
 from rapport.v1 import decision_pb2 as pb
 from rapport.v1 import log_pb2
@@ -45,16 +45,24 @@ class Reserving(Shelf):
         super().__init__()
         self.refused = {WORDS.actions[name] for name in refused}
         self.asked: list[tuple[str, int, list[Hold]]] = []
+        self.read_at: list[LogId | None] = []
+        self.flushed = 0
         self.deaf = False  # reservations fail
         self.slow: asyncio.Event | None = None  # reservations wait for it
 
-    async def reserve(self, customer_id: str, now: int, holds: Sequence[Hold]) -> list[bool]:
+    async def reserve(
+        self, customer_id: str, now: int, holds: Sequence[Hold], read_at: LogId | None = None
+    ) -> list[bool]:
         self.asked.append((customer_id, now, list(holds)))
+        self.read_at.append(read_at)
         if self.slow is not None:
             await self.slow.wait()
         if self.deaf:
             raise StoreUnavailable("gone fishing")
         return [int(records(one)["action"][0]) not in self.refused for one in holds]
+
+    def flush(self) -> None:
+        self.flushed += 1
 
 
 def records(hold: Hold) -> np.ndarray[Any, Any]:
@@ -346,6 +354,16 @@ async def test_what_is_capped_is_reserved_under_the_decision_before_it_is_shown(
         assert (entry.customer_id, entry.reserved.decision_id) == ("ann", found.decision_id)
         assert entry.reserved.record == hold.record
     assert [reply.refused for _, reply in found.answer.replies] == ["", ""]
+
+
+@pytest.mark.parametrize("ledger", [None, encode(LogId(NOW, 9), chained([Event(NOW - 5)]))])
+async def test_the_store_is_told_at_once_and_which_ledger_the_decision_has_counted(
+    ledger: bytes | None,
+) -> None:
+    store = knowing(stored(consents=WILLING)._replace(ledger=ledger))
+    await decide(store, asked())
+    assert store.read_at == [LogId(NOW, 9) if ledger else NEVER]
+    assert store.flushed == 1
 
 
 @pytest.mark.parametrize(("held", "seconds"), [(1, 1), (1_000, 1), (1_001, 2), (30 * DAY, 2592000)])
