@@ -112,7 +112,8 @@ async def measure(url: str) -> None:
         return await store.journal(rows)
 
     calls: dict[str, Call] = {
-        "read": read, "reserve": reserve, "read, hold": counted, "(hold)": nothing, "journal/16": journal,
+        "read": read, "reserve": reserve, "read, hold": counted, "(hold)": nothing,
+        "journal/16": journal,
     }  # fmt: skip
     print(f"{'us CPU':12}" + "".join(f"{n:>8}" for n in IN_FLIGHT))
     found: dict[tuple[str, int], list[float]] = {}
