@@ -84,6 +84,11 @@ class RedisClient:
         self._working: set[asyncio.Task[None]] = set()
         self._refused: dict[Hashable, list[tuple[Command, Then]]] = {}  # in this turn
 
+    @property
+    def _clustered(self) -> bool:
+        """Whether a script may name keys of one hash slot only."""
+        return self._line is None
+
     async def check(self) -> None:
         """Refuse a store that would lose or mix up data.
 

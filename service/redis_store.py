@@ -25,6 +25,7 @@ from service.redis_write import Writes
 from service.store import ERASED, Member, Snapshot, Status
 
 _ORPHAN_TTL: Final = 30 * DAY
+_DECISIONS: Final = 16  # that one script call takes at most, so that it never holds the store long
 _PREFIX: Final = 4
 _READ: Final = (
     b"*6\r\n$4\r\nMGET\r\n$%d\r\ntl1:%b\r\n$%d\r\nct1:%b\r\n$%d\r\npf1:%b\r\n"
@@ -230,25 +231,41 @@ class RedisStore(Writes, Forgetting, Shared, LogPages):
 
     async def journal(self, decisions: Sequence[tuple[str, str, bytes, bytes]]) -> list[bool]:
         """Append decisions to the log, each once, but for those of customers forgotten since."""
-        replies = await self._call(
-            "journal",
-            [
-                (
-                    [
-                        keys.decision_log(self.tenant, decision_id),
-                        keys.decision(self.tenant, decision_id),
-                        keys.tombstone(self.tenant, customer_id),
-                        keys.index(self.tenant, customer_id),
-                    ],
-                    [entry, summary, self._decisions, decision_id],
-                )
-                for customer_id, decision_id, summary, entry in decisions
-            ],
-        )
+        of_slot: dict[str, list[int]] = {}
+        for number, (_, decision_id, _, _) in enumerate(decisions):
+            slot = decision_id[:2] if self._clustered else ""
+            of_slot.setdefault(slot, []).append(number)
+        batches = [
+            numbers[first : first + _DECISIONS]
+            for numbers in of_slot.values()
+            for first in range(0, len(numbers), _DECISIONS)
+        ]
+        calls = [self._journalling([decisions[i] for i in numbers]) for numbers in batches]
+        replies = await self._call("journal", calls)
         failed = [reply for reply in replies if isinstance(reply, Exception)]
         if failed and len(failed) == len(replies):
             raise StoreUnavailable(f"decisions could not be logged: {failed[0]}") from failed[0]
-        return [not isinstance(reply, Exception) for reply in replies]
+        done = [True] * len(decisions)
+        for numbers, reply in zip(batches, replies, strict=True):
+            for number in numbers if isinstance(reply, Exception) else ():
+                done[number] = False
+        return done
+
+    def _journalling(
+        self, decisions: Sequence[tuple[str, str, bytes, bytes]]
+    ) -> tuple[list[str], list[Any]]:
+        """Keys and arguments of the script."""
+        names: list[str] = []
+        arguments: list[Any] = [self._decisions]
+        for customer_id, decision_id, summary, entry in decisions:
+            names += (
+                keys.decision_log(self.tenant, decision_id),
+                keys.decision(self.tenant, decision_id),
+                keys.tombstone(self.tenant, customer_id),
+                keys.index(self.tenant, customer_id),
+            )
+            arguments += (entry, summary, decision_id)
+        return names, arguments
 
     async def orphan(self, decision_id: str, hash: bytes, entry: bytes) -> int:
         """Log an outcome whose decision is not known, once."""
