@@ -226,3 +226,13 @@ async def test_what_the_same_contact_holds_gives_way_to_what_is_held_for_longer(
     asked = [Hold(packed(NOW, "b", 1, 1, 7, outcome=RESERVED, value=held), [], b"")]
     assert await store.reserve("ann", NOW, asked, LogId(5, 6)) == [True]
     assert (await stored(store, "ann"))["value"].tolist() == [max(held, 600.0)]
+
+
+async def test_all_that_the_same_contact_holds_for_less_long_gives_way(
+    store: RedisStore, redis: Any
+) -> None:
+    known = [packed(NOW - 5, n, 1, 1, 7, outcome=RESERVED, value=600.0) for n in range(3)]
+    await put(redis, keys.ledger(store.tenant, "ann"), LogId(5, 6), known)
+    asked = [Hold(packed(NOW, "b", 1, 1, 7, outcome=RESERVED, value=900.0), [], b"")]
+    assert await store.reserve("ann", NOW, asked, LogId(5, 6)) == [True]
+    assert (await stored(store, "ann"))["value"].tolist() == [900.0]
