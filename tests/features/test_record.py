@@ -257,3 +257,36 @@ def test_a_reservation_is_packed_as_any_record_is(
 def test_a_header_is_what_its_layout_says(ms: int, sequence: int) -> None:
     plainly = np.array([(MAGIC, ms, sequence)], HEADER).tobytes()
     assert record.header(LogId(ms, sequence)) == plainly
+
+
+STORED = st.one_of(
+    st.sampled_from([None, b"", b"rapport1", b"x" * 24, MAGIC + bytes(16), MAGIC + bytes(15)]),
+    st.builds(
+        lambda moments: record.encode(LogId(3, 4), chained([Event(one) for one in moments])),
+        st.lists(st.integers(0, 2**42), max_size=3),
+    ),
+    st.just(MAGIC + bytes(16) + struct.pack("<q", -1) + bytes(32)),
+    st.just(MAGIC + bytes(16) + struct.pack("<q", 253_402_300_800_000) + bytes(32)),
+)
+
+
+def attempted(stored: bytes | None) -> tuple[LogId, bytes] | None:
+    try:
+        last, records = record.decode(stored)
+    except ValueError:
+        return None
+    assert not records.flags.writeable
+    assert records.dtype == RECORD
+    return last, records.tobytes()
+
+
+@given(STORED, STORED)
+def test_two_are_read_as_each_would_be(one: bytes | None, other: bytes | None) -> None:
+    expected = [attempted(one), attempted(other)]
+    if None in expected:
+        with pytest.raises(ValueError, match=r"no timeline|lies outside"):
+            record.decode_both(one, other)
+    else:
+        found = record.decode_both(one, other)
+        assert [(last, records.tobytes()) for last, records in found] == expected
+        assert all(type(last) is LogId for last, _ in found)
