@@ -154,7 +154,7 @@ class Decider:
         unless that has changed. The question is on its way when this returns.
         """
         wants, known = weighed.wants, weighed.inputs.known
-        replies = [self._lease(want, weighed.now) for want in wants]
+        replies = [self._lease(want, weighed.now) if want.ceilings else _GRANTED for want in wants]
         asked = [
             number for number, want in enumerate(wants) if want.caps and not replies[number].refused
         ]
@@ -195,7 +195,7 @@ class Decider:
                 self._release(want._replace(ceilings=taken), now)
                 return Reply("CEILING")
             taken.append(name)
-        return Reply()
+        return _GRANTED
 
     def _release(self, want: Want, now: int) -> None:
         for name in want.ceilings:
@@ -204,6 +204,7 @@ class Decider:
             self._world.leases.give_back(name, ceilings.period(one, now, self._zone), amount)
 
 
+_GRANTED: Final = Reply()
 _OUT_OF_TIME: Final = Reason("OUT_OF_TIME", "No time was left to compute anything")
 
 

@@ -125,14 +125,17 @@ class RedisClient:
             parts: Gives what was packed, for a command that a node of a cluster did not run, or of
                 which we do not know where it goes. :class:`service.redis_cluster.Cluster` does.
         """
-        line = self._redis.line(key) if self._line is None else self._line
+        if self._line is not None:
+            self._line.ask(command, then)
+            return
+        line = self._redis.line(key)
         if line is None:
             self._again(None, then, parts, None)
         else:
             line.ask(command, partial(self._answered, line, then, parts))
 
     def _answered(self, line: Line, then: Then, parts: Parts, reply: Any) -> None:
-        if type(reply) in _REFUSED and self._line is None:
+        if type(reply) in _REFUSED:
             self._again(line, then, parts, type(reply))
         else:
             then(reply)

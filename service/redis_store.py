@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any, Final, NamedTuple, cast
 
 from features.duration import DAY
-from features.partition import PARTITIONS, partition
 from features.record import NEVER, LogId, header
 from features.timeline import LIMIT
 from service import keys
@@ -72,7 +71,6 @@ class RedisStore(Writes, Forgetting, Shared, LogPages):
         timeout: float = 2.0,
     ) -> None:
         super().__init__(url, tenant, timeout, ttl=ttl, horizon=horizon, keep=keep, limit=limit)
-        self._tags = [f"{{{tenant}:{number}}}:" for number in range(PARTITIONS)]
         self._decisions = decisions
 
     def retain(self, horizon: int, keep: int, decisions: int) -> None:
@@ -93,7 +91,7 @@ class RedisStore(Writes, Forgetting, Shared, LogPages):
 
     def _look_up(self, customer_id: str, then: Then) -> None:
         """Read the keys of :class:`_Found`; ``then`` takes a list of their values."""
-        own = f"{self._tags[partition(customer_id)]}{customer_id}".encode()
+        own = f"{keys.tag(self.tenant, customer_id)}:{customer_id}".encode()
         size = len(own) + _PREFIX
         command = _READ % (size, own, size, own, size, own, size, own, size, own)
         self._ask(own, command, then, partial(self._parts, customer_id))
@@ -258,12 +256,7 @@ class RedisStore(Writes, Forgetting, Shared, LogPages):
         names: list[str] = []
         arguments: list[Any] = [self._decisions]
         for customer_id, decision_id, summary, entry in decisions:
-            names += (
-                keys.decision_log(self.tenant, decision_id),
-                keys.decision(self.tenant, decision_id),
-                keys.tombstone(self.tenant, customer_id),
-                keys.index(self.tenant, customer_id),
-            )
+            names += keys.of_journal(self.tenant, decision_id, customer_id)
             arguments += (entry, summary, decision_id)
         return names, arguments
 

@@ -74,20 +74,13 @@ class Writes(Merges):
 
     def _recording(
         self, batch: _Batch, into: str = "", flags: Sequence[bytes] = ()
-    ) -> tuple[list[str], list[Any]]:
+    ) -> tuple[Sequence[str], list[Any]]:
         """Keys and arguments of the script."""
         flags = flags or [_COUNTED if event.counted else _NOT for event in batch.events]
-        names = [
-            keys.timeline(self.tenant, batch.customer_id),
-            keys.ledger(self.tenant, batch.customer_id),
-            keys.log_of(self.tenant, batch.customer_id),
-            keys.tombstone(self.tenant, batch.customer_id),
-            keys.moved(self.tenant, batch.customer_id),
-        ]
         arguments: list[Any] = [self._limit, self._ttl, self._horizon, self._keep, into]
         for event, flag in zip(batch.events, flags, strict=True):
             arguments += (event.record, flag, event.entry, event.releases)
-        return names, arguments
+        return keys.of_recording(self.tenant, batch.customer_id), arguments
 
     async def _record_member(
         self, batch: _Batch, expected: Sequence[int], into: str
@@ -186,12 +179,7 @@ class Writes(Merges):
         if not holds:
             answer.set_result([])
             return answer
-        names = (
-            keys.ledger(self.tenant, customer_id),
-            keys.log_of(self.tenant, customer_id),
-            keys.tombstone(self.tenant, customer_id),
-            keys.moved(self.tenant, customer_id),
-        )
+        names = keys.of_reserving(self.tenant, customer_id)
         if read_at is None:
             self._recount(names, now, holds, answer)
             return answer
