@@ -18,12 +18,16 @@ Integers = npt.NDArray[np.int64]
 
 WORDS: Final = 5
 """Words of a record."""
+_WORD: Final = np.dtype(np.int64)
 
 
 def words(records: Records) -> Integers:
     """Records [n] as words [5 n], without copying them where they lie side by side."""
     if records.strides[0] != 8 * WORDS:
         records = np.ascontiguousarray(records)
+    base = records.base
+    if isinstance(base, np.ndarray) and base.dtype is _WORD and base.size == WORDS * records.size:
+        return base  # which all of them are read from, as by features.record.decode
     found: Integers = records.view(np.int64)
     return found
 

@@ -74,9 +74,14 @@ class Profile(msgspec.Struct, frozen=True):
     @property
     def newest(self) -> int:
         """When the newest of it was told, in milliseconds; 0 for an empty one."""
-        told = [one.updated_at for one in self.attributes.values()]
-        told += [one.updated_at for one in self.consents]
-        return max(told, default=0)
+        newest = 0  # every decision asks: a loop takes half as long as a list and max
+        for told in self.attributes.values():
+            if told.updated_at > newest:  # noqa: PLR1730  max() is a call
+                newest = told.updated_at
+        for said in self.consents:
+            if said.updated_at > newest:  # noqa: PLR1730
+                newest = said.updated_at
+        return newest
 
     def as_of(self, moment: int) -> Profile:
         """What of this profile had been told by ``moment``; the values before are not kept."""
@@ -110,7 +115,8 @@ class Profile(msgspec.Struct, frozen=True):
 
 EMPTY: Final = Profile()
 
-_decode = msgspec.msgpack.Decoder(Profile)
+_HEADER: Final = HEADER.itemsize
+_decode = msgspec.msgpack.Decoder(Profile).decode
 _last = struct.Struct("<QQ").unpack_from
 
 
@@ -125,10 +131,10 @@ def decode(stored: bytes | None) -> tuple[LogId, Profile]:
     if stored[:8] != MAGIC:
         raise ValueError(f"{len(stored)} bytes starting {stored[:8]!r} are no profile")
     try:
-        profile = _decode.decode(memoryview(stored)[HEADER.itemsize :])
+        profile = _decode(stored[_HEADER:])
     except msgspec.DecodeError as error:
         raise ValueError(f"the stored profile cannot be read: {error}") from error
-    return LogId._make(_last(stored, 8)), profile
+    return tuple.__new__(LogId, _last(stored, 8)), profile
 
 
 def encode(profile: Profile) -> bytes:

@@ -17,7 +17,6 @@ import structlog
 
 from features.vocabulary import Vocabulary
 from service import background, ceilings, heap
-from service.answers import Answers
 from service.business import Business, published
 from service.capacity import Prices
 from service.decide import Decider, World
@@ -46,7 +45,6 @@ class Serving(NamedTuple):
     business: Business
     decider: Decider
     counted: frozenset[int]  # outcomes that go to the ledger
-    answers: Answers
 
 
 class Configuration:
@@ -90,7 +88,6 @@ class Configuration:
             business,
             Decider(business, self._world),
             counted_outcomes(business),
-            Answers(business),
         )
 
     async def _read(self, path: Path) -> tuple[bytes, Serving] | None:

@@ -9,25 +9,24 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Final, NamedTuple, TypeVar, cast
 from zoneinfo import ZoneInfo
 
 from features.partition import partition
-from features.record import RESERVED, interaction_hash, pack, reservation_hash
-from rapport.v1 import log_pb2
 from service import ceilings, reading
+from service.answers import Answers
 from service.arbitration import Reason
 from service.budget import Budget, Cost
 from service.business import Business
-from service.declared import OUTCOME_TYPE
 from service.errors import StoreUnavailable
 from service.leases import Leases
 from service.models import Models
 from service.pipeline import Answer, Inputs, Known, Pipeline, Question
-from service.store import Hold, Snapshot, Store
-from service.together import Together
+from service.reserving import Reserving
+from service.store import Snapshot, Store
+from service.together import Steps, Together
 from service.weighed import Reply, Want, Weighed
 
 T = TypeVar("T")
@@ -51,6 +50,23 @@ class Decision(NamedTuple):
     answer: Answer
     decision_id: str
     customer_id: str  # whom it is about: the root, where customers were merged
+    written: bytes  # the answer as the caller gets it, trace and vector aside
+
+
+class _Reserved(NamedTuple):
+    """What is asked for the wants of a decision."""
+
+    replies: list[Reply]  # of every want, as far as ceilings say
+    asked: Sequence[int]  # numbers of the wants that the store was asked
+    granted: Awaitable[list[bool]] | None  # for each of these; None: for none
+
+
+class _Draft(NamedTuple):
+    """A decision as it is if the store agrees."""
+
+    decision: Decision
+    reserved: _Reserved | None  # None: nothing was asked of it
+    expected: Sequence[Reply]
 
 
 class Decider:
@@ -61,7 +77,9 @@ class Decider:
         self.pipeline = Pipeline(business)
         self._world = world
         self._scoring = Cost(0.005)
-        self._together = Together()
+        self.answers = Answers(business)
+        self._together = Together(world.store.flush)
+        self._reserving = Reserving(business)
         self._zone = ZoneInfo(business.definitions.time_zone)
         self._ceilings = {one.name: one for one in business.policies.ceilings}
 
@@ -77,10 +95,10 @@ class Decider:
         """
         models = self._world.models()
         known, customer_id = await self._load(question, budget, unread)
-        question = question._replace(customer_id=customer_id)
         clock = self._world.clock()
         inputs = Inputs(
-            question,
+            question if question.customer_id == customer_id
+            else question._replace(customer_id=customer_id),
             known,
             clock,
             secrets.randbits(64) if question.seed is None else question.seed,
@@ -88,16 +106,39 @@ class Decider:
             self._prices(),
             self._full(clock),
             self._world.greedy,
-        )
+        )  # fmt: skip
         if models is None and budget.left <= 0:
             inputs = inputs._replace(unscored=_OUT_OF_TIME)
         start = time.perf_counter()
-        weighed = await self._together.run(self.pipeline.weighing(inputs, models))
+        drafted = await self._together.run(self._draft(inputs, models))
         if inputs.unscored is None and models is not None:
             self._scoring.note(time.perf_counter() - start)
-        decision_id = self._name(customer_id, weighed.now) if question.recorded else ""
-        replies = await self._reserve(weighed, decision_id, budget) if weighed.wants else []
-        return Decision(self.pipeline.settle(weighed, replies), decision_id, customer_id)
+        decision, weighed = drafted.decision, drafted.decision.answer.weighed
+        if drafted.reserved is None:
+            return decision
+        replies = await self._replies(weighed, drafted.reserved, budget)
+        if replies == drafted.expected:
+            return decision
+        answer = self.pipeline.settle(weighed, replies)
+        written = self.answers.written(answer, decision.decision_id)
+        return decision._replace(answer=answer, written=written)
+
+    def _draft(self, inputs: Inputs, models: Models | None) -> Steps[_Draft]:
+        """Decide, ask the store for what is capped, and write the answer that it will allow.
+
+        It nearly always does: the answer is written while the question is on its way.
+        """
+        weighed = yield from self.pipeline.weighing(inputs, models)
+        question = inputs.question
+        decision_id = self._name(question.customer_id, weighed.now) if question.recorded else ""
+        reserved = self._reserve(weighed, decision_id) if weighed.wants else None
+        yield
+        expected = [] if reserved is None else [*reserved.replies]
+        answer = self.pipeline.settle(weighed, expected)
+        written = self.answers.written(answer, decision_id)
+        return _Draft(
+            Decision(answer, decision_id, question.customer_id, written), reserved, expected
+        )
 
     async def _load(
         self, question: Question, budget: Budget, unread: Reason | None
@@ -139,30 +180,41 @@ class Decider:
             if leases.room(name, ceilings.period(one, now, self._zone)) <= 0
         )
 
-    async def _reserve(self, weighed: Weighed, decision_id: str, budget: Budget) -> list[Reply]:
-        """Take what ceilings have room for, then let the store recheck the caps, in one step."""
-        taken = [self._lease(want, weighed.now) for want in weighed.wants]
+    def _reserve(self, weighed: Weighed, decision_id: str) -> _Reserved:
+        """Take what ceilings have room for, and ask the store for what is capped, in one step.
+
+        The decision has counted all limits over the ledger that it read, so the store need not
+        unless that has changed.
+        """
+        wants, known = weighed.wants, weighed.inputs.known
+        replies = [self._lease(want, weighed.now) if want.ceilings else _GRANTED for want in wants]
         asked = [
-            number
-            for number, want in enumerate(weighed.wants)
-            if want.caps and not taken[number].refused
+            number for number, want in enumerate(wants) if want.caps and not replies[number].refused
         ]
-        if asked:
-            within = interaction_hash(weighed.inputs.question.interaction_id)
-            holds = [
-                self._hold(weighed, weighed.wants[number], decision_id, within) for number in asked
-            ]
-            customer_id = weighed.inputs.question.customer_id
-            reserving = self._world.store.reserve(customer_id, weighed.now, holds)
-            granted = await in_time(reserving, max(0.0, budget.left))
-            for place, number in enumerate(asked):
+        if not asked:
+            return _Reserved(replies, asked, None)
+        store = self._world.store
+        granted = store.reserve(
+            weighed.inputs.question.customer_id,
+            weighed.now,
+            self._reserving.holds(weighed, [wants[number] for number in asked], decision_id),
+            None if known.ledger is None else known.ledger_id,
+        )
+        return _Reserved(replies, asked, granted)
+
+    async def _replies(self, weighed: Weighed, of: _Reserved, budget: Budget) -> list[Reply]:
+        """Wait for what the store says of each want; give back what is not needed then."""
+        if of.granted is not None:
+            granted = await in_time(of.granted, max(0.0, budget.left))
+            for place, number in enumerate(of.asked):
                 if isinstance(granted, Reason):
-                    taken[number] = Reply("UNAVAILABLE")
+                    of.replies[number] = Reply("UNAVAILABLE")
                 elif not granted[place]:
-                    taken[number] = Reply("CAPPED")
-                if taken[number].refused:
-                    self._release(weighed.wants[number], weighed.now)
-        return taken
+                    of.replies[number] = Reply("CAPPED")
+                else:
+                    continue
+                self._release(weighed.wants[number], weighed.now)
+        return of.replies
 
     def _lease(self, want: Want, now: int) -> Reply:
         """Take what an action uses up of every ceiling, or of none."""
@@ -175,7 +227,7 @@ class Decider:
                 self._release(want._replace(ceilings=taken), now)
                 return Reply("CEILING")
             taken.append(name)
-        return Reply()
+        return _GRANTED
 
     def _release(self, want: Want, now: int) -> None:
         for name in want.ceilings:
@@ -183,28 +235,8 @@ class Decider:
             amount = ceilings.amount(one, self.business.actions[want.row])
             self._world.leases.give_back(name, ceilings.period(one, now, self._zone), amount)
 
-    def _hold(self, weighed: Weighed, want: Want, decision_id: str, within: int) -> Hold:
-        vocabulary, question = self.business.vocabulary, weighed.inputs.question
-        action = self.business.actions[want.row].name
-        held = question.hold_for or self.business.policies.reserves_for_ms
-        record = pack(
-            occurred_at=weighed.now,
-            hash=reservation_hash(decision_id, action),
-            interaction=within,
-            type=vocabulary.type_codes[OUTCOME_TYPE],
-            value=float(-(-held // 1000)),
-            action=vocabulary.actions[action],
-            channel=vocabulary.channels[question.channel],
-            direction=question.direction,
-            outcome=RESERVED,
-        )
-        entry = log_pb2.LogEntry(
-            customer_id=question.customer_id,
-            reserved=log_pb2.ActionReserved(record=record, decision_id=decision_id),
-        )
-        return Hold(record, want.caps, entry.SerializeToString())
 
-
+_GRANTED: Final = Reply()
 _OUT_OF_TIME: Final = Reason("OUT_OF_TIME", "No time was left to compute anything")
 
 

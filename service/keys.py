@@ -5,6 +5,7 @@ The hash tag ``{tenant:partition}`` puts a customer's keys and their partition's
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Final
 
 from features.partition import PARTITIONS, partition
@@ -13,9 +14,15 @@ LOG_FIELD: Final = "e"
 """Field of a log stream's entries that holds the LogEntry."""
 
 
+@cache
+def tags(tenant: str) -> tuple[str, ...]:
+    """The hash tag of every partition."""
+    return tuple(f"{{{tenant}:{number}}}" for number in range(PARTITIONS))
+
+
 def tag(tenant: str, customer_id: str) -> str:
     """The hash tag of a customer."""
-    return f"{{{tenant}:{partition(customer_id)}}}"
+    return tags(tenant)[partition(customer_id)]
 
 
 def timeline(tenant: str, customer_id: str) -> str:
@@ -76,6 +83,26 @@ def decision(tenant: str, decision_id: str) -> str:
 def decision_log(tenant: str, decision_id: str) -> str:
     """Stream that holds a decision."""
     return log(tenant, int(decision_id[:2], 16))
+
+
+def of_reserving(tenant: str, customer_id: str) -> tuple[str, str, str, str]:
+    """What reserving touches: ledger, log, tombstone and moved of a customer."""
+    slot = tag(tenant, customer_id)
+    own = f"{slot}:{customer_id}"
+    return f"ct1:{own}", f"log1:{slot}", f"ts1:{own}", f"mv1:{own}"
+
+
+def of_recording(tenant: str, customer_id: str) -> tuple[str, str, str, str, str]:
+    """What recording touches: timeline, ledger, log, tombstone and moved of a customer."""
+    slot = tag(tenant, customer_id)
+    own = f"{slot}:{customer_id}"
+    return f"tl1:{own}", f"ct1:{own}", f"log1:{slot}", f"ts1:{own}", f"mv1:{own}"
+
+
+def of_journal(tenant: str, decision_id: str, customer_id: str) -> tuple[str, str, str, str]:
+    """What logging a decision touches: log, decision, and the customer's tombstone and index."""
+    slot, own = tags(tenant)[int(decision_id[:2], 16)], f"{tag(tenant, customer_id)}:{customer_id}"
+    return f"log1:{slot}", f"dc1:{slot}:{decision_id}", f"ts1:{own}", f"ix1:{own}"
 
 
 def orphan(tenant: str, decision_id: str, hash: bytes) -> str:

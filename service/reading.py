@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from features import profile as profiles
-from features.record import NEVER, Records, decode
+from features.record import NEVER, Records, decode, decode_both
 from features.timeline import LIMIT
 from service.arbitration import Reason
 from service.pipeline import Known, MemberKnown
@@ -14,6 +14,21 @@ from service.store import Snapshot
 
 def known(snapshot: Snapshot) -> Known:
     """Read a snapshot; what cannot be read is as good as lost."""
+    if not snapshot.members and not snapshot.unfinished:
+        try:
+            (timeline_id, records), (ledger_id, ledger) = decode_both(
+                snapshot.timeline, snapshot.ledger
+            )
+            profile_id, profile = profiles.decode(snapshot.profile)
+        except ValueError:
+            pass  # which of them it was, and what can be read all the same, is looked for below
+        else:
+            return Known(records, ledger, profile, timeline_id, ledger_id, profile_id)
+    return _part_by_part(snapshot)
+
+
+def _part_by_part(snapshot: Snapshot) -> Known:
+    """Read the parts one by one, and the timelines of members."""
     unreadable: list[Reason] = []
     records = ledger = profile = None
     timeline_id = ledger_id = profile_id = NEVER

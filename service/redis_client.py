@@ -84,6 +84,11 @@ class RedisClient:
         self._working: set[asyncio.Task[None]] = set()
         self._refused: dict[Hashable, list[tuple[Command, Then]]] = {}  # in this turn
 
+    @property
+    def _clustered(self) -> bool:
+        """Whether a script may name keys of one hash slot only."""
+        return self._line is None
+
     async def check(self) -> None:
         """Refuse a store that would lose or mix up data.
 
@@ -120,14 +125,17 @@ class RedisClient:
             parts: Gives what was packed, for a command that a node of a cluster did not run, or of
                 which we do not know where it goes. :class:`service.redis_cluster.Cluster` does.
         """
-        line = self._redis.line(key) if self._line is None else self._line
+        if self._line is not None:
+            self._line.ask(command, then)
+            return
+        line = self._redis.line(key)
         if line is None:
             self._again(None, then, parts, None)
         else:
             line.ask(command, partial(self._answered, line, then, parts))
 
     def _answered(self, line: Line, then: Then, parts: Parts, reply: Any) -> None:
-        if type(reply) in _REFUSED and self._line is None:
+        if type(reply) in _REFUSED:
             self._again(line, then, parts, type(reply))
         else:
             then(reply)
@@ -183,10 +191,18 @@ class RedisClient:
         self._working.add(task)
         task.add_done_callback(self._working.discard)
 
+    def flush(self) -> None:
+        """Send what was asked in this turn now; see :class:`service.store.Store`."""
+        for line in self._lines():
+            line.flush()
+
+    def _lines(self) -> Sequence[Line]:
+        """The ways to all servers."""
+        return self._redis.lines() if self._line is None else (self._line,)
+
     async def _drain(self) -> None:
         """Wait for what is in flight."""
-        lines = self._redis.lines() if self._line is None else [self._line]
-        await asyncio.gather(*(line.drain() for line in lines))
+        await asyncio.gather(*(line.drain() for line in self._lines()))
         while self._working or self._refused:
             await (asyncio.wait(self._working) if self._working else asyncio.sleep(0))
 

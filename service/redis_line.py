@@ -69,19 +69,24 @@ class Line:
     def ask(self, command: bytes, then: Then) -> None:
         """Send a packed command with all others of this turn; ``then`` is called once, later."""
         if not self._commands:
-            asyncio.get_running_loop().call_soon(self._send)
+            asyncio.get_running_loop().call_soon(self.flush)
         self._commands.append(command)
         self._askers.append(then)
 
-    def _send(self) -> None:
+    def flush(self) -> None:
+        """Send what was asked in this turn now, rather than when the turn ends.
+
+        What is asked after that, still in this turn, leaves as a write of its own.
+        """
+        if not self._commands:
+            return
         if self._wire is None:
             if self._connecting is None:
                 self._connecting = asyncio.create_task(self._connect(), name="store line")
             return
-        if self._commands:
-            commands, self._commands = self._commands, []
-            askers, self._askers = self._askers, []
-            self._wire.send(commands, askers)
+        commands, self._commands = self._commands, []
+        askers, self._askers = self._askers, []
+        self._wire.send(commands, askers)
 
     async def _connect(self) -> None:
         try:
@@ -98,7 +103,7 @@ class Line:
         finally:
             self._connecting = None
         self._wire = _Wire(connection, self._timeout, self._lost)
-        self._send()
+        self.flush()
 
     def _lost(self, wire: _Wire) -> None:
         """Use a connection no more."""

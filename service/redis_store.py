@@ -10,9 +10,7 @@ from functools import partial
 from typing import Any, Final, NamedTuple, cast
 
 from features.duration import DAY
-from features.partition import PARTITIONS, partition
-from features.record import EMPTY as NO_RECORDS
-from features.record import NEVER, LogId, encode
+from features.record import NEVER, LogId, header
 from features.timeline import LIMIT
 from service import keys
 from service.errors import Precondition, StoreUnavailable
@@ -26,6 +24,7 @@ from service.redis_write import Writes
 from service.store import ERASED, Member, Snapshot, Status
 
 _ORPHAN_TTL: Final = 30 * DAY
+_DECISIONS: Final = 16  # that one script call takes at most, so that it never holds the store long
 _PREFIX: Final = 4
 _READ: Final = (
     b"*6\r\n$4\r\nMGET\r\n$%d\r\ntl1:%b\r\n$%d\r\nct1:%b\r\n$%d\r\npf1:%b\r\n"
@@ -72,7 +71,6 @@ class RedisStore(Writes, Forgetting, Shared, LogPages):
         timeout: float = 2.0,
     ) -> None:
         super().__init__(url, tenant, timeout, ttl=ttl, horizon=horizon, keep=keep, limit=limit)
-        self._tags = [f"{{{tenant}:{number}}}:" for number in range(PARTITIONS)]
         self._decisions = decisions
 
     def retain(self, horizon: int, keep: int, decisions: int) -> None:
@@ -93,7 +91,7 @@ class RedisStore(Writes, Forgetting, Shared, LogPages):
 
     def _look_up(self, customer_id: str, then: Then) -> None:
         """Read the keys of :class:`_Found`; ``then`` takes a list of their values."""
-        own = f"{self._tags[partition(customer_id)]}{customer_id}".encode()
+        own = f"{keys.tag(self.tenant, customer_id)}:{customer_id}".encode()
         size = len(own) + _PREFIX
         command = _READ % (size, own, size, own, size, own, size, own, size, own)
         self._ask(own, command, then, partial(self._parts, customer_id))
@@ -201,7 +199,7 @@ class RedisStore(Writes, Forgetting, Shared, LogPages):
                 keys.moved(self.tenant, customer_id),
             ],
             [
-                b"" if expected == NEVER else encode(expected, NO_RECORDS),
+                b"" if expected == NEVER else header(expected),
                 profile,
                 entry,
                 self._ttl,
@@ -231,25 +229,36 @@ class RedisStore(Writes, Forgetting, Shared, LogPages):
 
     async def journal(self, decisions: Sequence[tuple[str, str, bytes, bytes]]) -> list[bool]:
         """Append decisions to the log, each once, but for those of customers forgotten since."""
-        replies = await self._call(
-            "journal",
-            [
-                (
-                    [
-                        keys.decision_log(self.tenant, decision_id),
-                        keys.decision(self.tenant, decision_id),
-                        keys.tombstone(self.tenant, customer_id),
-                        keys.index(self.tenant, customer_id),
-                    ],
-                    [entry, summary, self._decisions, decision_id],
-                )
-                for customer_id, decision_id, summary, entry in decisions
-            ],
-        )
+        of_slot: dict[str, list[int]] = {}
+        for number, (_, decision_id, _, _) in enumerate(decisions):
+            slot = decision_id[:2] if self._clustered else ""
+            of_slot.setdefault(slot, []).append(number)
+        batches = [
+            numbers[first : first + _DECISIONS]
+            for numbers in of_slot.values()
+            for first in range(0, len(numbers), _DECISIONS)
+        ]
+        calls = [self._journalling([decisions[i] for i in numbers]) for numbers in batches]
+        replies = await self._call("journal", calls)
         failed = [reply for reply in replies if isinstance(reply, Exception)]
         if failed and len(failed) == len(replies):
             raise StoreUnavailable(f"decisions could not be logged: {failed[0]}") from failed[0]
-        return [not isinstance(reply, Exception) for reply in replies]
+        done = [True] * len(decisions)
+        for numbers, reply in zip(batches, replies, strict=True):
+            for number in numbers if isinstance(reply, Exception) else ():
+                done[number] = False
+        return done
+
+    def _journalling(
+        self, decisions: Sequence[tuple[str, str, bytes, bytes]]
+    ) -> tuple[list[str], list[Any]]:
+        """Keys and arguments of the script."""
+        names: list[str] = []
+        arguments: list[Any] = [self._decisions]
+        for customer_id, decision_id, summary, entry in decisions:
+            names += keys.of_journal(self.tenant, decision_id, customer_id)
+            arguments += (entry, summary, decision_id)
+        return names, arguments
 
     async def orphan(self, decision_id: str, hash: bytes, entry: bytes) -> int:
         """Log an outcome whose decision is not known, once."""

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, Final, NamedTuple
 
 from features import ledger
-from features.record import SIZE
+from features.record import NEVER, SIZE, LogId, header
 from service import keys
 from service.errors import RapportError
 from service.redis_client import settle
@@ -74,20 +74,13 @@ class Writes(Merges):
 
     def _recording(
         self, batch: _Batch, into: str = "", flags: Sequence[bytes] = ()
-    ) -> tuple[list[str], list[Any]]:
+    ) -> tuple[Sequence[str], list[Any]]:
         """Keys and arguments of the script."""
         flags = flags or [_COUNTED if event.counted else _NOT for event in batch.events]
-        names = [
-            keys.timeline(self.tenant, batch.customer_id),
-            keys.ledger(self.tenant, batch.customer_id),
-            keys.log_of(self.tenant, batch.customer_id),
-            keys.tombstone(self.tenant, batch.customer_id),
-            keys.moved(self.tenant, batch.customer_id),
-        ]
         arguments: list[Any] = [self._limit, self._ttl, self._horizon, self._keep, into]
         for event, flag in zip(batch.events, flags, strict=True):
             arguments += (event.record, flag, event.entry, event.releases)
-        return names, arguments
+        return keys.of_recording(self.tenant, batch.customer_id), arguments
 
     async def _record_member(
         self, batch: _Batch, expected: Sequence[int], into: str
@@ -179,26 +172,51 @@ class Writes(Merges):
         raise busy()
 
     def reserve(
-        self, customer_id: str, now: int, holds: Sequence[Hold]
+        self, customer_id: str, now: int, holds: Sequence[Hold], read_at: LogId | None = None
     ) -> asyncio.Future[list[bool]]:
         """Reserve what no cap forbids; see :class:`service.store.Store`."""
         answer: asyncio.Future[list[bool]] = asyncio.get_running_loop().create_future()
         if not holds:
             answer.set_result([])
             return answer
+        names = keys.of_reserving(self.tenant, customer_id)
+        if read_at is None:
+            self._recount(names, now, holds, answer)
+            return answer
+        seen = b"" if read_at == NEVER else header(read_at)
+        arguments: list[Any] = [now, self._ttl, self._horizon, self._keep, seen]
+        for hold in holds:
+            arguments += (hold.record, hold.entry)
+        self._run("hold", names, arguments, partial(self._held, names, now, holds, answer))
+        return answer
+
+    def _held(
+        self,
+        names: Sequence[str],
+        now: int,
+        holds: Sequence[Hold],
+        answer: asyncio.Future[list[bool]],
+        reply: Any,
+    ) -> None:
+        if reply is not None:
+            _granted(answer, reply)
+        elif not answer.done():  # the ledger has changed since it was read
+            self._recount(names, now, holds, answer)
+
+    def _recount(
+        self,
+        names: Sequence[str],
+        now: int,
+        holds: Sequence[Hold],
+        answer: asyncio.Future[list[bool]],
+    ) -> None:
+        """Reserve what no cap forbids over the ledger as it is by then."""
         arguments: list[Any] = [now, self._ttl, self._horizon, self._keep]
         for hold in holds:
             arguments += (hold.record, hold.entry, len(hold.caps))
             for cap in hold.caps:
                 arguments += (cap.at_most, cap.within, cap.channel, cap.actions)
-        names = (
-            keys.ledger(self.tenant, customer_id),
-            keys.log_of(self.tenant, customer_id),
-            keys.tombstone(self.tenant, customer_id),
-            keys.moved(self.tenant, customer_id),
-        )
         self._run("reserve", names, arguments, partial(_granted, answer))
-        return answer
 
 
 def _granted(answer: asyncio.Future[list[bool]], reply: Any) -> None:

@@ -85,8 +85,10 @@ class Decisions(decision_pb2_grpc.DecisionServiceServicer):
         if who.identifier is not None:
             customer_id, unread = await self._whom(who.identifier, budget)
             question = question._replace(customer_id=customer_id)
-        answer, decision_id, customer_id = await serving.decider.decide(question, budget, unread)
-        response = written = serving.answers.written(answer, decision_id)
+        answer, decision_id, customer_id, written = await serving.decider.decide(
+            question, budget, unread
+        )
+        response = written
         advisories = [one.code for one in answer.advisories]
         if question.recorded:
             actions = serving.business.actions
@@ -94,7 +96,7 @@ class Decisions(decision_pb2_grpc.DecisionServiceServicer):
             entry = Entry(
                 decision_id,
                 Summary(customer_id, question.channel, question.interaction_id, shown),
-                partial(serving.answers.logged, answer, request, written, caller.name),
+                partial(serving.decider.answers.logged, answer, request, written, caller.name),
             )
             if not self._journal.append(entry):
                 response += answers.advisory(_UNJOURNALED)

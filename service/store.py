@@ -94,14 +94,28 @@ class Store(Protocol):
         """
         ...
 
-    def reserve(self, customer_id: str, now: int, holds: Sequence[Hold]) -> Awaitable[list[bool]]:
+    def reserve(
+        self, customer_id: str, now: int, holds: Sequence[Hold], read_at: LogId | None = None
+    ) -> Awaitable[list[bool]]:
         """Reserve what no cap forbids, one after the other in one atomic step; say which.
 
         Presentations of the last ``within`` milliseconds before ``now`` (and any dated later) and
         reservations that are still open count. Reserving the same record again is granted again. Of
         a customer who was merged into another meanwhile, nothing is granted. Calls of the same turn
         share a round trip; of a future the same holds as for :meth:`read`.
+
+        Args:
+            customer_id: The root, where customers were merged.
+            now: Milliseconds.
+            holds: What to reserve.
+            read_at: The id in the header of the ledger over which the caller has counted already,
+                and found that all of this has room beside each other; ``NEVER`` where there was
+                none. The store counts again only where the ledger has changed since. None: always.
         """
+        ...
+
+    def flush(self) -> None:
+        """Send what was asked in this turn now; otherwise it leaves when the turn ends."""
         ...
 
     async def write_profile(

@@ -8,7 +8,7 @@ fetches it once for all of them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Final, TypeVar
 
 T = TypeVar("T")
@@ -29,9 +29,15 @@ def finished(steps: Steps[T]) -> T:
 
 
 class Together:
-    """Runs computations step by step; the error of one is its own."""
+    """Runs computations step by step; the error of one is its own.
 
-    def __init__(self) -> None:
+    Args:
+        stepped: Called when all have taken a step, so that what they asked of others is on its way
+            before the next.
+    """
+
+    def __init__(self, stepped: Callable[[], None] = lambda: None) -> None:
+        self._stepped = stepped
         self._waiting: list[tuple[Steps[object], asyncio.Future[object]]] = []
 
     async def run(self, steps: Steps[T]) -> T:
@@ -62,3 +68,4 @@ class Together:
                 else:
                     going.append((steps, result))
             running = going
+            self._stepped()

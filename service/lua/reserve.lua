@@ -13,15 +13,13 @@
 
 -- include _search
 
+-- include _hold
+
 local now, ttl, horizon, keep = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
-local stored = redis.call('GET', KEYS[1]) or ''
-local records = sub(stored, HEADER + 1)
+local found = redis.call('MGET', KEYS[1], KEYS[3], KEYS[4])
+local erased, moved = refused_until(found[2]), found[3]
+local records = sub(found[1] or '', HEADER + 1)
 local before = #records / SIZE
--- As in journal.lua: a decision taken so shortly after may have read what was there before.
-local ON_ITS_WAY = 10000 -- ms
-local erased = tonumber(redis.call('GET', KEYS[3]) or '-1')
-if erased >= 0 then erased = erased + ON_ITS_WAY end
-local moved = redis.call('EXISTS', KEYS[4]) == 1
 
 -- What counts, by action: moments and channels. A reservation that is open may be presented any time
 -- from now on, so it counts in every window. What an interaction shows more than once a day on a
@@ -117,26 +115,6 @@ local function hold(code, channel, of)
   end
 end
 
--- Drop what the contact holds for less long; false where it holds the place for as long already.
-local function supersedes(record, of)
-  local from, ends = 1, held_until(record, 1)
-  while of and from <= #records do
-    if byte(records, from + OUTCOME) == RESERVED and contact(records, from) == of then
-      if held_until(records, from) >= ends then return false end
-      records = sub(records, 1, from - 1) .. sub(records, from + SIZE)
-    else
-      from = from + SIZE
-    end
-  end
-  return true
-end
-
-local function insert(record)
-  local at = #records + 1
-  while at > 1 and precedes(record, 1, records, at - SIZE) do at = at - SIZE end
-  records = sub(records, 1, at - 1) .. record .. sub(records, at)
-end
-
 local granted, last, i, looked = {}, '', 5, false
 while i <= #ARGV do
   local record, caps = ARGV[i], tonumber(ARGV[i + 2])
@@ -153,8 +131,9 @@ while i <= #ARGV do
       local own = of and contacts[of]
       if room(i + 3, caps, own and own.moments[own.at]) then
         allowed = 1
-        if supersedes(record, of) then
-          insert(record)
+        local left = superseded(records, record)
+        if left then
+          records = inserted(left, record)
           if now < held_until(record, 1) then
             hold(sub(record, 33, 34), byte(record, 37), of)
           end

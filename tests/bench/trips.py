@@ -18,7 +18,7 @@ import uvloop
 from redis import Redis
 
 from features.duration import DAY
-from features.record import RECORD, RESERVED, LogId, encode, pack
+from features.record import RECORD, RESERVED, LogId, decode, encode, pack
 from service import keys
 from service.decide import in_time
 from service.embedded import EmbeddedStore
@@ -89,6 +89,11 @@ async def measure(url: str) -> None:
         customer = f"c{number % CUSTOMERS}"
         return await in_time(store.reserve(customer, now, [hold(number, now)]), 1.0)
 
+    async def counted(number: int) -> object:
+        customer = f"c{number % CUSTOMERS}"
+        at, _ = decode((await store.read(customer)).ledger)
+        return await in_time(store.reserve(customer, now, [hold(number, now)], at), 1.0)
+
     async def nothing(number: int) -> object:
         return hold(number, now)
 
@@ -107,7 +112,8 @@ async def measure(url: str) -> None:
         return await store.journal(rows)
 
     calls: dict[str, Call] = {
-        "read": read, "reserve": reserve, "(hold)": nothing, "journal/16": journal,
+        "read": read, "reserve": reserve, "read, hold": counted, "(hold)": nothing,
+        "journal/16": journal,
     }  # fmt: skip
     print(f"{'us CPU':12}" + "".join(f"{n:>8}" for n in IN_FLIGHT))
     found: dict[tuple[str, int], list[float]] = {}

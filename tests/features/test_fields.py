@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features import fields
-from features.record import RECORD, SIZE
+from features.record import RECORD, SIZE, LogId, decode, encode
 
 
 @given(st.binary(min_size=SIZE, max_size=4 * SIZE).map(lambda one: one[: len(one) // SIZE * SIZE]))
@@ -31,3 +31,18 @@ def test_records_that_do_not_lie_side_by_side_are_read_too(count: int, step: int
     words = fields.words(chosen)
     assert [fields.type(words, i) for i in range(len(chosen))] == chosen["type"].tolist()
     assert len(words) == 5 * len(chosen)
+
+
+@given(st.integers(0, 9), st.slices(9))
+def test_words_of_what_was_stored_are_those_it_was_read_from_and_of_a_part_only_its_own(
+    count: int, part: slice
+) -> None:
+    written = np.zeros(count, RECORD)
+    written["type"] = np.arange(count)
+    _, records = decode(encode(LogId(1, 2), written))
+    for some in (records, records[part]):
+        plainly = np.frombuffer(some.tobytes(), np.int64)
+        assert fields.words(some).tobytes() == plainly.tobytes()
+        assert fields.words(some).dtype == np.int64
+    if count:
+        assert fields.words(records) is records.base, "no array is made"

@@ -168,3 +168,14 @@ def test_a_profile_that_was_all_told_by_then_stays_the_same_one() -> None:
     assert known.as_of(7) is known
     assert known.as_of(6) == Profile({"age": Told(30.0, 5)}, [])
     assert known.as_of(4) == Profile({}, [])
+
+
+@given(st.lists(st.integers(0, 2**42), max_size=4), st.lists(st.integers(0, 2**42), max_size=4))
+def test_the_newest_is_that_of_all_that_was_told(
+    attributes: list[int], consents: list[int]
+) -> None:
+    profile = Profile(
+        {f"a{n}": Told(1.0, moment) for n, moment in enumerate(attributes)},
+        [Consent("marketing", f"c{n}", True, moment) for n, moment in enumerate(consents)],
+    )
+    assert profile.newest == max([0, *attributes, *consents])

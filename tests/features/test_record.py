@@ -230,3 +230,63 @@ def test_a_record_of_an_impossible_moment_cannot_be_read() -> None:
         broken[24:32] = moment.to_bytes(8, "little", signed=True)
         with pytest.raises(ValueError, match="years 1970 to 9999"):
             record.decode(bytes(broken))
+
+
+@given(
+    moment=st.integers(0, 2**42),
+    hash=st.integers(0, 2**64 - 1),
+    interaction=st.integers(0, 2**32 - 1),
+    seconds=st.integers(0, 30 * 86_400),
+    codes=st.tuples(st.integers(0, 65_535), st.integers(0, 65_535), st.integers(0, 255)),
+    direction=st.integers(0, 3),
+)
+def test_a_reservation_is_packed_as_any_record_is(
+    moment: int, hash: int, interaction: int, seconds: int, codes: tuple[int, int, int],
+    direction: int,
+) -> None:  # fmt: skip
+    type, action, channel = codes
+    assert record.pack_reservation(
+        moment, hash, interaction, seconds, type, action, channel, direction
+    ) == record.pack(
+        occurred_at=moment, hash=hash, interaction=interaction, value=float(seconds), type=type,
+        action=action, channel=channel, direction=direction, outcome=record.RESERVED,
+    )  # fmt: skip
+
+
+@given(ms=st.integers(0, 2**64 - 1), sequence=st.integers(0, 2**64 - 1))
+def test_a_header_is_what_its_layout_says(ms: int, sequence: int) -> None:
+    plainly = np.array([(MAGIC, ms, sequence)], HEADER).tobytes()
+    assert record.header(LogId(ms, sequence)) == plainly
+
+
+STORED = st.one_of(
+    st.sampled_from([None, b"", b"rapport1", b"x" * 24, MAGIC + bytes(16), MAGIC + bytes(15)]),
+    st.builds(
+        lambda moments: record.encode(LogId(3, 4), chained([Event(one) for one in moments])),
+        st.lists(st.integers(0, 2**42), max_size=3),
+    ),
+    st.just(MAGIC + bytes(16) + struct.pack("<q", -1) + bytes(32)),
+    st.just(MAGIC + bytes(16) + struct.pack("<q", 253_402_300_800_000) + bytes(32)),
+)
+
+
+def attempted(stored: bytes | None) -> tuple[LogId, bytes] | None:
+    try:
+        last, records = record.decode(stored)
+    except ValueError:
+        return None
+    assert not records.flags.writeable
+    assert records.dtype == RECORD
+    return last, records.tobytes()
+
+
+@given(STORED, STORED)
+def test_two_are_read_as_each_would_be(one: bytes | None, other: bytes | None) -> None:
+    expected = [attempted(one), attempted(other)]
+    if None in expected:
+        with pytest.raises(ValueError, match=r"no timeline|lies outside"):
+            record.decode_both(one, other)
+    else:
+        found = record.decode_both(one, other)
+        assert [(last, records.tobytes()) for last, records in found] == expected
+        assert all(type(last) is LogId for last, _ in found)

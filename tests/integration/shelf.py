@@ -53,8 +53,13 @@ class Shelf:
     async def link(self, namespace: str, value: str, customer_id: str, entry: bytes) -> str:
         raise NotImplementedError
 
-    async def reserve(self, customer_id: str, now: int, holds: Sequence[Hold]) -> list[bool]:
+    def reserve(
+        self, customer_id: str, now: int, holds: Sequence[Hold], read_at: LogId | None = None
+    ) -> Awaitable[list[bool]]:
         raise NotImplementedError
+
+    def flush(self) -> None:
+        return None
 
     async def root(self, customer_id: str) -> str:
         return customer_id

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from features.partition import PARTITIONS
+from features.record import LogId
 from rapport.v1 import customer_pb2, decision_pb2, event_pb2, log_pb2
 from service.arbitration import Reason
 from service.budget import Budget
@@ -139,10 +140,12 @@ async def test_a_thousand_decisions_under_concurrent_writes_merges_and_late_inpu
         def hurried_now_and_then(decider: Decider, budget: Budget) -> Reason | None:
             return chance.choice(HURRIES)
 
-        async def beaten_now_and_then(customer: str, now: int, holds: Sequence[Hold]) -> list[bool]:
+        async def beaten_now_and_then(
+            customer: str, now: int, holds: Sequence[Hold], read_at: LogId | None
+        ) -> list[bool]:
             if chance.random() < 0.05:  # as if another decision had taken the last place
                 return [False] * len(holds)
-            return await reserve(customer, now, holds)
+            return await reserve(customer, now, holds, read_at)
 
         monkeypatch.setattr(client.store, "read", late_now_and_then)
         monkeypatch.setattr(client.store, "reserve", beaten_now_and_then)

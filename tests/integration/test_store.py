@@ -366,6 +366,51 @@ async def test_a_decision_is_logged_once_however_often_it_is_sent(
     assert await store.decision(other) == decided("ann", other)
 
 
+async def test_many_decisions_of_many_customers_are_logged_in_one_go_each_in_its_place(
+    store: RedisStore, redis: Redis
+) -> None:
+    asked = []
+    for n in range(40):
+        name = f"customer-{n % 7}"
+        id = decision_id(store, name, f"-{n}")
+        asked.append((name, id, b"summary %d" % n, decided(name, id)))
+    assert await store.journal([*asked, *asked[::-1]]) == [True] * 80
+    for name, id, summary, written in asked:
+        assert await store.decided(id) == summary
+        assert await store.decision(id) == written
+        assert [one for _, one in await log(redis, store, name)].count(written) == 1
+        assert b"d" + id.encode() in await redis.zrange(keys.index(store.tenant, name), 0, -1)
+
+
+async def test_what_leads_to_decisions_that_have_expired_is_cleared_away_now_and_then(
+    store: RedisStore, redis: Redis
+) -> None:
+    store.retain(DAY, 0, 1)
+    old = [decision_id(store, "ann", f"-{n:x}") for n in range(1, 16)]
+    await store.journal([("ann", id, b"", b"") for id in old])
+    assert await redis.zcard(keys.index(store.tenant, "ann")) == 15
+    await asyncio.sleep(0.01)
+    store.retain(DAY, 0, DAY)
+    new = [decision_id(store, "ann", f"-new{n}") for n in (1, 0)]
+    await store.journal([("ann", new[0], b"", b"")])
+    assert await redis.zcard(keys.index(store.tenant, "ann")) == 16, "not each time: it costs"
+    await store.journal([("ann", new[1], b"", b"")])
+    left = await redis.zrange(keys.index(store.tenant, "ann"), 0, -1)
+    assert sorted(left) == sorted(b"d" + id.encode() for id in new)
+
+
+async def test_a_decision_of_somebody_who_was_forgotten_is_not_logged_with_the_others(
+    store: RedisStore,
+) -> None:
+    await store.forget("ann", NOW, entry("ann"))
+    chosen = [("ann", NOW), ("ann", NOW + 10_000), ("ann", NOW + 10_001), ("bob", NOW)]
+    ids = [decision_id(store, name, f"{moment:011x}1") for name, moment in chosen]
+    asked = [(name, id, b"", decided(name, id)) for (name, _), id in zip(chosen, ids, strict=True)]
+    assert await store.journal(asked) == [True] * 4
+    found = [await store.decision(id) for id in ids]
+    assert found == [None, None, asked[2][3], asked[3][3]]
+
+
 async def test_a_decision_that_nobody_made_is_not_found(store: RedisStore) -> None:
     assert await store.decision(decision_id(store, "ann", "-never")) is None
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, cast
 
 import msgspec
@@ -15,11 +15,12 @@ from features.ledger import held_until
 from features.partition import partition
 from features.plan import Context
 from features.profile import Consent, Profile
-from features.record import RECORD, RESERVED, LogId, encode, pack, reservation_hash
+from features.record import NEVER, RECORD, RESERVED, LogId, encode, pack, reservation_hash
 from features.vocabulary import Outcome
 from rapport.v1 import decision_pb2 as pb
 from rapport.v1 import log_pb2
 from service import ceilings, outcomes
+from service.answers import Answers
 from service.arbitration import Reason
 from service.budget import Budget
 from service.business import Business
@@ -29,7 +30,7 @@ from service.declared import Ceiling, ContextWeight, Limit, Resource, Target, Wh
 from service.errors import StoreUnavailable
 from service.leases import Leases
 from service.models import Models
-from service.pipeline import Question
+from service.pipeline import Answer, Question
 from service.store import Hold, Snapshot, Store
 from tests.chain import NOW, Event, chained
 from tests.integration.serving import business as bank
@@ -45,16 +46,27 @@ class Reserving(Shelf):
         super().__init__()
         self.refused = {WORDS.actions[name] for name in refused}
         self.asked: list[tuple[str, int, list[Hold]]] = []
+        self.read_at: list[LogId | None] = []
+        self.flushed: list[int] = []  # how many had been asked each time
         self.deaf = False  # reservations fail
         self.slow: asyncio.Event | None = None  # reservations wait for it
 
-    async def reserve(self, customer_id: str, now: int, holds: Sequence[Hold]) -> list[bool]:
+    def reserve(
+        self, customer_id: str, now: int, holds: Sequence[Hold], read_at: LogId | None = None
+    ) -> Awaitable[list[bool]]:
         self.asked.append((customer_id, now, list(holds)))
+        self.read_at.append(read_at)
+        return self._granted(holds)
+
+    async def _granted(self, holds: Sequence[Hold]) -> list[bool]:
         if self.slow is not None:
             await self.slow.wait()
         if self.deaf:
             raise StoreUnavailable("gone fishing")
         return [int(records(one)["action"][0]) not in self.refused for one in holds]
+
+    def flush(self) -> None:
+        self.flushed.append(len(self.asked))
 
 
 def records(hold: Hold) -> np.ndarray[Any, Any]:
@@ -346,6 +358,35 @@ async def test_what_is_capped_is_reserved_under_the_decision_before_it_is_shown(
         assert (entry.customer_id, entry.reserved.decision_id) == ("ann", found.decision_id)
         assert entry.reserved.record == hold.record
     assert [reply.refused for _, reply in found.answer.replies] == ["", ""]
+
+
+@pytest.mark.parametrize("ledger", [None, encode(LogId(NOW, 9), chained([Event(NOW - 5)]))])
+async def test_the_store_is_told_at_once_and_which_ledger_the_decision_has_counted(
+    ledger: bytes | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = knowing(stored(consents=WILLING)._replace(ledger=ledger))
+    on_its_way: list[int] = []
+
+    def written(self: Answers, answer: Answer, decision_id: str) -> bytes:
+        on_its_way.append(store.flushed[-1])
+        return b"written"
+
+    monkeypatch.setattr(Answers, "written", written)
+    assert (await decide(store, asked())).written == b"written"
+    assert store.read_at == [LogId(NOW, 9) if ledger else NEVER]
+    assert on_its_way == [1], "the answer is written while the question is on its way"
+
+
+async def test_an_answer_that_the_store_does_not_allow_is_written_again() -> None:
+    found = await decide(Reserving("t"), asked())
+    read = pb.DecideResponse.FromString(found.written)
+    assert [one.code for one in read.advisories] == advised(found.answer)
+    assert "RESERVATION_FAILED" in advised(found.answer)
+    shown = [one.row for slate in found.answer.slates for one in slate.shown]
+    names = [one.name for one in store_of().actions]
+    assert [one.action for slate in read.slates for one in slate.recommendations] == [
+        names[row] for row in shown
+    ]
 
 
 @pytest.mark.parametrize(("held", "seconds"), [(1, 1), (1_000, 1), (1_001, 2), (30 * DAY, 2592000)])

@@ -75,3 +75,25 @@ def test_an_identifier_has_a_key_of_its_own() -> None:
     assert keys.identity(TENANT, "email", "a@b.c") != keys.identity(TENANT, "phone", "a@b.c")
     assert keys.identity(TENANT, "email", "a@b.c").endswith("}:email:a@b.c")
     assert identity.newcomer("email", "a@b.c") != identity.newcomer("email", "a@b.d")
+
+
+@given(customer=st.text(min_size=1), number=st.integers(0, 255), rest=st.text("0123456789abcdef"))
+def test_keys_that_are_named_together_are_those_that_are_named_one_by_one(
+    customer: str, number: int, rest: str
+) -> None:
+    of_customer = [
+        keys.ledger(TENANT, customer),
+        keys.log_of(TENANT, customer),
+        keys.tombstone(TENANT, customer),
+        keys.moved(TENANT, customer),
+    ]
+    assert list(keys.of_reserving(TENANT, customer)) == of_customer
+    recording = [keys.timeline(TENANT, customer), *of_customer]
+    assert list(keys.of_recording(TENANT, customer)) == recording
+    decision_id = f"{number:02x}{rest}"
+    assert keys.of_journal(TENANT, decision_id, customer) == (
+        keys.decision_log(TENANT, decision_id),
+        keys.decision(TENANT, decision_id),
+        keys.tombstone(TENANT, customer),
+        keys.index(TENANT, customer),
+    )

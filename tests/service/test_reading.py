@@ -104,3 +104,30 @@ def test_a_union_is_the_newest_of_all_events_whoever_had_them(
     whole = chained(named)
     assert found.tobytes() == whole[max(0, len(whole) - limit) :].tobytes()
     assert len(np.unique(found["hash"])) == len(found)
+
+
+def spoilt_or(stored: bytes | None) -> st.SearchStrategy[bytes | None]:
+    """The bytes, none, or what cannot be read."""
+    return st.sampled_from([stored, stored, None, b"", b"x", b"rapport1" + b"\xc1" * 17])
+
+
+def same(one: Known, other: Known) -> bool:
+    plain = [
+        one._replace(records=None, ledger=None, members=list(one.members)),
+        other._replace(records=None, ledger=None, members=list(other.members)),
+    ]
+    pairs = [(one.records, other.records), (one.ledger, other.ledger)]
+    return repr(plain[0]._replace(unreadable=list(one.unreadable))) == repr(
+        plain[1]._replace(unreadable=list(other.unreadable))
+    ) and all(
+        (a is None) == (b is None) and (a is None or b is None or a.tobytes() == b.tobytes())
+        for a, b in pairs
+    )
+
+
+@given(spoilt_or(WHOLE.timeline), spoilt_or(WHOLE.ledger), spoilt_or(WHOLE.profile), st.booleans())
+def test_reading_all_at_once_tells_what_reading_part_by_part_does(
+    timeline: bytes | None, ledger: bytes | None, profile: bytes | None, unfinished: bool
+) -> None:
+    snapshot = Snapshot(timeline, ledger, profile, "ann", (), unfinished)
+    assert same(reading.known(snapshot), reading._part_by_part(snapshot))

@@ -19,7 +19,7 @@ from redis.exceptions import ConnectionError as NoConnection
 from redis.exceptions import DataError, MovedError, ReadOnlyError, ResponseError
 from redis.exceptions import TimeoutError as NoReply
 
-from service.redis_line import Line, packed
+from service.redis_line import Line, _Wire, packed
 from tests.integration.serving import until
 
 TIMEOUT = 0.4
@@ -129,6 +129,35 @@ async def test_what_is_asked_in_one_turn_leaves_as_one_write(server: Server, ask
     assert await asyncio.gather(*map(asker.ask, words)) == [w.encode() for w in words]
     assert len(server.chunks) == 1
     assert server.connections == 1
+
+
+async def test_what_is_flushed_leaves_before_the_turn_ends_and_the_rest_with_its_end(
+    server: Server, asker: Asker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await asker.ask("first")
+    server.chunks.clear()
+    sent = []
+    send = _Wire.send
+
+    def noted(wire: _Wire, commands: list[bytes], askers: list[Any]) -> None:
+        sent.append(len(commands))
+        send(wire, commands, askers)
+
+    monkeypatch.setattr(_Wire, "send", noted)
+    asked = [asker.ask("a"), asker.ask("b")]
+    asker.line.flush()
+    assert sent == [2]
+    asker.line.flush()
+    asked.append(asker.ask("c"))
+    assert sent == [2]
+    assert await asyncio.gather(*asked) == [b"a", b"b", b"c"]
+    assert sent == [2, 1]
+
+
+async def test_a_flush_of_nothing_makes_no_connection(server: Server, asker: Asker) -> None:
+    asker.line.flush()
+    await asyncio.sleep(0.02)
+    assert not server.connections
 
 
 async def test_a_turn_does_not_wait_for_the_reply_to_the_one_before(
