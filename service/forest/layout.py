@@ -18,47 +18,30 @@ import numpy.typing as npt
 from service.forest.trees import Bytes
 
 MAGIC: Final = 0x52505446
-VERSION: Final = 1
+VERSION: Final = 2
 
-NUMBERS: Final = 24  # places for numbers in the header, before the sections
-_SECTIONS: Final = 56
+NUMBERS: Final = 16  # places for numbers in the header, before the sections
+_SECTIONS: Final = 57
 _HEADER: Final = 8 * (NUMBERS + 2 * _SECTIONS)
 _LINE: Final = 64
 
 # Numbers
-SIZE, ROWS, CLASSES, WORDS, VECTOR, PAIRS, SCRATCH = 2, 3, 4, 5, 6, 7, 8
-HIDING_LANES, BOTH_SIDES, HIDING_SETS, ACTIVE, PAIR_WORDS, SETS_EACH, TREES = (
-    9,
-    10,
-    11,
-    12,
-    13,
-    14,
-    15,
-)
+SIZE, ROWS, CLASSES, WORDS, VECTOR, PAIRS, SCRATCH, PAIR_WORDS, SETS_EACH = range(2, 11)
 
-# What a customer's values clear
-LANES, TOPS, THRESHOLDS, LEFT, RIGHT = 0, 1, 2, 3, 4
-SETS, SLOTS, LISTS, COPIES, HIDDEN = 5, 6, 7, 8, 9
-# What is then read
-LEAVES, SCALE, STEADY, SPANS, START, ALIVE, RECORDS = 10, 11, 12, 13, 14, 15, 16
+# What a customer's values decide
+LANES, TOPS, THRESHOLDS, USUAL_FLIPS, CODES, LISTS, BEYOND, SETS, SLOTS = range(9)
+# Trees that give every row the same
+STEADY, STEADY_TESTS, STEADY_CLASS, STEADY_LEAVES = range(9, 13)
+# The others, as words
+PACKS, TESTS, WHOLE, LEAVES, SCALE, SPANS, START, ALIVE, FEW, MOST, RECORDS = range(13, 24)
 # Rows whose pair features are not the usual ones
-PAIR_WORD, BY_ACTION, HIDES, USUAL = 18, 19, 20, 21
-TEST_LANE, TEST_RANK, TEST_MASK = 22, 23, 24
-MEMBER_LANE, MEMBER_CHUNK, MEMBER_SET, MEMBER_MASK = 25, 26, 27, 28
-PAIR_LANES, PAIR_TOPS, PAIR_THRESHOLDS, PAIR_SETS, PAIR_SLOTS = 29, 30, 31, 32, 33
+PAIR_WORD, BY_ACTION, HIDES, USUAL, TEST_LANE, TEST_RANK, TEST_MASK = range(24, 31)
+MEMBER_LANE, MEMBER_CHUNK, MEMBER_SET, MEMBER_MASK = range(31, 35)
+PAIR_LANES, PAIR_TOPS, PAIR_THRESHOLDS, PAIR_SETS, PAIR_SLOTS = range(35, 40)
 # In the scratch block
-MASKS, RANKS, HIT_AT, HIT_VALUE, TOTALS, BASES, ROW_MASKS, ROW_RANKS = (
-    40,
-    41,
-    42,
-    43,
-    44,
-    45,
-    46,
-    47,
-)
-ROW_TOTALS, KEPT, FOUND, ANSWER = 48, 49, 50, 51
+TABLE, FLIPS, EXITS, STEADY_TOTALS, MASKS, TOTALS, BASES = range(40, 47)
+HIT_AT, HIT_VALUE, FEW_AT, FEW_VALUE = range(47, 51)
+ROW_MASKS, ROW_RANKS, ROW_TOTALS, KEPT, FOUND, ANSWER = range(51, 57)
 
 
 def number(block: Bytes, which: int) -> int:
