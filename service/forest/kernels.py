@@ -20,56 +20,14 @@ from features.elementary import Floats
 from features.kernels import Integers
 from service.forest import layout as at
 from service.forest.memory import address, array, lowest, number
-from service.forest.own import CHUNK, keep, own
-from service.forest.ranks import rank
-from service.forest.vectors import STEADY_ROW, TABLED, WIDE, WORD_ROW, added, exits, remains
-from service.forest.walk import category
+from service.forest.own import keep, own
+from service.forest.ranks import ranked
+from service.forest.vectors import STEADY_ROW, WIDE, WORD_ROW, added, exits, remains
 
 _1: Final = np.uint32(1)
-_6: Final = np.uint32(6)
-_63: Final = np.uint32(63)
 _ONE: Final = np.uint64(1)
 _FIVE: Final = np.uint64(5)
 _EIGHT: Final = np.uint64(8)
-
-
-@numba.njit(cache=True, inline="always")
-def _flip(flips: Any, codes: Any, begin: int, end: int) -> None:
-    for i in range(np.uint64(begin), np.uint64(end)):
-        code = codes[i]
-        flips[code >> _6] ^= _ONE << np.uint64(code & _63)
-
-
-@numba.njit(cache=True)
-def _ranked(block: int, scratch: int, vector: Floats) -> None:
-    """Fill the table of ranks, and the flips of what it does not say."""
-    table = array(block, at.TABLE, scratch, np.uint8)
-    flips = array(block, at.FLIPS, scratch, np.uint64)
-    usual = array(block, at.USUAL_FLIPS, block, np.uint64)
-    lanes = array(block, at.LANES, block, np.int32)
-    tops = array(block, at.TOPS, block, np.float64)
-    thresholds = array(block, at.THRESHOLDS, block, np.float64)
-    lists = array(block, at.LISTS, block, np.int32)
-    codes = array(block, at.CODES, block, np.uint32)
-    beyond = array(block, at.BEYOND, block, np.int32)
-    sets = array(block, at.SETS, block, np.int32)
-    slots = array(block, at.SLOTS, block, np.uint16)
-    flips[:] = usual
-    for i in range(lanes.shape[0] // 5):
-        found = rank(vector[lanes[5 * i]], lanes[5 * i + 1], lanes[5 * i + 2], lanes[5 * i + 3],
-                     lanes[5 * i + 4], tops, thresholds)  # fmt: skip
-        if i < TABLED:
-            table[i] = found
-        else:
-            first = beyond[i - TABLED]
-            _flip(flips, codes, lists[first], lists[first + found])
-    for i in range(sets.shape[0] // 4):
-        code = category(vector[sets[4 * i]])
-        slot = 0
-        if 0 <= code < sets[4 * i + 2]:
-            slot = slots[sets[4 * i + 1] + code]
-        which = sets[4 * i + 3] + slot
-        _flip(flips, codes, lists[which], lists[which + 1])
 
 
 @numba.njit(cache=True)
@@ -98,7 +56,7 @@ def _steady(block: int, scratch: int) -> int:
 @numba.njit(cache=True)
 def customer(block: int, scratch: int, vector: Floats) -> None:
     """Make every test on the customer's values: steady trees are added up, words cleared."""
-    _ranked(block, scratch, vector)
+    ranked(block, scratch, at.CUSTOMER, vector)
     before = _steady(block, scratch)
     packs = array(block, at.PACKS, block, np.int32)
     masks = array(block, at.MASKS, scratch, np.uint32)
@@ -117,21 +75,20 @@ def _hits(block: int, scratch: int, begin: int, end: int) -> Any:
     """List the leaves that are left over in some words, as what they add to which rows.
 
     Of each tree one is taken as read, that of most rows if it is the next: it counts for every row,
-    and the others count as the difference. Returns how many have a set of rows, how many a list,
-    and what counts for every row.
+    and the others count as the difference. Those that have a set of rows are listed from the
+    beginning, those with a list of rows from the end. Returns how many of each, and what counts for
+    every row.
     """
     masks = array(block, at.MASKS, scratch, np.uint32)
     hit_at = array(block, at.HIT_AT, scratch, np.uint32)
     hit_value = array(block, at.HIT_VALUE, scratch, np.int64)
-    few_at = array(block, at.FEW_AT, scratch, np.uint32)
-    few_value = array(block, at.FEW_VALUE, scratch, np.int64)
     alive = array(block, at.ALIVE, block, np.uint32)
     few = array(block, at.FEW, block, np.uint32)
     most = array(block, at.MOST, block, np.uint32)
     start = array(block, at.START, block, np.uint8)
     records = array(block, at.RECORDS, block, np.int64)
     each = np.uint64(number(block, at.SETS_EACH) + 1)
-    count, fews = np.uint64(0), np.uint64(0)
+    count, fews, last = np.uint64(0), np.uint64(0), np.uint64(hit_at.shape[0] - 1)
     base, first, waiting = np.int64(0), np.int64(0), False
     for i in range(np.uint64(begin), np.uint64(end)):
         bits = masks[i] & alive[i]
@@ -151,8 +108,8 @@ def _hits(block: int, scratch: int, begin: int, end: int) -> Any:
             bits &= np.uint32(bits - _1)
             record = ((i << _FIVE) + place) * each
             value = records[record] - first
-            hit_at[count] = few_at[fews] = record + _ONE
-            hit_value[count] = few_value[fews] = value
+            hit_at[count] = hit_at[last - fews] = record + _ONE
+            hit_value[count] = hit_value[last - fews] = value
             listed = np.uint64((few[i] >> np.uint32(place)) & _1)
             fews += listed
             count += _ONE - listed
@@ -164,23 +121,24 @@ def catalogue(block: int, scratch: int) -> None:
     """Add up the trees for every row, with the pair features of a customer without events."""
     totals = array(block, at.TOTALS, scratch, np.int64)
     bases = array(block, at.BASES, scratch, np.int64)
-    few_at = array(block, at.FEW_AT, scratch, np.uint32)
-    few_value = array(block, at.FEW_VALUE, scratch, np.int64)
     spans = array(block, at.SPANS, block, np.int32)
     lists = array(block, at.RECORDS, block, np.uint16)
+    hit_at = array(block, at.HIT_AT, scratch, np.uint32)
+    hit_value = array(block, at.HIT_VALUE, scratch, np.int64)
+    last = np.uint64(hit_at.shape[0] - 1)
     records, sums = address(block, at.RECORDS, block), address(block, at.TOTALS, scratch)
     hits, values = address(block, at.HIT_AT, scratch), address(block, at.HIT_VALUE, scratch)
     each = number(block, at.SETS_EACH)
     wide = WIDE * each + 8
     for one in range(2 * number(block, at.CLASSES)):
-        count, fews, bases[one] = _hits(block, scratch, spans[2 * one], spans[2 * one + 1])
+        count, fews, bases[one] = _hits(block, scratch, spans[one], spans[one + 1])
         for part in range(each):
             where = sums + 8 * (one * wide + WIDE * part)
             added(hits, values, count, records + 8 * part, where)
         total = totals[one * wide :][:wide]
         for i in range(np.uint64(fews)):
-            begin = np.uint64(4) * np.uint64(few_at[i])
-            value = few_value[i]
+            begin = np.uint64(4) * np.uint64(hit_at[last - i])
+            value = hit_value[last - i]
             for eight in range(begin + _ONE, begin + _ONE + np.uint64(lists[begin]), _EIGHT):
                 for j in range(_EIGHT):
                     total[lists[eight + j]] += value
@@ -226,16 +184,11 @@ def score(block: int, scratch: int, vector: Floats, touched: Integers, pairs: Fl
     wide = WIDE * number(block, at.SETS_EACH) + 8
     kept = array(block, at.KEPT, scratch, np.int64)
     row_totals = array(block, at.ROW_TOTALS, scratch, np.int64)
-    count = keep(block, scratch, touched, pairs)
-    for begin in range(0, count, CHUNK):
-        end = min(begin + CHUNK, count)
-        own(block, scratch, touched, pairs, begin, end)
+    for i in range(keep(block, scratch, touched, pairs)):
+        row = touched[kept[i]]
+        own(block, scratch, row, pairs[kept[i]])
         for one in range(classes):
-            for r in range(end - begin):
-                row = touched[kept[begin + r]]
-                totals[(2 * one + 1) * wide + row] = (
-                    row_totals[one * CHUNK + r] - bases[2 * one + 1]
-                )
+            totals[(2 * one + 1) * wide + row] = row_totals[one] - bases[2 * one + 1]
     for one in range(classes):
         base = steady[one] + bases[2 * one] + bases[2 * one + 1]
         for row in range(rows):

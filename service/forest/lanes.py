@@ -2,7 +2,8 @@
 
 A *lane* is the numerical nodes on one column that agree about missing values. A value's *rank* in
 it is the number of its thresholds below the value: it fails the nodes whose threshold is among
-those. Categories have a list each. A node that touches several words is cut into pieces, one a word.
+those. Categories have a list each. A node that touches several words is cut into pieces, one for
+each.
 """
 
 from __future__ import annotations

@@ -21,27 +21,26 @@ MAGIC: Final = 0x52505446
 VERSION: Final = 2
 
 NUMBERS: Final = 16  # places for numbers in the header, before the sections
-_SECTIONS: Final = 57
+_SECTIONS: Final = 55
 _HEADER: Final = 8 * (NUMBERS + 2 * _SECTIONS)
 _LINE: Final = 64
 
 # Numbers
 SIZE, ROWS, CLASSES, WORDS, VECTOR, PAIRS, SCRATCH, PAIR_WORDS, SETS_EACH = range(2, 11)
 
-# What a customer's values decide
+# How values decide: once for the customer's, once for those of pairs
 LANES, TOPS, THRESHOLDS, USUAL_FLIPS, CODES, LISTS, BEYOND, SETS, SLOTS = range(9)
+CUSTOMER, PAIR = 0, 9
 # Trees that give every row the same
-STEADY, STEADY_TESTS, STEADY_CLASS, STEADY_LEAVES = range(9, 13)
+STEADY, STEADY_TESTS, STEADY_CLASS, STEADY_LEAVES = range(18, 22)
 # The others, as words
-PACKS, TESTS, WHOLE, LEAVES, SCALE, SPANS, START, ALIVE, FEW, MOST, RECORDS = range(13, 24)
+PACKS, TESTS, WHOLE, SCALE, SPANS, START, ALIVE, FEW, MOST, RECORDS = range(22, 32)
 # Rows whose pair features are not the usual ones
-PAIR_WORD, BY_ACTION, HIDES, USUAL, TEST_LANE, TEST_RANK, TEST_MASK = range(24, 31)
-MEMBER_LANE, MEMBER_CHUNK, MEMBER_SET, MEMBER_MASK = range(31, 35)
-PAIR_LANES, PAIR_TOPS, PAIR_THRESHOLDS, PAIR_SETS, PAIR_SLOTS = range(35, 40)
+PAIR_WORD, PAIR_PACKS, PAIR_TESTS, PAIR_START, PAIR_SPANS, PAIR_LEAVES = range(32, 38)
+BY_ACTION, HIDES, USUAL = range(38, 41)
 # In the scratch block
-TABLE, FLIPS, EXITS, STEADY_TOTALS, MASKS, TOTALS, BASES = range(40, 47)
-HIT_AT, HIT_VALUE, FEW_AT, FEW_VALUE = range(47, 51)
-ROW_MASKS, ROW_RANKS, ROW_TOTALS, KEPT, FOUND, ANSWER = range(51, 57)
+TABLE, FLIPS, EXITS, STEADY_TOTALS, MASKS, TOTALS, BASES = range(41, 48)
+HIT_AT, HIT_VALUE, PAIR_MASKS, ROW_MASKS, ROW_TOTALS, KEPT, ANSWER = range(48, 55)
 
 
 def number(block: Bytes, which: int) -> int:

@@ -1,11 +1,8 @@
-"""Rows with pair features of their own: the trees that ask for one, made anew for each of them.
-
-For these rows alone, and over these trees alone, every pair test is made on many rows at once.
-"""
+"""Rows with pair features of their own: the trees that ask for one, made anew for each of them."""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numba
 import numpy as np
@@ -13,102 +10,22 @@ import numpy as np
 from features.elementary import Floats
 from features.kernels import Integers
 from service.forest import layout as at
-from service.forest.memory import array, lowest, number
-from service.forest.ranks import rank
-from service.forest.walk import category
+from service.forest.memory import address, array, lowest, number
+from service.forest.ranks import ranked
+from service.forest.vectors import WIDE, WORD_ROW, remains
 
-CHUNK: Final = 48
-"""Rows that are worked on together."""
-
-_ALL: Final = np.uint32(0xFFFFFFFF)
-_1: Final = np.uint32(1)
-_31: Final = np.uint32(31)
 _FIVE: Final = np.uint64(5)
 
 
 @numba.njit(cache=True)
-def own(block: int, scratch: int, touched: Integers, pairs: Floats, begin: int,
-         end: int) -> None:  # fmt: skip
-    """Add up the trees with pair features for rows [begin, end) of those that were kept."""
-    masks = array(block, at.MASKS, scratch, np.uint32)
-    kept = array(block, at.KEPT, scratch, np.int64)
-    row_masks = array(block, at.ROW_MASKS, scratch, np.uint32)
-    ranks = array(block, at.ROW_RANKS, scratch, np.int32)
-    totals = array(block, at.ROW_TOTALS, scratch, np.int64)
-    found = array(block, at.FOUND, scratch, np.uint32)
-    lanes = array(block, at.PAIR_LANES, block, np.int32)
-    tops = array(block, at.PAIR_TOPS, block, np.float64)
-    thresholds = array(block, at.PAIR_THRESHOLDS, block, np.float64)
-    sets = array(block, at.PAIR_SETS, block, np.int32)
-    slots = array(block, at.PAIR_SLOTS, block, np.uint16)
-    word_of = array(block, at.PAIR_WORD, block, np.int32)
-    by_action = array(block, at.BY_ACTION, block, np.uint32)
-    hides = array(block, at.HIDES, block, np.uint8)
-    leaves = array(block, at.LEAVES, block, np.int64)
-    test_lane = array(block, at.TEST_LANE, block, np.uint16)
-    test_rank = array(block, at.TEST_RANK, block, np.int32)
-    test_mask = array(block, at.TEST_MASK, block, np.uint32)
-    member_lane = array(block, at.MEMBER_LANE, block, np.uint16)
-    member_chunk = array(block, at.MEMBER_CHUNK, block, np.int32)
-    member_set = array(block, at.MEMBER_SET, block, np.uint32)
-    member_mask = array(block, at.MEMBER_MASK, block, np.uint32)
-    words, numerical = number(block, at.PAIR_WORDS), lanes.shape[0] // 5
-    for r in range(end - begin):
-        one = kept[begin + r]
-        for i in range(numerical):
-            ranks[i * CHUNK + r] = rank(
-                pairs[one, lanes[5 * i]], lanes[5 * i + 1], lanes[5 * i + 2], lanes[5 * i + 3],
-                lanes[5 * i + 4], tops, thresholds,
-            )  # fmt: skip
-        for i in range(sets.shape[0] // 3):
-            code = category(pairs[one, sets[3 * i]])
-            slot = 0
-            if 0 <= code < sets[3 * i + 2]:
-                slot = slots[sets[3 * i + 1] + code]
-            ranks[(numerical + i) * CHUNK + r] = slot
-        row = touched[one]
-        twin, mine = np.int64(hides[row]), row * words
-        for i in range(np.uint64(words)):
-            word = word_of[np.uint64(8) * i + np.uint64(twin)]
-            row_masks[i * np.uint64(CHUNK) + np.uint64(r)] = (
-                masks[np.uint64(word)] & by_action[np.uint64(mine) + i]
-            )
-    totals[:] = 0
-    for i in range(np.uint64(words)):
-        record = i * np.uint64(8)
-        mask = i * np.uint64(CHUNK)
-        for j in range(np.uint64(word_of[record + 4]), np.uint64(word_of[record + 5])):
-            lane = np.uint64(test_lane[j]) * np.uint64(CHUNK)
-            limit, left = test_rank[j], test_mask[j]
-            for r in range(np.uint64(CHUNK)):
-                row_masks[mask + r] &= left if ranks[lane + r] > limit else _ALL
-        for j in range(np.uint64(word_of[record + 6]), np.uint64(word_of[record + 7])):
-            lane = np.uint64(member_lane[j]) * np.uint64(CHUNK)
-            first, inside, left = member_chunk[j], member_set[j], member_mask[j]
-            for r in range(np.uint64(CHUNK)):
-                bit = np.uint32(ranks[lane + r] - first)
-                fails = bit < 32 and (inside >> (bit & _31)) & _1 != 0
-                row_masks[mask + r] &= left if fails else _ALL
-        leaf = np.uint64(word_of[record]) << _FIVE
-        total = np.uint64(word_of[record + 3] * CHUNK)
-        several = word_of[record + 2]
-        if several == 0:
-            for r in range(np.uint64(end - begin)):
-                totals[total + r] += leaves[leaf + lowest(row_masks[mask + r])]
-            continue
-        if several == 1:
-            found[:] = 0
-        for r in range(np.uint64(end - begin)):
-            bits = row_masks[mask + r]
-            if found[r] == 0 and bits != 0:
-                totals[total + r] += leaves[leaf + lowest(bits)]
-                found[r] = 1
-
-
-@numba.njit(cache=True)
 def keep(block: int, scratch: int, touched: Integers, pairs: Floats) -> int:
-    """List the rows whose pair features are not the usual ones."""
-    if number(block, at.PAIR_WORDS) == 0:
+    """List the rows whose pair features are not the usual ones, and gather what they need.
+
+    That is the leaves left over of trees with pair features, for rows that see all columns and for
+    those that do not.
+    """
+    words = np.uint64(number(block, at.PAIR_WORDS))
+    if words == 0:
         return 0
     kept = array(block, at.KEPT, scratch, np.int64)
     usual = array(block, at.USUAL, block, np.float64)
@@ -122,6 +39,50 @@ def keep(block: int, scratch: int, touched: Integers, pairs: Floats) -> int:
         if not same:
             kept[count] = i
             count += 1
+    masks = array(block, at.MASKS, scratch, np.uint32)
+    word_of = array(block, at.PAIR_WORD, block, np.uint32)
+    left = array(block, at.PAIR_MASKS, scratch, np.uint32)
+    for i in range(np.uint64(2) * words):
+        left[i] = masks[word_of[i]]
     return count
 
 
+@numba.njit(cache=True)
+def own(block: int, scratch: int, row: int, values: Any) -> None:
+    """Add up the trees with pair features for one row, by class.
+
+    Args:
+        block: Address of a compiled forest.
+        scratch: Address of its scratch block, after :func:`keep`; its ROW_TOTALS are overwritten.
+        row: Of the catalogue.
+        values: [pair columns].
+    """
+    hides = array(block, at.HIDES, block, np.uint8)
+    left = array(block, at.PAIR_MASKS, scratch, np.uint32)
+    by_action = array(block, at.BY_ACTION, block, np.uint32)
+    masks = array(block, at.ROW_MASKS, scratch, np.uint32)
+    packs = array(block, at.PAIR_PACKS, block, np.int32)
+    start = array(block, at.PAIR_START, block, np.uint8)
+    spans = array(block, at.PAIR_SPANS, block, np.int32)
+    leaves = array(block, at.PAIR_LEAVES, block, np.int64)
+    totals = array(block, at.ROW_TOTALS, scratch, np.int64)
+    words = np.uint64(number(block, at.PAIR_WORDS))
+    ranked(block, scratch, at.PAIR, values)
+    mine, seen = np.uint64(row) * words, np.uint64(hides[row]) * words
+    for i in range(words):
+        masks[i] = left[seen + i] & by_action[mine + i]
+    tests, table = address(block, at.PAIR_TESTS, block), address(block, at.TABLE, scratch)
+    flips, cleared = address(block, at.FLIPS, scratch), address(block, at.ROW_MASKS, scratch)
+    for pack in range(packs.shape[0] // 2):
+        first, count = np.int64(packs[2 * pack]), np.int64(packs[2 * pack + 1])
+        where = cleared + 4 * WIDE * pack
+        remains(tests + WORD_ROW * first, count, table, flips + 8 * first, where)
+    for one in range(totals.shape[0]):
+        total, waiting = np.int64(0), False
+        for i in range(np.uint64(spans[one]), np.uint64(spans[one + 1])):
+            waiting = waiting or start[i] != 0
+            bits = masks[i]
+            if waiting and bits != 0:
+                total += leaves[(i << _FIVE) + lowest(bits)]
+                waiting = False
+        totals[one] = total

@@ -7,7 +7,7 @@ bit that turns its outcome round.
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -73,9 +73,7 @@ def steady(
     return Packs(table, tests, code)
 
 
-def words(
-    pieces: Pieces, member: Integers, count: int, lane: Integers, place: Integers
-) -> Packs:
+def words(pieces: Pieces, member: Integers, count: int, lane: Integers, place: Integers) -> Packs:
     """Pack words of which all leaves that are left over are wanted.
 
     Args:
@@ -145,7 +143,7 @@ def flips(
     for one in sorted(set(column[column >= 0].tolist())):
         mine = np.flatnonzero(column == one)
         slot, fails = categories(trees, node[mine])
-        mostly = fails.mean(axis=0) > 0.5  # noqa: PLR2004  the shorter lists
+        mostly = fails.mean(axis=0) > 0.5
         bits = np.uint64(1) << (code[mine[mostly]] & (WIDE - 1)).astype(np.uint64)
         np.bitwise_or.at(usual, code[mine[mostly]] // WIDE, bits)
         sets.append((position[one], sum(map(len, slots)), len(slot), len(ends) - 1))
