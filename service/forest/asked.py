@@ -12,7 +12,7 @@ from service.forest import lanes, layout, packs
 from service.forest.reach import Flags
 from service.forest.shape import CUSTOMER, PAIR, Shape, places, starts
 from service.forest.trees import CATEGORICAL, Trees, Words
-from service.forest.vectors import WIDE
+from service.forest.vectors import BLOCK, WIDE
 
 Sections = dict[int, npt.NDArray[Any]]
 
@@ -69,9 +69,14 @@ def pairs(trees: Trees, shape: Shape, kinds: Integers, by_action: Words) -> Sect
         by_action: [words of the model, rows] leaves in reach after the tests on actions.
     """
     tree, model, word = places(shape, shape.paired)
+    several = shape.words[tree] > 1
+    order = np.lexsort((several, trees.of_class[tree]))
+    tree, model, word, several = tree[order], model[order], word[order], several[order]
+    at = np.zeros(len(shape.words), np.int64)  # the first word of each tree, in this order
+    at[tree[::-1]] = np.arange(len(tree))[::-1]
     by_lane = _lanes(trees, kinds, PAIR)
     pieces = lanes.cut(shape.spans, np.flatnonzero(kinds[trees.feature] == PAIR))
-    home = np.searchsorted(word, shape.word[shape.tree[pieces.node]]) + pieces.word
+    home = at[shape.tree[pieces.node]] + pieces.word
     lane, place = by_lane.lane[pieces.node], by_lane.place[pieces.node]
     packed = packs.words(pieces, home, len(word), lane, place)
     position = np.cumsum(kinds == PAIR) - 1
@@ -81,9 +86,8 @@ def pairs(trees: Trees, shape: Shape, kinds: Integers, by_action: Words) -> Sect
     leaves = np.zeros(32 * len(word), np.int64)
     of = np.repeat(np.arange(len(shape.words)), np.diff(trees.leaf_at))
     mine = np.flatnonzero(shape.paired[of])
-    at = 32 * np.searchsorted(word, shape.word[of[mine]]) + shape.place[mine]
-    leaves[at] = trees.units[mine]
-    ends = np.searchsorted(trees.of_class[tree], np.arange(trees.classes + 1))
+    leaves[32 * at[of[mine]] + shape.place[mine]] = trees.units[mine]
+    ends = np.searchsorted(2 * trees.of_class[tree] + several, np.arange(2 * trees.classes + 1))
     return {
         **_values(layout.PAIR, by_lane, flips),
         layout.PAIR_WORD: np.array([word, twin], np.uint32),
@@ -110,7 +114,7 @@ def _values(of: int, by_lane: lanes.Lanes, flips: packs.Flips) -> Sections:
     """What turns values into the outcomes of tests; ``of``: whose."""
     return {
         of + layout.LANES: by_lane.table,
-        of + layout.TOPS: by_lane.thresholds[lanes.BLOCK - 1 :: lanes.BLOCK],
+        of + layout.TOPS: by_lane.thresholds[BLOCK - 1 :: BLOCK],
         of + layout.THRESHOLDS: by_lane.thresholds,
         of + layout.USUAL_FLIPS: flips.usual,
         of + layout.CODES: flips.codes,

@@ -18,10 +18,9 @@ from features.elementary import Floats
 from features.kernels import Integers
 from service.forest.reach import Flags
 from service.forest.trees import DEFAULT_LEFT, NONE, Trees, Words
+from service.forest.vectors import BLOCK
 from service.forest.walk import goes_right
 
-BLOCK: Final = 16
-"""Thresholds that are compared at once; the last of each block is compared first."""
 NONE_RIGHT: Final = 4
 """A lane's flag above its missing type: no value goes right."""
 LONGEST: Final = 255
@@ -65,7 +64,7 @@ class Lanes(NamedTuple):
     table: npt.NDArray[np.int32]  # [lanes, 5] column, flags, thresholds, first block, blocks
     lane: Integers  # [nodes]
     place: Integers  # [nodes] failed by what has a higher rank
-    thresholds: Floats  # in blocks, padded with infinity
+    thresholds: Floats  # in blocks of BLOCK, padded with infinity
 
 
 def numerical(trees: Trees, nodes: Integers) -> Lanes:

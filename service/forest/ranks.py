@@ -12,10 +12,10 @@ import numpy as np
 
 from features.elementary import Floats
 from service.forest import layout as at
-from service.forest.lanes import BLOCK, NONE_RIGHT
-from service.forest.memory import array
+from service.forest.lanes import NONE_RIGHT
+from service.forest.memory import address, array
 from service.forest.trees import NAN, ZERO
-from service.forest.vectors import TABLED
+from service.forest.vectors import BLOCK, TABLED, below
 from service.forest.walk import NEAR_ZERO, category
 
 _6: Final = np.uint32(6)
@@ -25,8 +25,8 @@ _ONE: Final = np.uint64(1)
 
 @numba.njit(cache=True, inline="always")
 def _rank(x: float, flags: int, longest: int, block: int, blocks: int, tops: Floats,
-          thresholds: Floats) -> int:  # fmt: skip
-    """How many thresholds of a lane are below a value."""
+          thresholds: int) -> int:  # fmt: skip
+    """How many thresholds of a lane are below a value; the last one of each block is asked first."""
     missing = flags & 3
     none = np.isnan(x)
     if none and missing != NAN:
@@ -36,10 +36,7 @@ def _rank(x: float, flags: int, longest: int, block: int, blocks: int, tops: Flo
     full = 0
     for i in range(blocks - 1):
         full += tops[block + i] < x
-    found = BLOCK * full
-    begin = BLOCK * (block + full)
-    for i in range(BLOCK):
-        found += thresholds[begin + i] < x
+    found = BLOCK * full + below(thresholds + 8 * BLOCK * (block + full), x)
     if (missing == NAN and none) or (missing == ZERO and x == 0.0):
         found = longest if flags & NONE_RIGHT else 0
     return found
@@ -67,7 +64,7 @@ def ranked(block: int, scratch: int, of: int, values: Any) -> None:
     usual = array(block, of + at.USUAL_FLIPS, block, np.uint64)
     lanes = array(block, of + at.LANES, block, np.int32)
     tops = array(block, of + at.TOPS, block, np.float64)
-    thresholds = array(block, of + at.THRESHOLDS, block, np.float64)
+    thresholds = address(block, of + at.THRESHOLDS, block)
     lists = array(block, of + at.LISTS, block, np.int32)
     codes = array(block, of + at.CODES, block, np.uint32)
     beyond = array(block, of + at.BEYOND, block, np.int32)

@@ -14,6 +14,8 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
+BLOCK: Final = 16
+"""Thresholds that a value is compared with at once."""
 WIDE: Final = 64
 """Trees, words or rows side by side."""
 TABLED: Final = 128
@@ -48,7 +50,7 @@ def _times(builder: Any, index: Any, size: int) -> Any:
 
 def _everywhere(builder: Any, value: Any, kind: Any) -> Any:
     one = builder.insert_element(kind(ir.Undefined), value, _INT32(0))
-    places = ir.VectorType(_INT32, WIDE)([0] * WIDE)
+    places = ir.VectorType(_INT32, kind.count)([0] * kind.count)
     return builder.shuffle_vector(one, kind(ir.Undefined), places)
 
 
@@ -138,6 +140,21 @@ def _added(_typing: Any, _hits: Any, _values: Any, _count: Any, _records: Any, _
 
     return _of_addresses(5, build)
 
+
+def _below(_typing: Any, _thresholds: Any, _value: Any) -> Any:
+    def build(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        kind = ir.VectorType(ir.DoubleType(), BLOCK)
+        thresholds = _loaded(builder, arguments[0], kind)
+        value = _everywhere(builder, arguments[1], kind)
+        flags = builder.fcmp_ordered("<", thresholds, value)
+        count = builder.ctpop(builder.bitcast(flags, ir.IntType(BLOCK)))
+        return builder.zext(count, _INT64)
+
+    return types.int64(types.int64, types.float64), build
+
+
+below: Any = intrinsic(_below)
+"""How many of ``BLOCK`` thresholds at an address are below a value: ``below(thresholds, value)``."""
 
 exits: Any = intrinsic(_exits)
 """The leaves that a customer reaches in 64 trees: ``exits(tests, count, table, flips, leaves)``.
