@@ -9,9 +9,10 @@
 ``docs/decisions/0007-a-forest-for-one-catalogue.md`` says how, why this way, and what it costs.
 """
 
-from service.forest.compile import ACTION, CUSTOMER, PAIR, compile  # noqa: A004
+from service.forest.compile import compile  # noqa: A004
 from service.forest.model import parse
 from service.forest.scorer import Forest
+from service.forest.shape import ACTION, CUSTOMER, PAIR
 from service.forest.trees import ModelRefused, Trees, together
 from service.forest.walk import row
 

@@ -1,8 +1,9 @@
 """Nodes by the value that they test, so that one look at it tells all that fail. Pure.
 
-A *lane* is the numerical nodes on one column that agree about missing values, by threshold: a
-value fails the first so many of them. Categories have a list each. A node that touches several
-words is cut into pieces, one a word.
+A *lane* is the numerical nodes on one column that agree about missing values. A value's *rank* in
+it is the number of its thresholds below the value: it fails the nodes whose threshold is among
+those. Categories have a list each. A node that touches several words is cut into pieces, one for
+each.
 """
 
 from __future__ import annotations
@@ -16,102 +17,82 @@ import numpy.typing as npt
 from features.elementary import Floats
 from features.kernels import Integers
 from service.forest.reach import Flags
-from service.forest.trees import DEFAULT_LEFT, NONE, Trees
+from service.forest.trees import DEFAULT_LEFT, NONE, Trees, Words
+from service.forest.vectors import BLOCK
 from service.forest.walk import goes_right
 
-BLOCK: Final = 16
-"""Thresholds that are compared at once; the last of each block is compared first."""
 NONE_RIGHT: Final = 4
 """A lane's flag above its missing type: no value goes right."""
+LONGEST: Final = 255
+"""Thresholds of a lane: a rank is a byte."""
 _WIDEST: Final = 1 << 16
-
-Codes = npt.NDArray[np.uint32]
 
 
 class Pieces(NamedTuple):
-    """Nodes cut at the words of their trees; of a side that is not in the word, bits are 0."""
+    """Nodes cut at the words of their trees, and what they leave of them."""
 
     node: Integers
     word: Integers  # of its tree
-    left_low: Integers  # lowest bit of the left subtree in this word
-    left_bits: Integers
-    right_low: Integers
-    right_bits: Integers
+    failed: Words  # what is left of the word where the node is failed: not its left subtree
+    passed: Words  # not its right subtree
 
 
-def cut(spans: Integers, nodes: Integers, both: Flags) -> Pieces:
+def cut(spans: Integers, nodes: Integers) -> Pieces:
     """Cut nodes into pieces.
 
     Args:
         spans: [all nodes, 3] from :func:`service.forest.walk.spans`.
         nodes: Which.
-        both: [all nodes] whether the right subtree is wanted too.
     """
-    begin, middle = spans[nodes, 0], spans[nodes, 1]
-    end = np.where(both[nodes], spans[nodes, 2], middle)
+    begin, middle, end = spans[nodes].T
     count = ((end - 1) >> 5) - (begin >> 5) + 1
     of = np.repeat(np.arange(len(nodes)), count)
     before = np.cumsum(count) - count
     word = (begin >> 5)[of] + np.arange(len(of)) - before[of]
-    found = []
+    left = []
     for low, high in ((begin, middle), (middle, end)):
-        first = np.maximum(low[of] - 32 * word, 0)
-        bits = np.maximum(np.minimum(high[of] - 32 * word, 32) - first, 0)
-        found += [np.where(bits > 0, first, 0), bits]
-    return Pieces(nodes[of], word, *found)
-
-
-def coded(pieces: Pieces, at: Integers, nobody: int) -> tuple[Codes, Codes]:
-    """Write what pieces clear, where their node is failed and where it is passed, in 32 bits.
-
-    Args:
-        pieces: From :func:`cut`.
-        at: [all nodes] first word of their tree.
-        nobody: Word to clear where there is nothing to clear.
-    """
-    word = at[pieces.node] + pieces.word
-    codes = []
-    for low, bits in ((pieces.left_low, pieces.left_bits), (pieces.right_low, pieces.right_bits)):
-        there = np.where(bits > 0, word, nobody)
-        codes.append((there << 10 | low << 5 | np.maximum(bits, 1) - 1).astype(np.uint32))
-    return codes[0], codes[1]
-
-
-def kept(pieces: Pieces) -> Codes:
-    """What a failed node leaves of a word."""
-    gone = ((1 << pieces.left_bits) - 1) << pieces.left_low
-    return (~gone & 0xFFFFFFFF).astype(np.uint32)
+        first = np.clip(low[of] - 32 * word, 0, 32)
+        after = np.clip(high[of] - 32 * word, 0, 32)
+        gone = (1 << after) - (1 << first)
+        left.append((~gone & 0xFFFFFFFF).astype(np.uint32))
+    return Pieces(nodes[of], word, *left)
 
 
 class Lanes(NamedTuple):
-    """Pieces of numerical nodes, sorted."""
+    """Numerical nodes by lane; the lanes with the most nodes come first."""
 
-    table: npt.NDArray[np.int32]  # [lanes, 6] column, flags, first, pieces, first block, blocks
-    order: Integers  # [pieces]
-    lane: Integers  # [pieces], in that order
-    place: Integers  # [pieces] in its lane: a value fails it if it fails more than that many
-    thresholds: Floats  # in blocks, padded with infinity
+    table: npt.NDArray[np.int32]  # [lanes, 5] column, flags, thresholds, first block, blocks
+    lane: Integers  # [nodes]
+    place: Integers  # [nodes] failed by what has a higher rank
+    thresholds: Floats  # in blocks of BLOCK, padded with infinity
 
 
-def numerical(trees: Trees, nodes: Integers, group: Integers) -> Lanes:
-    """Sort pieces (their nodes) into lanes, lanes by their group."""
+def numerical(trees: Trees, nodes: Integers) -> Lanes:
+    """Sort nodes into lanes of at most ``LONGEST`` thresholds."""
     decision = trees.decision[nodes].astype(np.int64)
     missing = decision >> 2
     right = np.where((missing != NONE) & (decision & DEFAULT_LEFT == 0), NONE_RIGHT, 0)
-    keys = np.column_stack([group, trees.feature[nodes], missing | right])
-    lanes, lane = np.unique(keys, axis=0, return_inverse=True)
-    lane = lane.reshape(-1)
-    order = np.lexsort((trees.threshold[nodes], lane))
-    lane = lane[order]
-    pieces = np.bincount(lane, minlength=len(lanes))
-    first = np.cumsum(pieces) - pieces
-    blocks = -(-pieces // BLOCK)
+    keys = np.column_stack([trees.feature[nodes], missing | right])
+    _, lane = np.unique(keys, axis=0, return_inverse=True)
+    _, place = np.unique(
+        np.column_stack([lane.reshape(-1), trees.threshold[nodes]]), axis=0, return_inverse=True
+    )
+    place = place.reshape(-1)
+    first = np.full(int(lane.max(initial=-1)) + 1, len(nodes))
+    np.minimum.at(first, lane.reshape(-1), place)
+    part, place = np.divmod(place - first[lane.reshape(-1)], LONGEST)
+    keys = np.column_stack([keys, part])
+    lanes, lane, count = np.unique(keys, axis=0, return_inverse=True, return_counts=True)
+    order = np.argsort(-count, kind="stable")
+    lanes, lane = lanes[order], np.argsort(order)[lane.reshape(-1)]
+    longest = np.zeros(len(lanes), np.int64)
+    np.maximum.at(longest, lane, place + 1)
+    blocks = -(-longest // BLOCK)
     block = np.cumsum(blocks) - blocks
-    place = np.arange(len(nodes)) - first[lane]
     thresholds = np.full(BLOCK * int(blocks.sum()), np.inf)
-    thresholds[BLOCK * block[lane] + place] = trees.threshold[nodes][order]
-    table = np.column_stack([lanes[:, 1], lanes[:, 2], first, pieces, block, blocks])
-    return Lanes(table.astype(np.int32), order, lane, place, thresholds)
+    thresholds[BLOCK * block[lane] + place] = trees.threshold[nodes]
+    table = np.column_stack([lanes[:, :2], longest, block, blocks])
+    return Lanes(table.astype(np.int32), lane, place, thresholds)
 
 
 def categories(trees: Trees, nodes: Integers) -> tuple[Integers, Flags]:

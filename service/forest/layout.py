@@ -18,47 +18,29 @@ import numpy.typing as npt
 from service.forest.trees import Bytes
 
 MAGIC: Final = 0x52505446
-VERSION: Final = 1
+VERSION: Final = 2
 
-NUMBERS: Final = 24  # places for numbers in the header, before the sections
+NUMBERS: Final = 16  # places for numbers in the header, before the sections
 _SECTIONS: Final = 56
 _HEADER: Final = 8 * (NUMBERS + 2 * _SECTIONS)
 _LINE: Final = 64
 
 # Numbers
-SIZE, ROWS, CLASSES, WORDS, VECTOR, PAIRS, SCRATCH = 2, 3, 4, 5, 6, 7, 8
-HIDING_LANES, BOTH_SIDES, HIDING_SETS, ACTIVE, PAIR_WORDS, SETS_EACH, TREES = (
-    9,
-    10,
-    11,
-    12,
-    13,
-    14,
-    15,
-)
+SIZE, ROWS, CLASSES, WORDS, VECTOR, PAIRS, SCRATCH, PAIR_WORDS, SETS_EACH = range(2, 11)
 
-# What a customer's values clear
-LANES, TOPS, THRESHOLDS, LEFT, RIGHT = 0, 1, 2, 3, 4
-SETS, SLOTS, LISTS, COPIES, HIDDEN = 5, 6, 7, 8, 9
-# What is then read
-LEAVES, SCALE, STEADY, SPANS, START, ALIVE, RECORDS = 10, 11, 12, 13, 14, 15, 16
+# How values decide: once for the customer's, once for those of pairs
+LANES, TOPS, THRESHOLDS, USUAL_FLIPS, CODES, LISTS, BEYOND, SETS, SLOTS = range(9)
+CUSTOMER, PAIR = 0, 9
+# Trees that give every row the same
+STEADY, STEADY_TESTS, STEADY_CLASS, STEADY_LEAVES = range(18, 22)
+# The others, as words
+PACKS, TESTS, WHOLE, SCALE, SPANS, START, ALIVE, FEW, MOST, RECORDS = range(22, 32)
 # Rows whose pair features are not the usual ones
-PAIR_WORD, BY_ACTION, HIDES, USUAL = 18, 19, 20, 21
-TEST_LANE, TEST_RANK, TEST_MASK = 22, 23, 24
-MEMBER_LANE, MEMBER_CHUNK, MEMBER_SET, MEMBER_MASK = 25, 26, 27, 28
-PAIR_LANES, PAIR_TOPS, PAIR_THRESHOLDS, PAIR_SETS, PAIR_SLOTS = 29, 30, 31, 32, 33
+PAIR_WORD, PAIR_PACKS, PAIR_TESTS, PAIR_START, PAIR_SPANS, PAIR_LEAVES = range(32, 38)
+BY_ACTION, HIDES, USUAL = range(38, 41)
 # In the scratch block
-MASKS, RANKS, HIT_AT, HIT_VALUE, TOTALS, BASES, ROW_MASKS, ROW_RANKS = (
-    40,
-    41,
-    42,
-    43,
-    44,
-    45,
-    46,
-    47,
-)
-ROW_TOTALS, KEPT, FOUND, ANSWER = 48, 49, 50, 51
+TABLE, FLIPS, EXITS, STEADY_TOTALS, MASKS, TOTALS, BASES = range(41, 48)
+HIT_AT, HIT_VALUE, PAIR_MASKS, ROW_MASKS, ROW_LEAVES, ROW_TOTALS, KEPT, ANSWER = range(48, 56)
 
 
 def number(block: Bytes, which: int) -> int:

@@ -52,3 +52,10 @@ def array(block: int, which: int, inside: int, dtype: Any) -> Any:
     """A section of the block, or of the scratch that begins at ``inside``."""
     at = carray(_pointer(block + 8 * NUMBERS + 16 * which), (2,), np.int64)
     return carray(_pointer(inside + at[0]), (at[1],), dtype)
+
+
+@numba.njit(cache=True, inline="always")
+def address(block: int, which: int, inside: int) -> int:
+    """Where a section begins."""
+    found: int = inside + carray(_pointer(block + 8 * NUMBERS + 16 * which), (2,), np.int64)[0]
+    return found

@@ -78,3 +78,43 @@ def rows_of_leaves(
             for bit in range(32):
                 if (bits >> np.uint32(bit)) & 1:
                     records[32 * word + bit, 1 + (row >> 6)] |= np.uint64(1) << np.uint64(row & 63)
+
+
+@numba.njit(cache=True)
+def listed(records: Sets, rows: int) -> tuple[Words, Words]:
+    """Rewrite sets of few rows as lists, where their record has room.
+
+    A list is 16-bit numbers: how many follow, and these rows; filled up to eights with ``rows``,
+    which is none.
+
+    Args:
+        records: [words x 32, 1 + sets]; sets are overwritten.
+        rows: Of the catalogue.
+
+    Returns:
+        [words] leaves that have a list; [words] leaves of more than half of all rows.
+    """
+    few = np.zeros(records.shape[0] // 32, np.uint32)
+    most = np.zeros(records.shape[0] // 32, np.uint32)
+    room = 4 * (records.shape[1] - 1)
+    members = np.empty(room, np.uint16)
+    for leaf in range(records.shape[0]):
+        count = 0
+        for row in range(rows):
+            if (records[leaf, 1 + (row >> 6)] >> np.uint64(row & 63)) & np.uint64(1):
+                count += 1
+                if count < room:
+                    members[count] = row
+        bit = np.uint32(1) << np.uint32(leaf & 31)
+        if 2 * count > rows:
+            most[leaf >> 5] |= bit
+        padded = -(-count // 8) * 8
+        if padded < room:
+            few[leaf >> 5] |= bit
+            members[0] = padded
+            members[count + 1 :] = rows
+            for i in range(room):
+                if i & 3 == 0:
+                    records[leaf, 1 + (i >> 2)] = 0
+                records[leaf, 1 + (i >> 2)] |= np.uint64(members[i]) << np.uint64(16 * (i & 3))
+    return few, most
