@@ -333,9 +333,13 @@ class Arbiter:
         if strong is None:
             strong = self._strong[action.name] = self._strengths(action)
         found: list[tuple[float, Reason]] = []
-        if action.intents and situation.intents:
-            intents = situation.intents
-            chance, name = max([(intents.get(one, 0.0), one) for one in action.intents])
+        intents = situation.intents
+        if action.intents and intents:
+            chance, name = -1.0, ""
+            for one in action.intents:  # the likeliest; of equal ones the last by name
+                other = intents.get(one, 0.0)
+                if other > chance or (other == chance and one > name):
+                    chance, name = other, one
             strength = self.match[0] + self.match[1] * chance
             if chance >= LIKELY and strength >= 1:
                 title = self._business.vocabulary.intents[name].title

@@ -293,6 +293,12 @@ class Choice:
         return int.from_bytes(self._out[at : at + self._chooser.width].tobytes(), "little")
 
     @property
+    def ruled(self) -> Rows:
+        """Those of them that rules drop."""
+        at = choosing.AT_DROPPED + self._chooser.width
+        return int.from_bytes(self._out[at : at + self._chooser.width].tobytes(), "little")
+
+    @property
     def limited(self) -> bool:
         """Whether any limit or suppression forbids something."""
         return bool(self._out.view(np.int64).item(choosing.OVER))

@@ -21,6 +21,7 @@ from features.record import RESERVED
 from features.vocabulary import Outcome
 from service import chance, drawing, ranking
 from service.rules import kernel as rules
+from service.sight import LIKELY
 from service.spans import span
 
 (
@@ -199,7 +200,7 @@ def _load(about: Integers, program: Integers, sight: Floats, how: int) -> None:
     registers, states = program[program[4] :], program.view(np.uint16)[4 * program[5] :]
     numbers = registers.view(np.float64)
     scored = how & ASKED_MODELS != 0 and about[CLASSES] > 0
-    places = sight[about[AT_ACCEPTANCE] + about[SCORED] :].view(np.int64)
+    likely = sight[about[AT_ACCEPTANCE] + about[SCORED] :]
     for i in range(loads.shape[0] // LOAD):
         one = loads[LOAD * i : LOAD * i + LOAD]
         register, source, at = one[REGISTER], one[SOURCE], one[AT]
@@ -225,9 +226,9 @@ def _load(about: Integers, program: Integers, sight: Floats, how: int) -> None:
             else:
                 numbers[register] = sight[about[AT_CHANCES] + at]
         elif source == LIKELIEST_NAME:
-            registers[register] = tables[one[TABLE] + places[0]]
+            registers[register] = tables[one[TABLE] + int(likely[0])]
         elif source == LIKELIEST_CHANCE:
-            numbers[register] = sight[about[AT_CHANCES] + places[0]]
+            numbers[register] = likely[LIKELY]
         else:
             registers[register] = 0
         if one[TABLE] == PRESENCE:

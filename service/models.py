@@ -102,7 +102,9 @@ class Models:
         customers, actions = len(self.plan.customer_features), len(self.plan.action_features)
         self._action_at, self._pair_at = customers, customers + actions
         self._rows = np.empty((len(codes), len(self.plan.names)))
+        self._rows[:, :customers] = np.nan
         self._rows[:, customers : self._pair_at] = self._actions
+        self._rows[:, self._pair_at :] = self.plan.pair_defaults
         self._hiding = frozenset(
             row for row, action in enumerate(business.actions) if action.queue_priority
         )
@@ -129,9 +131,7 @@ class Models:
         kinds = np.full(names, forest.PAIR, np.int64)
         kinds[: self._pair_at] = forest.ACTION
         kinds[: self._action_at] = forest.CUSTOMER
-        usual = self._rows.copy()
-        usual[:, : self._action_at] = np.nan
-        usual[:, self._pair_at :] = self.plan.pair_defaults
+        usual = self._rows
         queueing = np.array([row in self._hiding for row in range(len(usual))], np.bool_)
         self._intent_forest: forest.Forest | None = None
         self._acceptance_forest: forest.Forest | None = None
@@ -289,9 +289,9 @@ class Models:
             order = [place for place, _ in self._classes]
         says = self._acceptance is not None and self._calibration.acceptance is not None
         rows = len(self._rows)
-        return Layout(
-            names, order, self._action_at, rows if says else 0, rows, len(self.plan.pair_features)
-        )
+        places = {name: place for place, name in enumerate(names)}
+        pairs = len(self.plan.pair_features)
+        return Layout(names, places, order, self._action_at, rows if says else 0, rows, pairs)
 
     def seen(self, vector: Floats, records: Records, now: int) -> Seen:
         """What the models see of a customer, for :meth:`acceptance` and :meth:`uplift`."""
@@ -302,7 +302,6 @@ class Models:
         """All that the models see of one action: [names of the plan]."""
         told: Floats = self._rows[row].copy()
         told[: self._action_at] = seen.vector
-        told[self._pair_at :] = self.plan.pair_defaults
         touched = seen.touched.tolist()
         if row in touched:
             told[self._pair_at :] = seen.pairs[touched.index(row)]

@@ -7,7 +7,7 @@ way into a kernel and out of it, and each array made on the way, is paid for wit
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
 import numba
@@ -36,8 +36,8 @@ _NUMBERS: Final = 12
     _INTENT, _INTENT_SCRATCH, _CLASSES, _ACCEPTANCE, _ACCEPTANCE_SCRATCH, _ACTIONS, _FEATURES,
     _PAIRS, _ACTIONS_SAID,
 ) = range(_NUMBERS, _NUMBERS + 9)  # fmt: skip
-_TOUCHED, _JOURNEY, _AT_TOUCHED = LIKELY, LIKELY + 1, LIKELY + 2
-"""Whole numbers behind the places of the likeliest intents: how many of both follow."""
+_TOUCHED, _JOURNEY, _AT_TOUCHED = 2 * LIKELY, 2 * LIKELY + 1, 2 * LIKELY + 2
+"""Whole numbers behind places and chances of the likeliest intents: how many of both follow."""
 
 
 class Seen(NamedTuple):
@@ -51,15 +51,16 @@ class Seen(NamedTuple):
 class Layout(NamedTuple):
     """Where a :class:`Sight` holds what.
 
-    Facts, features, probabilities of intents and of actions; then whole numbers: the places of the
-    likeliest intents, how many rows were touched and numbers of the journey follow, the touched
-    rows; then their pair features, and the numbers of the journey.
+    Facts, features, probabilities of intents and of actions, places and probabilities of the
+    likeliest intents; then whole numbers: how many rows were touched and how many numbers of the
+    journey follow, and the touched rows; then their pair features, and the numbers of the journey.
 
     One object for all decisions with the same models, so that what is worked out for a layout can
     be kept.
     """
 
     names: Sequence[str] = ()  # of the intents, class by class
+    places: Mapping[str, int] = {}  # of the classes, by name
     order: Sequence[int] = ()  # of the classes, by code
     features: int = 0
     actions: int = 0  # 0: nothing is said of them
@@ -116,32 +117,29 @@ class Sight:
         return self.block[FACTS : FACTS + self.layout.features]
 
     @property
-    def chances(self) -> dict[str, float]:
-        """Probability of each intent."""
-        if not self.scored:
-            return {}
-        begin = self.layout.at_chances
-        told = self.block[begin : begin + len(self.layout.names)].tolist()
-        return dict(zip(self.layout.names, told, strict=True))
+    def chances(self) -> Chances:
+        """Probability of each intent; empty where none was scored."""
+        return Chances(self.block, self.layout if self.scored else NO_LAYOUT)
 
     @property
     def intents(self) -> list[tuple[str, float]]:
         """All intents with their probabilities, likeliest first; equal ones in order of code."""
         chances, names = self.chances, self.layout.names
+        if not chances:
+            return []
         pairs = [(names[place], chances[names[place]]) for place in self.layout.order]
         pairs.sort(key=_chance, reverse=True)
-        return pairs if chances else []
+        return pairs
 
     @property
     def likeliest(self) -> list[tuple[str, float]]:
         """The first few of :attr:`intents`."""
-        names, begin = self.layout.names, self.layout.at_chances
+        names = self.layout.names
         if not self.scored or not names:
             return []
-        at = self.layout.at_numbers
-        places = self.block[at : at + min(LIKELY, len(names))].view(np.int64).tolist()
-        told = self.block[begin : begin + len(names)].tolist()
-        return [(names[place], told[place]) for place in places]
+        at, count = self.layout.at_numbers, min(LIKELY, len(names))
+        told = self.block[at : at + 2 * LIKELY].tolist()
+        return [(names[int(told[i])], told[LIKELY + i]) for i in range(count)]
 
     @property
     def acceptance(self) -> Floats | None:
@@ -171,6 +169,34 @@ class Sight:
         begin = _at_journey(self.layout, self.events)
         told = numbers[begin : begin + numbers.item(_JOURNEY)].tolist()
         return journey.told(self.block[:FACTS], told)
+
+
+class Chances(Mapping[str, float]):
+    """Probabilities of intents by name, read where they stand.
+
+    Args:
+        block: Of a :class:`Sight`.
+        layout: Of it; without names: nothing was scored.
+    """
+
+    __slots__ = ("_begin", "_block", "_places")
+
+    def __init__(self, block: Floats, layout: Layout) -> None:
+        self._block, self._begin, self._places = block, layout.at_chances, layout.places
+
+    def __getitem__(self, name: str) -> float:
+        return self._block.item(self._begin + self._places[name])
+
+    def get(self, name: str, default: float = 0.0) -> float:  # type: ignore[override]
+        """Probability of an intent that may not be known."""
+        place = self._places.get(name)
+        return default if place is None else self._block.item(self._begin + place)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
 
 
 def _chance(one: tuple[str, float]) -> float:
@@ -249,13 +275,13 @@ def said(models: Says, records: Records, profile: Profile, context: Context, now
     layout = models.layout
     block = _empty(layout, len(records))
     _read(block, layout, records, now, models.plan.lens)
-    numbers = block[layout.at_numbers :].view(np.int64)
+    likely = block[layout.at_numbers : layout.at_numbers + 2 * LIKELY]
     vector = models.customer(records, profile, context, now)
     block[FACTS : layout.at_chances] = vector
     if models.scores_intents and layout.names:
         block[layout.at_chances : layout.at_acceptance] = models.intents(vector)
         order = np.array(layout.order, np.int64)
-        _likeliest(block[layout.at_chances : layout.at_acceptance], order, numbers)
+        _likeliest(block[layout.at_chances : layout.at_acceptance], order, likely)
     seen = models.seen(vector, records, now)
     if models.scores_acceptance:
         block[layout.at_acceptance : layout.at_numbers] = models.acceptance(seen)
@@ -337,7 +363,8 @@ def see(models: Integers, words: Integers, now: int, beside: Floats, out: Floats
         for i in range(classes):
             cooler[i] = said[i] / scalars[0]
         out[at_chances:at_acceptance] = softmax(cooler)
-        _likeliest(out[at_chances:at_acceptance], span(models, _ORDER, np.int64), numbers)
+        likely = out[at_numbers : at_numbers + 2 * LIKELY]
+        _likeliest(out[at_chances:at_acceptance], span(models, _ORDER, np.int64), likely)
     found = numbers[_AT_TOUCHED : _AT_TOUCHED + rows]
     own = out[at_pairs:at_journey].reshape(touched, pairs)
     numbers[_TOUCHED] = kernels.touched(
@@ -358,16 +385,16 @@ def see(models: Integers, words: Integers, now: int, beside: Floats, out: Floats
 
 
 @numba.njit(cache=True)
-def _likeliest(chances: Floats, order: Integers, found: Integers) -> None:
-    """List the places of the highest few, equal ones as they stand in ``order``."""
+def _likeliest(chances: Floats, order: Integers, found: Floats) -> None:
+    """List places and values of the highest few, equal ones as they stand in ``order``."""
     count = 0
     for i in range(order.shape[0]):
         one = order[i]
         at = min(count, LIKELY)
-        while at > 0 and chances[found[at - 1]] < chances[one]:
+        while at > 0 and found[LIKELY + at - 1] < chances[one]:
             if at < LIKELY:
-                found[at] = found[at - 1]
+                found[at], found[LIKELY + at] = found[at - 1], found[LIKELY + at - 1]
             at -= 1
         if at < LIKELY:
-            found[at] = one
+            found[at], found[LIKELY + at] = one, chances[one]
             count += 1

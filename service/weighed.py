@@ -135,8 +135,9 @@ class Weighed(NamedTuple):
         """What spoke against actions, whatever the placement."""
         if self.filter is not None:
             return self.filter
-        choice = self.choice
-        at = self.at._replace(results=self.results, counts=choice.counts)
+        choice, at = self.choice, self.at
+        if choice.limited or choice.ruled:
+            at = at._replace(results=self.results, counts=choice.counts)
         return self.policies.explained(
             at, self.standing, limited=choice.limited, dropped=choice.dropped
         )
@@ -154,8 +155,10 @@ class Weighed(NamedTuple):
     @property
     def seen(self) -> Seen | None:
         """What the acceptance model saw; None: nothing."""
-        scored = self.models is not None and self.models.scores_acceptance
-        return self.sight.seen if self.sight.scored and scored else None
+        sight = self.sight
+        if self.models is None or not sight.scored or not sight.layout.actions:
+            return None
+        return sight.seen
 
     def saw(self, row: int) -> Floats | None:
         """What the acceptance model saw of an action: [names of the plan]; None: nothing."""
