@@ -67,8 +67,10 @@ def head(number: int, size: int) -> bytes:
 def nested(number: int, payload: bytes) -> bytes:
     """A field that holds a message, or bytes; there, though it may be empty."""
     size = len(payload)
-    if size < 0x80:
+    if size < 0x80:  # as in head, without the call
         return bytes((number << 3 | 2, size)) + payload
+    if size < 0x4000:
+        return bytes((number << 3 | 2, size & 0x7F | 0x80, size >> 7)) + payload
     return head(number, size) + payload
 
 
