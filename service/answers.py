@@ -21,10 +21,11 @@ from service.facts import Fact
 from service.models import Models
 from service.pipeline import Answer, Shown, Slate
 from service.weighed import Weighed
-from service.wire import Memory, amount, head, nested, packed, text, whole
+from service.wire import Memory, amounts, head, nested, packed, text, whole
 
 _INTENTS_SHOWN: Final = 5
 _SAID: Final = 4_096  # sentences that come back; most do within the hour
+_FACTS: Final = 1_024  # many are of one customer alone, and not asked for again
 _RANKS: Final = tuple(whole(3, rank) for rank in range(1, 21))  # no placement shows more
 
 
@@ -91,8 +92,8 @@ class Answers:
             nested(2, wire.moment(weighed.now)),
             whole(3, weighed.rung),
             *map(_advisories.__getitem__, answer.advisories),
-            *[amount(5, name, chance) for name, chance in weighed.intents[:_INTENTS_SHOWN]],
-            *map(_fact, weighed.told),
+            *amounts(5, weighed.intents[:_INTENTS_SHOWN]),
+            *map(_facts.__getitem__, weighed.told),
             *map(self._slate, answer.slates),
             nested(10, _read(weighed)),
             self._made_with(weighed.models),
@@ -127,7 +128,7 @@ class Answers:
             before,
             rank,
             treatment,
-            head(5, len(factors)),
+            bytes((5 << 3 | 2, len(factors))),
             factors,
             *map(_reasons.__getitem__, one.reasons),
             wire.double(7, one.probability),
@@ -206,8 +207,7 @@ class Answers:
             parts.append(nested(3, _reason(known.unread)))
         if inputs.unscored is not None:
             parts.append(nested(4, _reason(inputs.unscored)))
-        for name in sorted(inputs.prices):
-            parts.append(amount(5, name, inputs.prices[name]))
+        parts += amounts(5, sorted(inputs.prices.items()))
         parts += [nested(6, name.encode()) for name in sorted(inputs.full_ceilings)]
         for want, reply in answer.replies:
             action = self._business.actions[want.row].name
@@ -249,26 +249,27 @@ _advisories: Final[Memory[Reason]] = Memory(lambda reason: nested(4, _reason(rea
 _reasons: Final[Memory[Reason]] = Memory(lambda reason: nested(6, _reason(reason)), _SAID)
 
 
+class _Facts(Memory[Fact]):
+    """Facts; most are counts and kinds that many customers have in common."""
+
+    def __missing__(self, fact: Fact) -> bytes:
+        # Minus zero is equal to zero, and is written otherwise.
+        return super().__missing__(fact) if fact.magnitude else _fact(fact)
+
+
 def _fact(fact: Fact) -> bytes:
-    if fact.newest is None and fact.magnitude and fact.magnitude % 1 == 0:
-        return _standing[fact]  # a count or a kind: many customers have the same
-    return _told(fact)
+    parts = [
+        text(1, fact.kind),
+        text(2, fact.text),
+        wire.double(3, fact.magnitude),
+        b"" if fact.newest is None else nested(4, wire.moment(fact.newest)),
+        text(5, fact.intent),
+        *[nested(6, channel.encode()) for channel in fact.channels],
+    ]
+    return nested(6, b"".join(parts))
 
 
-def _told(fact: Fact) -> bytes:
-    before, after = _said(fact.kind, fact.text, fact.intent, fact.channels)
-    newest = b"" if fact.newest is None else nested(4, wire.moment(fact.newest))
-    return nested(6, b"".join((before, wire.double(3, fact.magnitude), newest, after)))
-
-
-_standing: Final = Memory(_told, _SAID)
-
-
-@lru_cache(_SAID)
-def _said(kind: str, said: str, intent: str, channels: tuple[str, ...]) -> tuple[bytes, bytes]:
-    """What stands before and after the numbers of a fact."""
-    seen = b"".join([nested(6, channel.encode()) for channel in channels])
-    return text(1, kind) + text(2, said), text(5, intent) + seen
+_facts: Final = _Facts(_fact, _FACTS)
 
 
 @lru_cache(_SAID)
@@ -300,4 +301,7 @@ def _read(weighed: Weighed) -> bytes:
 
 
 def _log_id(number: int, id: LogId) -> bytes:
-    return b"" if id == NEVER else nested(number, b"%d-%d" % id)
+    if id == NEVER:
+        return b""
+    named = b"%d-%d" % id
+    return bytes((number << 3 | 2, len(named))) + named

@@ -218,9 +218,13 @@ def configure(
 
     def worded(told: Call | Event) -> str:
         if isinstance(told, Call):
-            told = {**common, **told.told(), "level": "info", "timestamp": told.at}
-        told["timestamp"] = _dated(told["timestamp"])
-        return render(told)
+            event, at = told.told(), told.at
+            event["level"] = "info"
+            event = {**common, **event} if common else event
+        else:
+            event, at = told, told["timestamp"]
+        event["timestamp"] = _dated(at)
+        return render(event)
 
     writer = Writer(output, worded)
     later = _Later(writer, common)

@@ -7,7 +7,7 @@ byte. See https://protobuf.dev/programming-guides/encoding/.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Final, TypeVar
 
@@ -66,17 +66,22 @@ def head(number: int, size: int) -> bytes:
 
 def nested(number: int, payload: bytes) -> bytes:
     """A field that holds a message, or bytes; there, though it may be empty."""
-    return head(number, len(payload)) + payload
+    size = len(payload)
+    if size < 0x80:  # as in head, without the call
+        return bytes((number << 3 | 2, size)) + payload
+    if size < 0x4000:
+        return bytes((number << 3 | 2, size & 0x7F | 0x80, size >> 7)) + payload
+    return head(number, size) + payload
 
 
 def packed(number: int, payload: bytes) -> bytes:
     """A field of bytes."""
-    return head(number, len(payload)) + payload if payload else b""
+    return nested(number, payload) if payload else b""
 
 
 def text(number: int, value: str) -> bytes:
     """A field of text."""
-    return packed(number, value.encode()) if value else b""
+    return nested(number, value.encode()) if value else b""
 
 
 def whole(number: int, value: int) -> bytes:
@@ -95,11 +100,14 @@ def double(number: int, value: float) -> bytes:
     return found if value or found[-1] else b""
 
 
-def amount(number: int, name: str, value: float) -> bytes:
-    """A message of a name and a double, fields 1 and 2."""
-    if not value:
-        return nested(number, text(1, name) + double(2, value))
-    return _named[number, name] + _DOUBLE(2 << 3 | 1, value)
+def amounts(number: int, named: Iterable[tuple[str, float]]) -> list[bytes]:
+    """Messages of a name and a double each, fields 1 and 2."""
+    return [
+        _named[number, name] + _DOUBLE(2 << 3 | 1, value)
+        if value
+        else nested(number, text(1, name) + double(2, value))
+        for name, value in named
+    ]
 
 
 def _name(named: tuple[int, str]) -> bytes:

@@ -3,19 +3,19 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from features.profile import Profile, Told
 from features.record import EMPTY, NEVER, LogId
 from rapport.v1 import decision_pb2 as pb
 from rapport.v1 import log_pb2
-from service import VERSION, answers
+from service import VERSION, answers, trace
 from service.answers import Answers
 from service.arbitration import Factors, Reason
 from service.business import Business
 from service.catalogue import Exploration, Price, Treatment
-from service.declared import ControlGroups, Limit, Release, Resource
+from service.declared import ControlGroups, Limit, Ranking, Release, Resource
 from service.facts import Fact
 from service.models import Models
 from service.pipeline import Answer, Known, MemberKnown, Pipeline
@@ -308,13 +308,55 @@ def test_answers_and_log_entries_are_what_protobuf_would_write(
         assert writer.logged(answer, request, packed, caller) == entry
 
 
+def alike(writer: Answers, answer: Answer, of: Business) -> None:
+    packed = writer.written(answer, "id")
+    assert packed == former_answers.response(answer, "id", of).SerializeToString(deterministic=True)
+    request = pb.DecideRequest()
+    entry = former_answers.logged(answer, request, packed, of, "ivr")
+    assert writer.logged(answer, request, packed, "ivr") == entry
+
+
+@settings(max_examples=300)
+@given(factors)
+@example(Factors(0.5, 10.0, 1.0, 1.0, 5.0, 0.4, 20.0, 1.5, (3.0, 2.0, 4.0)))
+@example(Factors(0.5, 10.0, 1.0, 1.0, 5.0, 0.4, 20.0))
+@example(Factors(0.5, 10.0, 1.0, 1.0, 5.0, 0.4, capacity=-0.0))
+@example(Factors(0.5, 10.0, 1.0, 1.0, 5.0, evidence=0.0))
+def test_factors_are_what_protobuf_would_write(told: Factors) -> None:
+    built = pb.Factors()
+    former_answers.factors(told, built)
+    assert trace.factors(told) == built.SerializeToString(deterministic=True)
+
+
+def test_zero_and_minus_zero_are_not_taken_for_one_another() -> None:
+    of = sold()
+    writer, answer = Answers(of), decide(of, given_())
+    for size in (0.0, -0.0, 0, 2, 2.0):
+        told = answer.weighed._replace(told=[Fact("mood", "Neither", size)])
+        alike(writer, answer._replace(weighed=told), of)
+
+
+def test_an_action_has_the_price_of_whoever_asks() -> None:
+    of = sold()
+    writer = Answers(of)
+    member = STRANGER._replace(profile=Profile({"member": Told(True, 0)}, []))
+    for known in (STRANGER, member, STRANGER):
+        alike(writer, decide(of, given_(known=known)), of)
+
+
+def test_uplift_is_logged_of_all_that_was_compared() -> None:
+    of = shop([thing(name, 8.0) for name in "abcd"], ranking={"service": Ranking("uplift")})
+    lifts = {"a": (3.0, -1.0, 7.0), "b": (2.0, 0.5, 3.0)}
+    answer = decide(of, given_(max_actions=2), models=scoring(of, lambda row: 0.5, lifts))
+    assert answer.weighed.weighings[0].ranked.uplift is not None
+    alike(Answers(of), answer, of)
+
+
 def test_what_another_bundle_decides_names_it() -> None:
     of = sold()
     writer = Answers(of)
     for models in (None, models_of(of), None):
-        answer = decide(of, given_(), models=models)
-        built = former_answers.response(answer, "id", of)
-        assert writer.written(answer, "id") == built.SerializeToString(deterministic=True)
+        alike(writer, decide(of, given_(), models=models), of)
 
 
 def test_what_is_appended_belongs_to_the_answer() -> None:

@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 import structlog
 
@@ -132,6 +133,34 @@ def test_an_output_that_breaks_ends_nothing_else() -> None:
     writer.close(1.0)
     assert time.perf_counter() - start < 1
     assert writer.dropped == 10
+
+
+def called(**noted: object) -> logs.Call:
+    return logs.Call("Decide", "OK", 0.0123456, "ivr", "", noted, 1_800_000_000_123_456_789)
+
+
+@pytest.mark.parametrize("pretty", [False, True])
+def test_a_call_is_worded_by_the_thread_and_its_customer_is_a_hash(pretty: bool) -> None:
+    output = io.StringIO()
+    writer = logs.configure(output, pretty=pretty, worker=3)
+    logs.line(called(customer=logs.Hidden("ann"), rung="FULL"))
+    writer.close()
+    assert logs.masked("ann") in output.getvalue()
+    assert "ann" not in output.getvalue().replace(logs.masked("ann"), "")
+    if not pretty:
+        line = json.loads(output.getvalue())
+        assert len(line.pop("request_id")) == 32
+        assert line == {
+            "worker": 3, "event": "call", "method": "Decide", "status": "OK", "ms": 12.346,
+            "caller": "ivr", "customer": logs.masked("ann"), "rung": "FULL", "level": "info",
+            "timestamp": "2027-01-15T08:00:00.123456Z",
+        }  # fmt: skip
+
+
+def test_a_call_that_has_an_id_keeps_it_and_every_other_gets_one_of_its_own() -> None:
+    assert called().told()["request_id"] != called().told()["request_id"]
+    own = msgspec.structs.replace(called(), request_id="abc")
+    assert own.told()["request_id"] == "abc"
 
 
 def test_a_mask_is_stable_and_tells_nothing() -> None:

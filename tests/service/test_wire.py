@@ -51,7 +51,7 @@ def test_doubles_are_written_as_protobuf_writes_them(value: float) -> None:
 @given(st.text(), numbers)
 def test_named_numbers_are_written_as_protobuf_writes_them(name: str, value: float) -> None:
     built = log_pb2.DecisionInputs(prices=[log_pb2.NamedNumber(name=name, value=value)])
-    assert wire.amount(5, name, value) == built.SerializeToString()
+    assert wire.amounts(5, [(name, value)]) == [built.SerializeToString()]
 
 
 @given(st.integers(-(2**40), 2**42))
