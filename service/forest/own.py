@@ -61,7 +61,6 @@ def own(block: int, scratch: int, row: int, values: Any) -> None:
     left = array(block, at.PAIR_MASKS, scratch, np.uint32)
     by_action = array(block, at.BY_ACTION, block, np.uint32)
     masks = array(block, at.ROW_MASKS, scratch, np.uint32)
-    reached = array(block, at.ROW_LEAVES, scratch, np.uint8)
     packs = array(block, at.PAIR_PACKS, block, np.int32)
     start = array(block, at.PAIR_START, block, np.uint8)
     spans = array(block, at.PAIR_SPANS, block, np.int32)
