@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numba
 import numpy as np
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from features.elementary import Floats
@@ -111,6 +111,7 @@ def test_thresholds_below_a_value_are_counted(thresholds: list[float], value: fl
 
 
 @given(seed=SEEDS, rows=st.integers(1, 700), members=st.integers(0, 700))
+@example(seed=1, rows=10, members=5)
 def test_a_set_of_few_rows_becomes_a_list_where_there_is_room(
     seed: int, rows: int, members: int
 ) -> None:
