@@ -8,12 +8,12 @@ from pathlib import Path
 from features import elementary, journey, kernels, record, timeline, usage
 from service import chance, drawing, ranking
 from service.forest import kernels as forests
-from service.forest import own, ranks, walk
+from service.forest import walk
 from service.rules import kernel
 
 KERNELS = (
-    elementary, journey, kernels, record, timeline, usage, chance, drawing, ranking, forests, own,
-    ranks, walk, kernel,
+    elementary, journey, kernels, record, timeline, usage, chance, drawing, ranking, forests, walk,
+    kernel,
 )  # fmt: skip
 
 
