@@ -81,7 +81,7 @@ def own(block: int, scratch: int, row: int, values: Any) -> None:
         total, waiting = np.int64(0), False
         for i in range(np.uint64(spans[2 * one]), np.uint64(spans[2 * one + 1])):
             bits = masks[i]
-            if bits == 0:
+            if bits == 0:  # never; without a way out LLVM gathers by eights, which is slower
                 break
             total += leaves[(i << _FIVE) + lowest(bits)]
         for i in range(np.uint64(spans[2 * one + 1]), np.uint64(spans[2 * one + 2])):
