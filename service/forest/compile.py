@@ -102,7 +102,6 @@ def compile(
         layout.BASES: (trees.classes * 2, 8),
         layout.PAIR_MASKS: (2 * pair_words, 4),
         layout.ROW_MASKS: (WIDE * len(sections[layout.PAIR_PACKS]), 4),
-        layout.ROW_LEAVES: (pair_words, 1),
         layout.ROW_TOTALS: (trees.classes, 8),
         layout.KEPT: (count, 8),
         layout.ANSWER: (count * trees.classes, 8),

@@ -31,7 +31,7 @@ _EIGHT: Final = np.uint64(8)
 
 
 @numba.njit(cache=True)
-def _steady(block: int, scratch: int) -> int:
+def _steady(block: int, scratch: int) -> Any:
     """Add up the trees that give every row the same, by class; gives their rows of tests."""
     packs = array(block, at.STEADY, block, np.int32)
     classes = array(block, at.STEADY_CLASS, block, np.uint16)
@@ -41,7 +41,7 @@ def _steady(block: int, scratch: int) -> int:
     tests, table = address(block, at.STEADY_TESTS, block), address(block, at.TABLE, scratch)
     flips, found = address(block, at.FLIPS, scratch), address(block, at.EXITS, scratch)
     totals[:] = 0
-    rows = 0
+    rows = np.int64(0)
     for pack in range(packs.shape[0] // 4):
         first, count = np.int64(packs[4 * pack]), np.int64(packs[4 * pack + 1])
         exits(tests + STEADY_ROW * first, count, table, flips + 8 * first, found)

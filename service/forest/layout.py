@@ -21,7 +21,7 @@ MAGIC: Final = 0x52505446
 VERSION: Final = 2
 
 NUMBERS: Final = 16  # places for numbers in the header, before the sections
-_SECTIONS: Final = 56
+_SECTIONS: Final = 55
 _HEADER: Final = 8 * (NUMBERS + 2 * _SECTIONS)
 _LINE: Final = 64
 
@@ -40,7 +40,7 @@ PAIR_WORD, PAIR_PACKS, PAIR_TESTS, PAIR_START, PAIR_SPANS, PAIR_LEAVES = range(3
 BY_ACTION, HIDES, USUAL = range(38, 41)
 # In the scratch block
 TABLE, FLIPS, EXITS, STEADY_TOTALS, MASKS, TOTALS, BASES = range(41, 48)
-HIT_AT, HIT_VALUE, PAIR_MASKS, ROW_MASKS, ROW_LEAVES, ROW_TOTALS, KEPT, ANSWER = range(48, 56)
+HIT_AT, HIT_VALUE, PAIR_MASKS, ROW_MASKS, ROW_TOTALS, KEPT, ANSWER = range(48, 55)
 
 
 def number(block: Bytes, which: int) -> int:

@@ -26,7 +26,7 @@ _ONE: Final = np.uint64(1)
 @numba.njit(cache=True, inline="always")
 def _rank(x: float, flags: int, longest: int, block: int, blocks: int, tops: Floats,
           thresholds: int) -> int:  # fmt: skip
-    """How many thresholds of a lane are below a value; the last one of each block is asked first."""
+    """How many thresholds of a lane are below a value; the last of each block is asked first."""
     missing = flags & 3
     none = np.isnan(x)
     if none and missing != NAN:
@@ -36,7 +36,7 @@ def _rank(x: float, flags: int, longest: int, block: int, blocks: int, tops: Flo
     full = 0
     for i in range(blocks - 1):
         full += tops[block + i] < x
-    found = BLOCK * full + below(thresholds + 8 * BLOCK * (block + full), x)
+    found: int = BLOCK * full + below(thresholds + 8 * BLOCK * (block + full), x)
     if (missing == NAN and none) or (missing == ZERO and x == 0.0):
         found = longest if flags & NONE_RIGHT else 0
     return found

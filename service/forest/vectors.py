@@ -1,8 +1,8 @@
 """What is done to 64 trees or rows at once, which numba has no words for. Pure.
 
-Vectors of LLVM's own, whatever the processor: where it has AVX-512, 64 look-ups in a table of 128
-bytes are two instructions and a sum over a set of rows is one for eight of them. Elsewhere the same
-is said in more instructions, with the same result. Whoever calls vouches for the addresses.
+Vectors of LLVM's own, which it translates for any processor, with the same result: where there is
+AVX-512, 64 look-ups in a table of 128 bytes are two instructions, and a sum over a set of rows is
+one for eight of them. Whoever calls vouches for the addresses.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ STEADY_ROW: Final = 3 * WIDE
 WORD_ROW: Final = 10 * WIDE
 """Bytes of 64 tests of :data:`remains`: lanes, places, what is kept if failed, if passed."""
 
+_PERMUTES: Final = "+avx512vbmi"
 _INT32: Final = ir.IntType(32)
 _INT64: Final = ir.IntType(64)
 _BYTES: Final = ir.VectorType(ir.IntType(8), WIDE)
@@ -32,7 +33,9 @@ _FLAGS: Final = ir.VectorType(ir.IntType(1), WIDE)
 _MASKS: Final = ir.VectorType(_INT32, WIDE)
 _SUMS: Final = ir.VectorType(_INT64, WIDE)
 
-Build = Callable[[Any, Any], None]
+Build = Callable[[Any, Any, Any], None]
+
+_variable: Final[Any] = cgutils.alloca_once_value
 
 
 def _loaded(builder: Any, address: Any, kind: Any, offset: int = 0) -> Any:
@@ -54,7 +57,7 @@ def _everywhere(builder: Any, value: Any, kind: Any) -> Any:
     return builder.shuffle_vector(one, kind(ir.Undefined), places)
 
 
-def _looked_up(builder: Any, table: Any, places: Any) -> Any:
+def _permuted(builder: Any, table: Any, places: Any) -> Any:
     """Elements of a table at 64 places: said one by one, which LLVM knows for a permutation."""
     found = _BYTES(ir.Undefined)
     for i in range(WIDE):
@@ -63,16 +66,30 @@ def _looked_up(builder: Any, table: Any, places: Any) -> Any:
     return found
 
 
-def _failed(builder: Any, tests: Any, low: Any, high: Any, flips: Any) -> Any:
+def _looked_up(context: Any, builder: Any, table: Any, lanes: Any) -> Any:
+    """The bytes of a table of ``TABLED``, at 64 places.
+
+    Where the processor has no permutation of 64 bytes, each is fetched from memory: that takes
+    twice the time of all else, and a permutation spelt out ten times.
+    """
+    if _PERMUTES in context.codegen().magic_tuple()[2]:
+        places = _loaded(builder, lanes, _BYTES)
+        inside = builder.and_(places, _BYTES([WIDE - 1] * WIDE))
+        low = _permuted(builder, _loaded(builder, table, _BYTES), inside)
+        high = _permuted(builder, _loaded(builder, table, _BYTES, WIDE), inside)
+        return builder.select(builder.icmp_unsigned("<", places, _BYTES([WIDE] * WIDE)), low, high)
+    found = _BYTES(ir.Undefined)
+    for i in range(WIDE):
+        lane = builder.zext(_loaded(builder, lanes, _BYTES.element, i), _INT64)
+        rank = _loaded(builder, builder.add(table, lane), _BYTES.element)
+        found = builder.insert_element(found, rank, _INT32(i))
+    return found
+
+
+def _failed(context: Any, builder: Any, tests: Any, table: Any, flips: Any) -> Any:
     """Who fails: the customer's rank in the test's lane is above its place, or a flip says so."""
-    lanes, places = _loaded(builder, tests, _BYTES), _loaded(builder, tests, _BYTES, WIDE)
-    half = _BYTES([WIDE] * WIDE)
-    inside = builder.and_(lanes, _BYTES([WIDE - 1] * WIDE))
-    ranks = builder.select(
-        builder.icmp_unsigned("<", lanes, half),
-        _looked_up(builder, low, inside),
-        _looked_up(builder, high, inside),
-    )
+    ranks = _looked_up(context, builder, table, tests)
+    places = _loaded(builder, tests, _BYTES, WIDE)
     flipped = builder.bitcast(_loaded(builder, flips, _INT64), _FLAGS)
     return builder.xor(builder.icmp_unsigned(">", ranks, places), flipped)
 
@@ -81,21 +98,20 @@ def _of_addresses(count: int, build: Build) -> Any:
     """An intrinsic of whole numbers that returns nothing."""
 
     def made(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        build(builder, arguments)
+        build(context, builder, arguments)
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * count), made
 
 
 def _exits(_typing: Any, _tests: Any, _count: Any, _table: Any, _flips: Any, _leaves: Any) -> Any:
-    def build(builder: Any, arguments: Any) -> None:
+    def build(context: Any, builder: Any, arguments: Any) -> None:
         tests, count, table, flips, leaves = arguments
-        low, high = _loaded(builder, table, _BYTES), _loaded(builder, table, _BYTES, WIDE)
-        kept = cgutils.alloca_once_value(builder, _BYTES([0] * WIDE))
+        kept = _variable(builder, _BYTES([0] * WIDE))
         with cgutils.for_range(builder, count) as loop:
             row = builder.add(tests, _times(builder, loop.index, STEADY_ROW))
             flip = builder.add(flips, _times(builder, loop.index, 8))
-            failed = _failed(builder, row, low, high, flip)
+            failed = _failed(context, builder, row, table, flip)
             leaf, first = builder.load(kept), _loaded(builder, row, _BYTES, 2 * WIDE)
             moves = builder.and_(failed, builder.icmp_unsigned("<=", first, leaf))
             after = builder.trunc(builder.add(loop.index, _INT64(1)), _BYTES.element)
@@ -107,14 +123,13 @@ def _exits(_typing: Any, _tests: Any, _count: Any, _table: Any, _flips: Any, _le
 
 
 def _remains(_typing: Any, _tests: Any, _count: Any, _table: Any, _flips: Any, _masks: Any) -> Any:
-    def build(builder: Any, arguments: Any) -> None:
+    def build(context: Any, builder: Any, arguments: Any) -> None:
         tests, count, table, flips, masks = arguments
-        low, high = _loaded(builder, table, _BYTES), _loaded(builder, table, _BYTES, WIDE)
-        kept = cgutils.alloca_once_value(builder, _loaded(builder, masks, _MASKS))
+        kept = _variable(builder, _loaded(builder, masks, _MASKS))
         with cgutils.for_range(builder, count) as loop:
             row = builder.add(tests, _times(builder, loop.index, WORD_ROW))
             flip = builder.add(flips, _times(builder, loop.index, 8))
-            failed = _failed(builder, row, low, high, flip)
+            failed = _failed(context, builder, row, table, flip)
             left = _loaded(builder, row, _MASKS, 2 * WIDE)
             right = _loaded(builder, row, _MASKS, 6 * WIDE)
             keeps = builder.select(failed, left, right)
@@ -125,9 +140,9 @@ def _remains(_typing: Any, _tests: Any, _count: Any, _table: Any, _flips: Any, _
 
 
 def _added(_typing: Any, _hits: Any, _values: Any, _count: Any, _records: Any, _sums: Any) -> Any:
-    def build(builder: Any, arguments: Any) -> None:
+    def build(_context: Any, builder: Any, arguments: Any) -> None:
         hits, values, count, records, sums = arguments
-        kept = cgutils.alloca_once_value(builder, _SUMS([0] * WIDE))
+        kept = _variable(builder, _SUMS([0] * WIDE))
         with cgutils.for_range(builder, count) as loop:
             hit = _loaded(builder, builder.add(hits, _times(builder, loop.index, 4)), _INT32)
             word = _times(builder, builder.zext(hit, _INT64), 8)
@@ -154,7 +169,7 @@ def _below(_typing: Any, _thresholds: Any, _value: Any) -> Any:
 
 
 below: Any = intrinsic(_below)
-"""How many of ``BLOCK`` thresholds at an address are below a value: ``below(thresholds, value)``."""
+"""How many thresholds of a block are below a value: ``below(thresholds, value)``."""
 
 exits: Any = intrinsic(_exits)
 """The leaves that a customer reaches in 64 trees: ``exits(tests, count, table, flips, leaves)``.

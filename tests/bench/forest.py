@@ -26,9 +26,10 @@ from rich.table import Table
 from features.elementary import Floats
 from features.kernels import Integers
 from service import forest
-from service.forest import ACTION, CUSTOMER, PAIR, Forest, Trees, layout
+from service.forest import ACTION, CUSTOMER, PAIR, Forest, Trees
 from service.forest.kernels import catalogue, customer
-from service.forest.reach import Sets
+from service.forest.reach import Sets, reached, rows_of_leaves
+from service.forest.shape import shape_of, whole
 from service.forest.walk import goes_right
 
 CUSTOMERS: Final = 10_000
@@ -155,20 +156,20 @@ def walked(trees: Trees, kinds: Integers, row: Floats, units: Integers, sets: Se
                         out[64 * part + bit] += value if (members >> np.uint64(bit)) & 1 else 0
 
 
-def sets_of(trees: Trees, block: Forest) -> Sets:
+def sets_of(trees: Trees, rows: Floats) -> Sets:
     """Rows of each leaf, in the order of the model: [leaves, sets]."""
-    from service.forest.compile import _shape  # noqa: PLC0415  the bench looks behind the block
-
-    shape = _shape(trees, KINDS, np.zeros(WIDTH, np.bool_))
-    packed = np.frombuffer(block.pack(), np.uint8)
-    each = layout.number(packed, layout.SETS_EACH)
-    records = layout.section(packed, layout.RECORDS, packed, np.uint64).reshape(-1, 1 + each)
+    shape = shape_of(trees, KINDS, np.zeros(WIDTH, np.bool_))
+    masks = np.repeat(whole(trees, shape)[:, None], len(rows), axis=1)
+    values = np.ascontiguousarray(rows.T)
+    for kind in (ACTION, PAIR):
+        chosen = KINDS[trees.feature] == kind
+        reached(trees, shape.spans, shape.before, chosen, values, masks)
+    words = len(masks)
+    found = np.zeros((32 * words, 1 + -(-len(rows) // 64)), np.uint64)
+    takes = np.ones((words, len(rows)), np.bool_)
+    rows_of_leaves(masks, np.arange(words), takes, found, np.zeros(words, np.uint32))
     tree = np.repeat(np.arange(len(shape.words)), np.diff(trees.leaf_at))
-    word = shape.word[tree] - layout.number(packed, layout.ACTIVE)
-    steady = word < 0
-    found = records[np.where(steady, 0, 32 * word + shape.place), 1:].copy()
-    found[steady] = ~np.uint64(0)
-    return np.ascontiguousarray(found)
+    return np.ascontiguousarray(found[32 * shape.before[tree] + shape.place, 1:])
 
 
 class Ways:
@@ -230,7 +231,7 @@ def measured(count: int, trees: int, text: str, rows: Floats, peers: bool) -> di
         "catalogue": lambda _: catalogue(block, scratch),
     }
     if peers:
-        sets, out = sets_of(parsed, ready), np.zeros(64 * -(-count // 64), np.int64)
+        sets, out = sets_of(parsed, rows), np.zeros(64 * -(-count // 64), np.int64)
         ways["walk"] = lambda i: walked(parsed, KINDS, table[i][0], parsed.units, sets, out)
         ways["walk"](0)
         straight = ready.score(who[asked[0]])[:, 0]

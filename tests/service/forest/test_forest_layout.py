@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -38,18 +39,36 @@ def test_compiling_again_gives_the_same_bytes(ready: Forest) -> None:
     assert again.tobytes() == ready.pack()
 
 
-def test_another_process_maps_it(ready: Forest, tmp_path: Path) -> None:
-    path = tmp_path / "forest"
+def elsewhere(path: Path, ready: Forest, **environment: str) -> tuple[str, str]:
+    """Scores of a block in another process, and here."""
     path.write_bytes(ready.pack())
-    customer = rows(2, 1)[0, KINDS == 0]
+    customer, touched, own = rows(2, 1)[0, KINDS == 0], np.arange(9), rows(3, 9)[:, KINDS == 2]
     code = (
         "import sys, numpy, pathlib; from service.forest import Forest;"
-        "x = numpy.frombuffer(bytes.fromhex(sys.argv[2]));"
-        "print(Forest(pathlib.Path(sys.argv[1])).score(x).tobytes().hex())"
+        "x, y = (numpy.frombuffer(bytes.fromhex(one)) for one in sys.argv[2:]);"
+        "ready = Forest(pathlib.Path(sys.argv[1]));"
+        "print(ready.score(x, numpy.arange(9), y.reshape(9, -1)).tobytes().hex())"
     )
-    command = [sys.executable, "-c", code, str(path), customer.tobytes().hex()]
-    found = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-    assert found == ready.score(customer).tobytes().hex()
+    command = [sys.executable, "-c", code, str(path), customer.tobytes().hex(), own.tobytes().hex()]
+    done = subprocess.run(
+        command, check=True, capture_output=True, text=True, env={**os.environ, **environment}
+    )
+    return done.stdout.strip(), ready.score(customer, touched, own).tobytes().hex()
+
+
+def test_another_process_maps_it(ready: Forest, tmp_path: Path) -> None:
+    found, wanted = elsewhere(tmp_path / "forest", ready)
+    assert found == wanted
+
+
+@pytest.mark.slow
+def test_a_processor_without_its_special_features_gives_the_same_bits(
+    ready: Forest, tmp_path: Path
+) -> None:
+    masked = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
+    cache = str(tmp_path / "compiled")
+    found, wanted = elsewhere(tmp_path / "forest", ready, NUMBA_CACHE_DIR=cache, **masked)
+    assert found == wanted
 
 
 def test_other_bytes_are_refused(ready: Forest) -> None:

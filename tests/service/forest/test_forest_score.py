@@ -99,6 +99,9 @@ class Case:
 @example(text(7, [40] * 6), [0, 0, 1, 2, 2, 0], 1, 130, 100, True)
 @example(text(7, [31] * 20), [0, 0, 1, 1, 2, 0], 2, 100, 40, False)
 @example(text(8, [31, 64] * 6), [0, 0, 0, 0, 0, 0], 2, 1, 0, False)
+@example(text(9, [300, 257, 256, 255, 2, 1], 2), [0, 0, 0, 0, 0, 0], 3, 2, 0, False)
+@example(text(10, [31] * 140, 7), [0, 0, 0, 0, 1, 2], 4, 3, 2, True)
+@example(text(11, [31, 5] * 4), [0, 1, 1, 0, 2, 0], 5, 700, 90, True)
 def test_a_catalogue_scores_as_its_rows_do_one_by_one(
     text: str, kinds: list[int], seed: int, actions: int, touched: int, hide: bool
 ) -> None:
@@ -107,6 +110,31 @@ def test_a_catalogue_scores_as_its_rows_do_one_by_one(
         vector, which, own, wanted = case.ask(touched)
         found = case.forest.score(vector, which, own)
         assert found.tobytes() == wanted.tobytes()
+
+
+@pytest.mark.parametrize("columns", [3, 80, 400])
+def test_columns_may_be_many_and_their_thresholds_too(columns: int) -> None:
+    """More than 128 lanes are no longer looked up in a table, more than 255 thresholds are cut."""
+    chance = np.random.default_rng(columns)
+    trees = forest.parse(text(2, [31] * 150, 3))
+    nodes, numbers = len(trees.feature), (trees.decision & 1) == 0
+    thresholds = np.where(numbers, np.round(chance.normal(size=nodes), 3), trees.threshold)
+    feature = chance.integers(columns, size=nodes)
+    trees = trees._replace(columns=columns, feature=feature, threshold=thresholds)
+    kinds = chance.choice([CUSTOMER, ACTION, PAIR], columns, p=[0.8, 0.1, 0.1])
+    for several in (np.zeros(columns, np.int64), kinds):
+        catalogue = np.round(chance.normal(size=(20, columns)), 3)
+        ready = Forest(forest.compile(trees, catalogue, several))
+        for _ in range(10):
+            whole, own = catalogue.copy(), np.round(chance.normal(size=(9, columns)), 3)
+            own[chance.random(own.shape) < 0.1] = np.nan
+            whole[:, several == CUSTOMER] = own[0, several == CUSTOMER]
+            whole[:9, several == PAIR] = own[:, several == PAIR]
+            vector = np.ascontiguousarray(own[0, several == CUSTOMER])
+            pairs = np.ascontiguousarray(own[:, several == PAIR])
+            found = ready.score(vector, np.arange(9), pairs)
+            wanted = np.array([forest.row(trees, row) for row in whole])
+            assert found.tobytes() == wanted.tobytes()
 
 
 def test_forests_that_are_scored_together_score_as_each_alone() -> None:
