@@ -71,7 +71,7 @@ class Edge:
         return grpc.unary_unary_rpc_method_handler(
             answer,
             request_deserializer=None,  # nothing that an unknown caller sends is parsed
-            response_serializer=handler.response_serializer,
+            response_serializer=_written(handler.response_serializer),
         )
 
     async def _answer(
@@ -138,6 +138,13 @@ def _parsed(sent: bytes, parse: Callable[[bytes], Any] | None) -> Any:
         raise invalid("request", "is no message of this method; see the API") from error
     request.DiscardUnknownFields()
     return request
+
+
+def _written(write: Callable[[Any], bytes] | None) -> Callable[[Any], bytes] | None:
+    """How an answer becomes bytes, where the method has not written it already."""
+    if write is None:
+        return None
+    return lambda answer: answer if type(answer) is bytes else write(answer)
 
 
 def _details(error: RapportError) -> Details:
