@@ -23,7 +23,7 @@ from features.record import (
 )
 from features.vocabulary import Vocabulary
 from rapport.v1 import event_pb2
-from service import intake
+from service import intake, outcomes
 from service.callers import Caller
 from service.checks import EARLIEST, LATE, SHORT, SKEW
 from service.errors import Violation
@@ -97,7 +97,13 @@ class Taking:
             event: As it was sent, without unknown fields: the edge has dropped these.
             number: Its place in the batch.
         """
-        return self._plain(event) or intake.take(
+        plain = self._plain(event)
+        if plain is not None:
+            return plain
+        if event.source.startswith(outcomes.SOURCE):
+            text = f"begins with {outcomes.SOURCE!r}, which is RecordOutcome's; choose another"
+            return Violation(f"events[{number}].source", text)
+        return intake.take(
             event,
             f"events[{number}].",
             self._vocabulary,
@@ -139,7 +145,7 @@ class Taking:
             or "\0" in together
             or (len(together) > SHORT and max(map(len, texts)) > SHORT)
             or len(source) > MAX_SOURCE
-            or (source and not self._caller.speaks_for(source))
+            or (source and not self._speaks_for(source))
             or event.HasField("sentiment")
             or event.HasField("received_at")
             or event.attributes
@@ -193,6 +199,9 @@ class Taking:
         )  # fmt: skip
         entry = of_customer.before + length(len(logged)) + logged
         return Taken(of_customer.named, Write(record, counts, entry, releases))
+
+    def _speaks_for(self, source: str) -> bool:
+        return not source.startswith(outcomes.SOURCE) and self._caller.speaks_for(source)
 
     def _customer(self, customer_id: str) -> _Customer:
         found = self._customers.get(customer_id)
