@@ -35,8 +35,13 @@ class Turn:
     def __init__(self) -> None:
         self._end = time.perf_counter() + _TURN_SECONDS
 
+    @property
+    def over(self) -> bool:
+        """Whether a pause would let others in."""
+        return time.perf_counter() >= self._end
+
     async def pause(self) -> None:
         """Let others in where the turn is over, and have another; between any two small steps."""
-        if time.perf_counter() >= self._end:
+        if self.over:
             await asyncio.sleep(0)
             self._end = time.perf_counter() + _TURN_SECONDS

@@ -18,10 +18,12 @@ from service.errors import Violation
 from service.store import Write
 
 MAX_EVENTS: Final = 1_000
+MAX_SOURCE: Final = 64
+LARGEST: Final = 1e12
+"""Largest value of an event, in the business's currency."""
 _MAX_ATTRIBUTES: Final = 32
-_MAX_SOURCE: Final = 64
-_DIRECTIONS: Final = frozenset(map(int, Direction))
-_OUTCOMES: Final = frozenset(map(int, Outcome))
+DIRECTIONS: Final = frozenset(map(int, Direction))
+OUTCOMES: Final = frozenset(map(int, Outcome))
 _MODALITIES: Final = frozenset(event_pb2.Sentiment.Modality.values())
 _SUBJECTS: Final = frozenset(event_pb2.Sentiment.Subject.values())
 _BASES: Final = frozenset(event_pb2.Sentiment.Basis.values())
@@ -97,7 +99,7 @@ def take(
     made = fit(checks, event, vocabulary, caller, now, past="import" in caller.scopes)
     if made is None:
         return checks.violations[0]
-    releases = _released(event)
+    releases = released(event)
     counts = event.outcome in counted and bool(event.action)
     entry = log_pb2.LogEntry(customer_id=who.customer_id or "")
     logged = entry.event  # in place: a message that is given to another is copied whole
@@ -134,7 +136,7 @@ def fit(
         What to store; None where anything was noted, now or before.
     """
     checks.text("event_id", event.event_id, required=True)
-    source = checks.text("source", event.source, most=_MAX_SOURCE) or caller.name
+    source = checks.text("source", event.source, most=MAX_SOURCE) or caller.name
     if not caller.speaks_for(source):
         checks.wrong(
             "source",
@@ -160,15 +162,17 @@ def fit(
             "attributes", f"has {len(event.attributes)} entries; send at most {_MAX_ATTRIBUTES}"
         )
     for name, value in event.attributes.items():
-        checks.text(f"attributes.{name[:32]}", name, most=_MAX_SOURCE)
+        checks.text(f"attributes.{name[:32]}", name, most=MAX_SOURCE)
         checks.text(f"attributes.{name[:32]}", value, most=LONGEST_VALUE)
     type_code = checks.code("type", event.type, vocabulary.type_codes, required=True)
     channel = checks.code("channel", event.channel, vocabulary.channels)
     intent = checks.code("intent", event.intent, vocabulary.intent_codes)
     action = checks.code("action", event.action, vocabulary.actions)
-    direction = checks.enumerated("direction", event.direction, _DIRECTIONS)
-    outcome = checks.enumerated("outcome", event.outcome, _OUTCOMES)
-    value_ = checks.finite("value", event.value, -1e12, 1e12) if event.HasField("value") else None
+    direction = checks.enumerated("direction", event.direction, DIRECTIONS)
+    outcome = checks.enumerated("outcome", event.outcome, OUTCOMES)
+    value_ = (
+        checks.finite("value", event.value, -LARGEST, LARGEST) if event.HasField("value") else None
+    )
     mood, dropped = None, ""
     if event.HasField("sentiment"):
         mood, dropped = _sentiment(checks, event.sentiment)
@@ -209,7 +213,7 @@ def fit(
     return Fit(packed, kept, dropped)
 
 
-def _released(event: event_pb2.Event) -> bytes:
+def released(event: event_pb2.Event) -> bytes:
     """Hash of the reservation that an event ends; empty where it ends none."""
     if not (event.decision_id and event.action and event.outcome in _ENDING):
         return b""
@@ -243,7 +247,7 @@ def _sentiment(checks: Checks, reading: event_pb2.Sentiment) -> tuple[float | No
             "is absent; send what it was read from: MODALITY_TEXT, MODALITY_VOICE, "
             "MODALITY_STATED or MODALITY_OBSERVED",
         )
-    checks.text("sentiment.source", reading.source, required=True, most=_MAX_SOURCE)
+    checks.text("sentiment.source", reading.source, required=True, most=MAX_SOURCE)
     checks.enumerated("sentiment.basis", reading.basis, _BASES)
     return (None, _NO_BASIS) if reading.basis == kind.BASIS_UNSPECIFIED else (score, "")
 

@@ -220,7 +220,10 @@ class Writes(Merges):
 
 
 def _granted(answer: asyncio.Future[list[bool]], reply: Any) -> None:
-    settle(answer, [one == 1 for one in reply] if type(reply) is list else reply)
+    if type(reply) is not list:
+        settle(answer, reply)
+    elif not answer.done():
+        answer.set_result([one == 1 for one in reply])
 
 
 assert SIZE == 40  # noqa: S101  as the scripts know it

@@ -14,13 +14,13 @@ from service.business import Business
 from service.declared import OUTCOME_TYPE
 from service.store import Hold
 from service.weighed import Want, Weighed
+from service.wire import varint
 
 # Tags and lengths of the fields of a LogEntry and of its ActionReserved.
 _CUSTOMER: Final = b"\x0a"
 _RESERVED: Final = b"\x3a\x45"  # 69 bytes, as a record has 40 and the id of a decision 25
 _RECORD: Final = b"\x0a\x28"
 _DECISION: Final = b"\x12\x19"
-_LONG: Final = 0x80  # from so many bytes on a length takes two
 
 
 class Reserving:
@@ -40,7 +40,7 @@ class Reserving:
         within = interaction_hash(question.interaction_id)
         channel = self._channels[question.channel]
         customer = question.customer_id.encode()
-        before = b"%b%b%b%b%b" % (_CUSTOMER, _length(customer), customer, _RESERVED, _RECORD)
+        before = b"%b%b%b%b%b" % (_CUSTOMER, varint(len(customer)), customer, _RESERVED, _RECORD)
         after = b"%b%b" % (_DECISION, decision_id.encode())
         holds = []
         for want in wants:
@@ -51,9 +51,3 @@ class Reserving:
             )  # fmt: skip
             holds.append(Hold(record, want.caps, before + record + after))
         return holds
-
-
-def _length(written: bytes) -> bytes:
-    """A length as protobuf writes it; that of a customer's id is under 16,384."""
-    size = len(written)
-    return bytes((size,)) if size < _LONG else bytes((size % _LONG + _LONG, size // _LONG))

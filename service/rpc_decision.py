@@ -27,6 +27,7 @@ from service.journal import Entry, Journal, Summary
 from service.pipeline import Answer
 from service.registry import Registry
 from service.store import ERASED, UNAVAILABLE, Store, Write
+from service.taking import Taking
 
 _PAUSES: Final = (0.03, 0.05, 0.07)  # seconds before a young decision is looked for again
 _STATUS: Final = {
@@ -41,6 +42,14 @@ _RUNGS: Final = {number: name for name, number in pb.Rung.items()}
 _UNJOURNALED: Final = Reason("UNJOURNALED", "The decision could not be kept for the log")
 
 Context = grpc.aio.ServicerContext[Any, Any]
+
+
+def _result(one: pb.EventResult) -> bytes:
+    """The bytes of one of the results of a RecordEventsResponse."""
+    return pb.RecordEventsResponse(results=[one]).SerializeToString()
+
+
+_RESULTS: Final = {code: _result(pb.EventResult(status=one)) for code, one in _STATUS.items()}
 
 
 class Decisions(decision_pb2_grpc.DecisionServiceServicer):
@@ -123,35 +132,31 @@ class Decisions(decision_pb2_grpc.DecisionServiceServicer):
         found = await in_time(self._store.resolve([identifier]), budget.read)
         return (newcomer, found) if isinstance(found, Reason) else (found[0] or newcomer, None)
 
-    async def RecordEvents(
+    async def RecordEvents(  # type: ignore[override]  # the edge takes what is written already
         self, request: pb.RecordEventsRequest, context: Context
-    ) -> pb.RecordEventsResponse:
+    ) -> bytes:
         """See the API."""
         caller = callers.current.get()
         caller.need("record")
         if not 1 <= len(request.events) <= MAX_EVENTS:
             raise invalid("events", f"has {len(request.events)} entries; send 1 to {MAX_EVENTS}")
-        now = self._clock()
-        vocabulary = self._business.vocabulary
+        taking = Taking(self._business.vocabulary, self._counted, caller, self._clock())
         taken: list[Taken | Violation] = []
         turn = Turn()
         for i, event in enumerate(request.events):
-            await turn.pause()
-            if event.source.startswith(outcomes.SOURCE):
-                text = f"begins with {outcomes.SOURCE!r}, which is RecordOutcome's; choose another"
-                taken.append(Violation(f"events[{i}].source", text))
-                continue
-            taken.append(
-                intake.take(event, f"events[{i}].", vocabulary, self._counted, caller, now)
-            )
+            if turn.over:
+                await turn.pause()
+            taken.append(taking.take(event, i))
         fit = [one for one in taken if isinstance(one, Taken)]
         statuses = iter(await self._record(fit))
         results = [
-            pb.EventResult(status=_STATUS[next(statuses)])
+            _RESULTS[next(statuses)]
             if isinstance(one, Taken)
-            else pb.EventResult(
-                status=pb.EventResult.STATUS_INVALID,
-                violation=pb.Violation(field=one.field, description=one.description),
+            else _result(
+                pb.EventResult(
+                    status=pb.EventResult.STATUS_INVALID,
+                    violation=pb.Violation(field=one.field, description=one.description),
+                )
             )
             for one in taken
         ]
@@ -159,7 +164,7 @@ class Decisions(decision_pb2_grpc.DecisionServiceServicer):
         dropped = sum(one.sentiment_dropped for one in fit)
         if dropped:
             logs.note(sentiments_dropped=dropped)
-        return pb.RecordEventsResponse(results=results)
+        return b"".join(results)
 
     async def _record(self, taken: list[Taken]) -> list[int]:
         """Store events, once it is known whose they are."""
@@ -175,6 +180,8 @@ class Decisions(decision_pb2_grpc.DecisionServiceServicer):
                 named = intake.addressed(one.write.entry, customer)
                 writes.append((customer, one.write._replace(entry=named)))
         statuses = await self._store.record(writes)
+        if not names:
+            return statuses
         # Only now, and only for events that were kept: an erased one must not bring a name back.
         newcomers = {
             one.who.identifier
