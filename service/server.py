@@ -28,7 +28,7 @@ from rapport.v1 import (
     decision_pb2,
     decision_pb2_grpc,
 )
-from service import heap, warm
+from service import heap, threads, warm
 from service.addresses import own_machine, place
 from service.bundle import Bundle
 from service.business import Business
@@ -139,7 +139,8 @@ class Server:
         self._pages = PageServer({"/metrics": self._page, "/ready": self._ready, "/live": _live})
         self._ready_to_serve = False
         self._health = HealthServicer()
-        self._server = grpc.aio.server(options=_options(settings))
+        with threads.patient():  # gRPC starts its threads now
+            self._server = grpc.aio.server(options=_options(settings))
         edge: Any = Edge(self._server, known, self.metrics)  # to the stubs it is the server
         decision_pb2_grpc.add_DecisionServiceServicer_to_server(
             Decisions(
