@@ -11,17 +11,19 @@ from features import elementary, journey, timeline, usage
 from features.definitions import Count, Definitions
 from features.plan import Context, Plan, rows_of
 from features.profile import EMPTY
-from features.record import NEVER, decode, encode, pack
+from features.record import NEVER, Records, decode, encode, pack
 from features.usage import Counting
 from features.vocabulary import Type, Vocabulary
 from service import exploration, forest
 from service.arbitration import Arbiter, Scores, Situation
 from service.business import Business
-from service.catalogue import Action, Treatment
+from service.catalogue import Action, Placement, Treatment
 from service.chance import Chance
 from service.declared import Policies, Ranking
 from service.exploration import Candidates, Shape
+from service.pipeline import Inputs, Known, Pipeline, Question
 from service.rules import Environment, Program
+from service.sight import Compiled, Layout, Seer
 
 _MODEL = """tree
 version=v4
@@ -60,24 +62,37 @@ def kernels() -> None:
     first = np.zeros(usage.OUTCOMES * 2 + 1, np.int64)
     usage.count(records, 2, Counting(2, first, none, none, none, none, none))
     Program([], Environment({})).answers([], [])
-    _decided(vocabulary, definitions)
+    _decided(vocabulary, definitions, records)
     elementary.softmax(elementary.sigmoid(np.zeros(2)))
     trees = forest.parse(_MODEL)
     kinds = np.array([forest.CUSTOMER, forest.ACTION, forest.PAIR])
     ready = forest.Forest(forest.compile(trees, np.zeros((1, 3)), kinds))
     ready.score(np.zeros(1), np.zeros(1, np.int64), np.ones((1, 1)))
     forest.row(trees, np.zeros(3))
+    _seen(plan, ready, records)
 
 
-def _decided(vocabulary: Vocabulary, definitions: Definitions) -> None:
-    """Rank and draw, with models and without."""
+def _seen(plan: Plan, forests: forest.Forest, records: Records) -> None:
+    """Look at a customer with models."""
+    at = forests.addresses
+    models = Compiled(
+        plan.lens.words, plan.of_customer, plan.of_pair, rows_of([1]), at, at, 1.0, 1.0, 0.0
+    )
+    layout = Layout(["a"], {"a": 0}, [0], 1, 1, 1, 1)
+    Seer(models, layout).see(records, plan.beside(EMPTY, Context(), 2), 2)
+
+
+def _decided(vocabulary: Vocabulary, definitions: Definitions, records: Records) -> None:
+    """Rank and draw, with models and without, and decide as a whole."""
     action = Action("c", "", "grow", "", 1.0, [Treatment("", [""])])
     policies = Policies(ranking={action.issue: Ranking("uplift")})
-    of = Business(vocabulary, definitions, [action], {}, policies)
+    of = Business(vocabulary, definitions, [action], {"e": Placement(["a"])}, policies)
     scores = Scores(np.zeros(1), np.zeros(1), np.zeros((1, 3)))
     ranked = Arbiter(of).rank(1, scores, Situation("a", {}, {}, 2))
     candidates = Candidates(ranked.rows, ranked.priority, of.traits)
     exploration.draw(candidates, Shape(1, 1, 0.0), exploration.UNIFORM, Chance(0))
+    question = Question("d", "a", 1, ["e"])
+    Pipeline(of).weigh(Inputs(question, Known(records, records, EMPTY), 2, 0), None)
 
 
 if __name__ == "__main__":

@@ -6,14 +6,14 @@ import sys
 from pathlib import Path
 
 from features import elementary, journey, kernels, record, timeline, usage
-from service import chance, drawing, ranking
+from service import chance, choosing, drawing, ranking, sight
 from service.forest import kernels as forests
 from service.forest import walk
 from service.rules import kernel
 
 KERNELS = (
     elementary, journey, kernels, record, timeline, usage, chance, drawing, ranking, forests, walk,
-    kernel,
+    kernel, sight, choosing,
 )  # fmt: skip
 
 
@@ -33,6 +33,10 @@ import numpy as np
 from features import elementary, journey, kernels, record, timeline, usage
 from service import chance, drawing, ranking, warm
 from tests.service.test_warm import KERNELS, compiled
+from service.models import Models
+from tests.integration.serving import business, sealed
+bank = business()
+models = Models(sealed(), bank)  # verified in the workshop, which may compile
 warm.kernels()
 before = [compiled(one) for one in KERNELS]
 assert all(any(some.values()) for some in before), before
@@ -47,8 +51,6 @@ from service.exploration import Candidates, Shape
 from service.rooms import Room
 from service.policies import Policies
 from tests.chain import NOW, Event, chained
-from tests.integration.serving import business
-bank = business()
 plan = Plan(bank.definitions, bank.vocabulary)
 _, records = decode(encode(LogId(1, 0), chained([Event(NOW)])))
 facts = journey.read(records, NOW, plan.lens)
@@ -65,8 +67,15 @@ for known in (False, True):
         for how in (exploration.GREEDY, Exploration(0.1, 0.2, 0.3)):
             candidates = Candidates(ranked.rows, ranked.priority, bank.traits)
             exploration.draw(candidates, shape, how, Chance(2**64 - known))
+from service.pipeline import Inputs, Known, Pipeline, Question
+whole = Pipeline(bank)
+for used in (models, None):
+    for known in (Known(records, records, EMPTY), Known(None, None, None)):
+        for places in (["agent_hint"], [], list(bank.placements)[:1]):
+            asked = Question("c", bank.placements["agent_hint"].channels[0], 1, places)
+            whole.weigh(Inputs(asked, known, NOW, 2**64 - 1), used)
 after = [compiled(one) for one in KERNELS]
-assert before == after, (before, after)
+assert before == after, [(m, n) for m, n in zip(before, after) if m != n]
 """
     done = subprocess.run(
         [sys.executable, "-c", asked],
