@@ -150,14 +150,7 @@ class _View:
         self._show(story, key, answer, now)
         if story.said is None:
             return
-        best = next(
-            (
-                one
-                for one in answer.slates[0].recommendations
-                if story.about in ("", self._business.by_name[one.action].issue)
-            ),
-            answer.slates[0].recommendations[0],
-        )
+        best = answer.slates[0].recommendations[0]
         for outcome in (event_pb2.OUTCOME_PRESENTED, story.said):
             self._decisions.RecordOutcome(
                 decision_pb2.RecordOutcomeRequest(
@@ -205,6 +198,8 @@ class _View:
             channel=story.channel,
             placements=[story.placement],
             assurance=story.assurance,
+            # Why somebody is here depends on the hour, too: what they answer does not.
+            allow_actions=[one.name for one in self._business.actions if one.issue == story.about],
             include_trace=True,
         )
         start = time.perf_counter()

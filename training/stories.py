@@ -33,7 +33,7 @@ class Story(NamedTuple):
     placement: str
     assurance: decision_pb2.Assurance.ValueType
     said: event_pb2.Outcome.ValueType | None  # to the action below
-    about: str  # issue whose best action they answer; empty: the best of all
+    about: str  # issue of what we may offer; empty: of any
     then: str  # what the next answer shows
 
 
@@ -67,7 +67,7 @@ STORIES = [
     ),
     Story(
         customer="ben",
-        title="Ben chats about his savings. He refuses what is offered.",
+        title="Ben asks in the chat what we have for him. He refuses what is offered.",
         profile={"age": 58, "segment": "senior", "digital": True, "value_tier": "premium"},
         marketing=True,
         before=[

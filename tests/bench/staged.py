@@ -27,32 +27,28 @@ from service import bundle as bundles
 from service import cli
 from service.bundle import Bundle
 from service.models import Models
+from service.sight import Seen
 
 STAGES: Final[dict[str, tuple[str, ...]]] = {
     "request read": ("service.questions:read",),
     "snapshot decoded": ("service.reading:known",),
-    "journey facts": ("features.journey:read", "service.facts:tell"),
-    "features": (
-        "service.models:Models.customer",
-        "service.models:Models.seen",
-    ),
-    "intents scored": ("service.models:Models.intents", "service.models:Models.named"),
-    "actions scored": ("service.models:Models.acceptance",),
-    "rules evaluated": ("service.pipeline:Pipeline._conditions",),
-    "filter stages": (
-        "service.policies:Policies.filtered",
-        "service.policies:Policies.counted",
-    ),
-    "ranked": ("service.arbitration:Arbiter.rank",),
-    "drawn": ("service.exploration:draw",),
+    "seen and said": ("service.models:Models.look",),
+    "facts told": ("service.facts:tell",),
+    "rules loaded": ("service.conditions:Conditions.load",),
+    "what stands": ("service.policies:Policies.standing",),
+    "chosen": ("service.choice:Chooser.choose",),
     "weighed, the rest": ("service.together:Together._turn",),
-    "holds packed": ("service.decide:Decider._hold",),
+    "holds packed": ("service.reserving:Reserving.holds",),
     "answer made": ("service.pipeline:Pipeline.settle",),
     "answer written": ("service.answers:Answers.written",),
     "log entry built": ("service.answers:Answers.logged",),
     "canonical line": ("service.logs:line",),
 }
-"""Steps, and the functions that they consist of; one of which none is left is told as missing."""
+"""Steps, and the functions that they consist of; one of which none is left is told as missing.
+
+*Seen and said* are facts, features, intents and the actions' chances, one call; *chosen* are rules,
+limits, ranks and the draw, another.
+"""
 
 _FIRST: Final = "request read"
 """The first step of every decision; what came before the first of them was no decision."""
@@ -60,8 +56,8 @@ _FIRST: Final = "request read"
 _WHOLE: Final = "log entry built"
 """A step that keeps what other steps take inside it: it is not on the way of the answer."""
 
-_COMPARED: Final = 20  # every so many calls, LightGBM scores the same rows too
-_SCORING: Final = "service.models:Models.acceptance"
+_COMPARED: Final = 10  # every so many calls, what was seen last is scored alone, and by LightGBM
+_SCORING: Final = "service.models:Models.look"
 
 
 class Stage(msgspec.Struct):
@@ -157,28 +153,34 @@ class Scoring:
         self.spent_us = 0.0
 
     def put(self) -> None:
-        """Put a clock around scoring."""
+        """Score now and then in front of a decision, where caches are as it finds them."""
         owner, attribute = _found(_SCORING) or (None, "")
         if owner is None:
             return
-        scores = getattr(owner, attribute)
+        look = getattr(owner, attribute)
+        last: list[Seen] = []
 
-        @functools.wraps(scores)
+        @functools.wraps(look)
         def run(models: Models, *arguments: Any, **named: Any) -> Any:
-            if not self._clocks.decided:
-                return scores(models, *arguments, **named)
-            start = time.thread_time_ns()
-            found = scores(models, *arguments, **named)
-            self.scored.append((time.thread_time_ns() - start) / 1e3)
-            if self._chance.randrange(_COMPARED) == 0:
+            if self._clocks.decided and last and self._chance.randrange(_COMPARED) == 0:
                 before = time.thread_time_ns()
-                self._compare(models, _rows(models, arguments[0], len(found)), np.asarray(found))
+                self._score(models, last[0])
                 spent = time.thread_time_ns() - before
                 self.spent_us += spent / 1e3
                 self._clocks.leave_out(spent)
+            found = look(models, *arguments, **named)
+            last[:] = [found.seen]
             return found
 
         setattr(owner, attribute, run)
+
+    def _score(self, models: Models, seen: Seen) -> None:
+        """Score all actions for the customer of the decision before, and LightGBM too."""
+        start = time.thread_time_ns()
+        found = models.acceptance(seen)
+        self.scored.append((time.thread_time_ns() - start) / 1e3)
+        rows = np.array([models.row(seen, row) for row in range(len(found))])
+        self._compare(models, rows, np.asarray(found))
 
     def _compare(self, models: Models, rows: np.ndarray, found: np.ndarray) -> None:
         """Score what was scored, as LightGBM does."""
@@ -189,13 +191,6 @@ class Scoring:
         self.predicted.append((time.thread_time_ns() - start) / 1e3)
         ours = np.log(found / (1 - found))  # the bench's models are calibrated by nothing
         self.difference = max(self.difference, float(np.abs(ours - scores).max()))
-
-
-def _rows(models: Any, seen: Any, actions: int) -> np.ndarray:
-    """What was scored as a table: [actions, names of the plan]."""
-    if isinstance(seen, np.ndarray):
-        return seen
-    return np.array([models.row(seen, row) for row in range(actions)])
 
 
 def _found(function: str) -> tuple[Any, str] | None:
