@@ -1,12 +1,14 @@
-"""Numbers that are left to chance, and are the same for a seed on every machine. Pure.
+"""Numbers that are left to chance, and are the same for a seed on every machine.
 
 Splitmix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014):
 number ``n`` of a seed is a hash of the seed and of ``n``, so none has to be computed before it and
-nothing has to be set up for a seed. The seed is hashed too: neighbours are strangers.
+nothing has to be set up for a seed. The seed is hashed too: neighbours are strangers. Where seeds
+come from is no such number: :class:`Entropy` is the system's.
 """
 
 from __future__ import annotations
 
+import secrets
 from typing import Final
 
 import numba
@@ -20,6 +22,7 @@ _SECOND: Final = np.uint64(0x94D049BB133111EB)
 _STEP: Final = 2.0**-53
 _SIGN: Final = 1 << 63
 _WORD: Final = (1 << 64) - 1
+_AT_ONCE: Final = 384  # bytes of entropy
 
 
 class Chance:
@@ -40,6 +43,23 @@ class Chance:
     def take(self, count: int) -> None:
         """Go past so many of them."""
         self.taken += count
+
+
+class Entropy:
+    """Bytes that nobody can foretell, asked of the system some hundred at a time.
+
+    Each question to the system costs a decision as much as most of its steps.
+    """
+
+    def __init__(self) -> None:
+        self._left = b""
+
+    def bytes(self, count: int) -> bytes:
+        """Some bytes, each once."""
+        if len(self._left) < count:
+            self._left = secrets.token_bytes(_AT_ONCE)
+        some, self._left = self._left[:count], self._left[count:]
+        return some
 
 
 def signed(seed: int) -> int:

@@ -7,7 +7,6 @@ ladder that it climbs down when the world is late.
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
@@ -20,6 +19,7 @@ from service.answers import Answers
 from service.arbitration import Reason
 from service.budget import Budget, Cost
 from service.business import Business
+from service.chance import Entropy
 from service.errors import StoreUnavailable
 from service.leases import Leases
 from service.models import Models
@@ -78,6 +78,7 @@ class Decider:
         self._world = world
         self._scoring = Cost(0.005)
         self.answers = Answers(business)
+        self._entropy = Entropy()
         self._together = Together(world.store.flush)
         self._reserving = Reserving(business)
         self._zone = ZoneInfo(business.definitions.time_zone)
@@ -101,7 +102,7 @@ class Decider:
             else question._replace(customer_id=customer_id),
             known,
             clock,
-            secrets.randbits(64) if question.seed is None else question.seed,
+            int.from_bytes(self._entropy.bytes(8)) if question.seed is None else question.seed,
             None if models is None else self._unscored(budget),
             self._prices(),
             self._full(clock),
@@ -161,7 +162,7 @@ class Decider:
 
     def _name(self, customer_id: str, now: int) -> str:
         """Partition, time, worker and chance: an outcome finds its slot by the id alone."""
-        chance = secrets.token_hex(4)
+        chance = self._entropy.bytes(4).hex()
         return f"{partition(customer_id):02x}{now:011x}{self._world.worker}{chance}"
 
     def _prices(self) -> Mapping[str, float]:

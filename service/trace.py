@@ -17,7 +17,7 @@ from features.elementary import Floats
 from features.kernels import Integers
 from rapport.v1 import decision_pb2 as pb
 from rapport.v1 import log_pb2
-from service import causes
+from service import causes, ranking
 from service.arbitration import Factors, Ranked
 from service.business import Business
 from service.causes import Rows, rows_of
@@ -64,27 +64,24 @@ def _room(room: Room, actions: int) -> bytes:
 
 
 def _placement(weighing: Weighing) -> bytes:
-    ranked = weighing.ranked
-    heads = _heads(len(ranked.rows))
-    parts: list[Any] = [  # arrays join as the bytes that they are
-        text(1, weighing.name),
-        heads.rows, ranked.rows.astype(_ROWS).tobytes(),
-        heads.acceptance, ranked.acceptance,
-    ]  # fmt: skip
-    if ranked.model is not None:
-        parts += heads.model, ranked.model
-    if ranked.evidence is not None:
-        parts += heads.evidence, ranked.evidence
-    parts += (
-        heads.value, ranked.value,
-        heads.capacity, ranked.capacity,
-        heads.context_weight, ranked.context_weight,
-        heads.lever, ranked.lever,
-        heads.priority, ranked.priority,
-    )  # fmt: skip
-    if ranked.uplift is not None:
-        parts += heads.uplift, ranked.uplift
-    parts += packed(12, weighing.drawn.codes), whole(13, weighing.slots)
+    columns = weighing.columns
+    if not columns.candidates:
+        bare = text(1, weighing.name) + whole(13, weighing.slots)
+        return nested(2, bare + double(14, weighing.nothing))
+    size, told = 8 * columns.candidates, columns.told
+    heads = _heads(columns.candidates)
+    rows = np.frombuffer(told[:size], np.int64).astype(_ROWS).tobytes()
+    one, *values = (told[at : at + size] for at in range(size, ranking.MODEL * size, size))
+    parts: list[Any] = [text(1, weighing.name), heads.rows, rows, heads.acceptance, one]
+    if columns.model:
+        parts += heads.model, told[ranking.MODEL * size : ranking.EVIDENCE * size]
+    if columns.evidence:
+        parts += heads.evidence, told[ranking.EVIDENCE * size : ranking.UPLIFT * size]
+    for before, value in zip(heads.values, values, strict=True):
+        parts += before, value
+    if columns.uplift:
+        parts += heads.uplift, told[ranking.UPLIFT * size :]
+    parts += packed(12, weighing.fates), whole(13, weighing.slots)
     parts.append(double(14, weighing.nothing))
     return nested(2, b"".join(parts))
 
@@ -96,21 +93,15 @@ class _Heads(NamedTuple):
     acceptance: bytes
     model: bytes
     evidence: bytes
-    value: bytes
-    capacity: bytes
-    context_weight: bytes
-    lever: bytes
-    priority: bytes
+    values: Sequence[bytes]  # value, capacity, context weight, lever, priority: as they are ranked
     uplift: bytes
 
 
 @lru_cache(1_024)
 def _heads(count: int) -> _Heads:
-    """For so many candidates; for none, a column is nothing."""
-    if not count:
-        return _Heads._make([b""] * len(_Heads._fields))
-    numbers = [head(number, 8 * count) for number in range(3, 11)]
-    return _Heads._make([head(2, 2 * count), *numbers, head(11, 24 * count)])
+    """For so many candidates, one at least."""
+    acceptance, model, evidence, *values = (head(number, 8 * count) for number in range(3, 11))
+    return _Heads(head(2, 2 * count), acceptance, model, evidence, values, head(11, 24 * count))
 
 
 class Compared(NamedTuple):

@@ -14,7 +14,7 @@ from rapport.v1 import decision_pb2 as pb
 from service import facts
 from service.arbitration import Ranked, Reason, Situation
 from service.causes import Cause, Filtered
-from service.choice import Choice, Chosen, Placing
+from service.choice import Choice, Chosen, Columns, Placing
 from service.exploration import Drawn, Slot
 from service.facts import Fact
 from service.models import Models
@@ -85,10 +85,20 @@ class Weighing(NamedTuple):
         return self.choice.ranked(self.number)
 
     @property
+    def columns(self) -> Columns:
+        """The same as bytes."""
+        return self.choice.columns(self.number)
+
+    @property
+    def fates(self) -> bytes:
+        """What became of each candidate, as codes of :class:`service.exploration.Fate`."""
+        return self.choice.fates(self.number)
+
+    @property
     def drawn(self) -> Drawn:
         """The slate as it was drawn, with what became of everybody."""
         slots = [Slot(one.place, one.probability) for one in self.chosen]
-        return Drawn(slots, self.held_back, self.probability, self.choice.fates(self.number))
+        return Drawn(slots, self.held_back, self.probability, self.fates)
 
 
 class Weighed(NamedTuple):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import secrets
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.elementary import Floats
-from service.chance import Chance
+from service.chance import Chance, Entropy
 
 SEEDS = 40_000
 FAR = 4.5  # standard deviations: about one test in 150,000 would fail for a fair generator
@@ -123,3 +124,30 @@ def test_the_numbers_of_a_seed_are_strangers_to_each_other(drawn: Floats) -> Non
 def test_seeds_of_one_bit_share_no_number() -> None:
     found = [one for bit in range(64) for one in Chance(1 << bit).ahead(100).tolist()]
     assert len(set(found)) == len(found)
+
+
+def test_entropy_gives_no_byte_twice_and_as_many_as_are_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[int] = []
+
+    def counted(size: int) -> bytes:
+        asked.append(size)
+        return bytes((len(asked) * 7 + at) % 251 for at in range(size))
+
+    monkeypatch.setattr(secrets, "token_bytes", counted)
+    entropy = Entropy()
+    given = [entropy.bytes(8 if turn % 2 else 4) for turn in range(500)]
+    assert [len(one) for one in given] == [4, 8] * 250
+    pieces = b"".join(
+        bytes((number * 7 + at) % 251 for at in range(size)) for number, size in enumerate(asked, 1)
+    )
+    at = 0
+    for one in given:  # in order, what did not suffice at an end left out
+        found = pieces.find(one, at)
+        assert found >= at
+        at = found + len(one)
+
+
+def test_two_deciders_do_not_share_their_entropy() -> None:
+    assert Entropy().bytes(16) != Entropy().bytes(16)
