@@ -15,6 +15,7 @@ from features.duration import DAY, HOUR
 from features.record import EMPTY, RESERVED, Records, interaction_hash
 from features.vocabulary import Outcome
 from service.business import Business
+from service.catalogue import Exploration
 from service.causes import rows_of
 from service.declared import ControlGroups, Limit
 from service.models import Models
@@ -26,7 +27,7 @@ from tests.integration.serving import business as bank
 from tests.integration.serving import sealed
 from tests.service import step_by_step
 from tests.service.test_pipeline import WILLING, given_, shop
-from tests.service.test_rooms import FOUR
+from tests.service.test_rooms import FOUR, crowded
 
 _PEOPLE = 24
 _CONTACT = "contact-1"
@@ -135,6 +136,20 @@ def same(found: Weighed, plain: step_by_step.Decided) -> None:
 def test_the_bank_decides_as_it_does_step_by_step(of: tuple[str, Inputs, Models | None]) -> None:
     group, inputs, used = of
     same(pipeline(group).weigh(inputs, used), step_by_step.decided(pipeline(group), inputs, used))
+
+
+@settings(max_examples=300, deadline=None)
+@given(crowded(), st.sampled_from([Exploration(), Exploration(0.1, 0.3, 0.2)]))
+def test_a_shop_whose_limits_are_near_decides_as_it_does_step_by_step(
+    situation: tuple[Business, Inputs], chance: Exploration
+) -> None:
+    of, inputs = situation
+    placements = {
+        name: msgspec.structs.replace(one, exploration=chance)
+        for name, one in of.placements.items()
+    }
+    whole = Pipeline(msgspec.structs.replace(of, placements=placements))
+    same(whole.weigh(inputs, None), step_by_step.decided(whole, inputs, None))
 
 
 def test_all_that_may_speak_against_an_action_is_met_above() -> None:
