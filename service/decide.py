@@ -13,7 +13,9 @@ from functools import partial
 from typing import Final, NamedTuple, TypeVar, cast
 from zoneinfo import ZoneInfo
 
+from features import profile as profiles
 from features.partition import partition
+from features.record import EMPTY
 from service import ceilings, reading
 from service.answers import Answers
 from service.arbitration import Reason
@@ -123,6 +125,23 @@ class Decider:
         answer = self.pipeline.settle(weighed, replies)
         written = self.answers.written(answer, decision.decision_id)
         return decision._replace(answer=answer, written=written)
+
+    async def rehearse(self) -> None:
+        """Decide for nobody once at every placement, and read nobody.
+
+        What is made when it is first needed is there then: the line to the store, treatments,
+        words, and all that is laid out for the models in charge. Takes longer than a turn of the
+        loop may, so it is for a server that does not serve yet.
+        """
+        await in_time(self._world.store.read(""), 1.0)
+        models, clock = self._world.models(), self._world.clock()
+        known = Known(EMPTY, EMPTY, profiles.EMPTY)
+        for name, placement in self.business.placements.items():
+            question = Question("", placement.channels[0], 1, [name], assurance=3)
+            inputs = Inputs(question, known, clock, 0, None, self._prices(), frozenset(), True)
+            weighed = self.pipeline.weigh(inputs, models)
+            answer = self.pipeline.settle(weighed, [_GRANTED] * len(weighed.wants))
+            self.answers.written(answer, "")
 
     def _draft(self, inputs: Inputs, models: Models | None) -> Steps[_Draft]:
         """Decide, ask the store for what is capped, and write the answer that it will allow.

@@ -232,6 +232,7 @@ class Server:
             await self.registry.adopt(bundle)
         await self.registry.start()
         await self.prices.start()
+        await self.configuration.current.decider.rehearse()
         self.journal.start()
         self.retention.start()
         page = await self._pages.start(self._settings.metrics) if self._settings.metrics else ""

@@ -614,3 +614,15 @@ async def test_a_read_that_fails_says_why_and_other_errors_are_no_secret() -> No
     assert await in_time(away(), 1.0) == Reason("STORE_UNAVAILABLE", "gone fishing")
     with pytest.raises(ZeroDivisionError):
         await in_time(broken(), 1.0)
+
+
+async def test_a_rehearsal_asks_for_nothing_and_leaves_every_placement_laid_out() -> None:
+    store = Reserving()
+    models = Models(sealed(), bank())
+    ready = decider(store, bank(), models=models)
+    await ready.rehearse()
+    assert not store.asked
+    laid_out = {name for name, *_ in ready.pipeline._placings}
+    assert laid_out == set(bank().placements)
+    late = decider(knowing(Snapshot(None, None, None)), bank())
+    await late.rehearse()
