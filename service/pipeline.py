@@ -112,7 +112,6 @@ class Shown(NamedTuple):
 
     row: int
     treatment: Treatment
-    template: pb.Recommendation  # what of it is the same in every answer
     factors: Factors
     reasons: Sequence[Reason]
     probability: float  # of what was drawn for the slot
@@ -413,17 +412,14 @@ class Pipeline:
         instead_of: int | None = None,
     ) -> Shown:
         row, offers = one.row, weighing.offers
-        treatment, template = offers.treatments[row], offers.templates[row]
+        treatment = offers.treatments[row]
         assert treatment is not None  # noqa: S101  only offers are drawn
-        assert template is not None  # noqa: S101
         reasons = self.arbiter.reasons(self.business.actions[row], one.factors, situation)
         if instead_of is not None:
             drawn = self.business.actions[instead_of].name
             reasons = [Reason("FALLBACK", f"{drawn} could not be reserved"), *reasons]
         price = self.policies.price(row, results)
-        return Shown(
-            row, treatment, template, one.factors, reasons, one.probability, price, instead_of
-        )
+        return Shown(row, treatment, one.factors, reasons, one.probability, price, instead_of)
 
 
 def _left_to_chance(

@@ -60,7 +60,6 @@ class Offers(NamedTuple):
 
     actions: Rows
     treatments: Sequence[Treatment | None]  # by row
-    templates: Sequence[pb.Recommendation | None]  # by row: what is the same in every answer
 
 
 class Key(NamedTuple):
@@ -257,12 +256,7 @@ class Policies:
         found = self._offers.get(at)
         if found is None:
             treatments = [treatment(action, *at) for action in self._business.actions]
-            pairs = zip(self._business.actions, treatments, strict=True)
-            found = Offers(
-                rows_of(row for row, one in enumerate(treatments) if one),
-                treatments,
-                [None if one is None else _template(action, one) for action, one in pairs],
-            )
+            found = Offers(rows_of(row for row, one in enumerate(treatments) if one), treatments)
             if len(self._offers) < 10_000:
                 self._offers[at] = found
         return found
@@ -539,22 +533,6 @@ class Policies:
             if place is None or results[place] is True:
                 return price
         return None
-
-
-def _template(action: Action, shown: Treatment) -> pb.Recommendation:
-    return pb.Recommendation(
-        action=action.name,
-        title=action.title,
-        treatment=pb.Treatment(
-            name=shown.name,
-            text=shown.text,
-            locale=shown.locale,
-            kind=shown.kind,
-            disclosures=shown.disclosures,
-        ),
-        mandatory=action.mandatory,
-        parts=action.parts,
-    )
 
 
 def _counted_for(one: Limit | Suppression, action: Action) -> str:
