@@ -1,8 +1,8 @@
 """Arrays that stay as they are, handed to a kernel as the addresses of where they lie.
 
 A kernel that takes twenty arrays spends more on taking them than on most of its steps; one that
-takes their addresses as one array of words does not. Whoever makes :class:`Spans` keeps them alive
-for as long as the kernel may be called.
+takes their addresses as one array of words does not. :class:`Spans` keeps the arrays; whoever made
+it keeps it for as long as the kernel may be called.
 """
 
 from __future__ import annotations

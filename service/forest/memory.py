@@ -17,13 +17,7 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from service.forest.layout import NUMBERS
-
-
-def _to_pointer(_typing: Any, _address: Any) -> Any:
-    def build(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        return builder.inttoptr(arguments[0], context.get_value_type(types.voidptr))
-
-    return types.voidptr(types.int64), build
+from service.spans import pointer
 
 
 def _lowest_bit(_typing: Any, _word: Any) -> Any:
@@ -34,8 +28,6 @@ def _lowest_bit(_typing: Any, _word: Any) -> Any:
     return types.uint64(types.uint32), build
 
 
-_pointer: Any = intrinsic(_to_pointer)
-
 lowest: Any = intrinsic(_lowest_bit)
 """Place of the lowest bit of a uint32 that is not 0: one instruction, as numba has none."""
 
@@ -43,19 +35,19 @@ lowest: Any = intrinsic(_lowest_bit)
 @numba.njit(cache=True, inline="always")
 def number(block: int, which: int) -> int:
     """A number of the header of the block at an address."""
-    found: int = carray(_pointer(block), (NUMBERS,), np.int64)[which]
+    found: int = carray(pointer(block), (NUMBERS,), np.int64)[which]
     return found
 
 
 @numba.njit(cache=True, inline="always")
 def array(block: int, which: int, inside: int, dtype: Any) -> Any:
     """A section of the block, or of the scratch that begins at ``inside``."""
-    at = carray(_pointer(block + 8 * NUMBERS + 16 * which), (2,), np.int64)
-    return carray(_pointer(inside + at[0]), (at[1],), dtype)
+    at = carray(pointer(block + 8 * NUMBERS + 16 * which), (2,), np.int64)
+    return carray(pointer(inside + at[0]), (at[1],), dtype)
 
 
 @numba.njit(cache=True, inline="always")
 def address(block: int, which: int, inside: int) -> int:
     """Where a section begins."""
-    found: int = inside + carray(_pointer(block + 8 * NUMBERS + 16 * which), (2,), np.int64)[0]
+    found: int = inside + carray(pointer(block + 8 * NUMBERS + 16 * which), (2,), np.int64)[0]
     return found
