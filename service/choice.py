@@ -32,6 +32,7 @@ from service.sight import Layout, Sight
 from service.spans import Spans
 
 _NONE: Final = np.empty(0)
+_LAYOUTS: Final = 4  # that are laid out at a time
 _DOUBLES: Final = slice(choosing.NOTHING, choosing.PLACING)
 
 
@@ -116,9 +117,17 @@ class Chooser:
             choosing.AT_DROPPED + 2 * self.width + self._verdicts + 2 * self.keys
             + self.shares * (2 + self.width)
         )  # fmt: skip
-        self._layout: Layout | None = None
-        self._about: Spans | None = None
+        self._abouts: dict[int, tuple[Layout, Spans]] = {}
         self._prices: tuple[Mapping[str, float], Floats] = {}, _NONE
+
+    def _about(self, layout: Layout) -> Spans:
+        """What is laid out for a layout: of the models in charge, of none, or of some before."""
+        known = self._abouts.get(id(layout))
+        if known is None:
+            if len(self._abouts) >= _LAYOUTS:
+                del self._abouts[next(iter(self._abouts))]
+            known = self._abouts[id(layout)] = layout, self._spans(layout)  # kept, so its id is
+        return known[1]
 
     def _spans(self, layout: Layout) -> Spans:
         """Lay everything out that does not depend on the customer, but on the models' classes."""
@@ -127,7 +136,6 @@ class Chooser:
         keys, shares, bundles = policies.keys, policies.shares, policies.bundles
         loads, tables = sources(program, layout.names)
         places = {name: place for place, name in enumerate(layout.names)}
-        self._program = program
         return Spans(
             [
                 arbiter.catalogue,
@@ -204,10 +212,7 @@ class Chooser:
             sight: What was seen of the customer.
             evidence: [actions] presentations that the models have learnt from; None: not told.
         """
-        about = self._about
-        if about is None or sight.layout is not self._layout:
-            about, self._layout = self._spans(sight.layout), sight.layout
-            self._about = about
+        about = self._about(sight.layout)
         arbiter, placings = self.arbiter, asked.placings
         how = self._how(asked, sight)
         by_models = how & choosing.BY_MODELS
@@ -227,7 +232,7 @@ class Chooser:
         out = np.empty(ends[-1])
         choosing.choose(
             about.words,
-            self._program.words,
+            self.policies.conditions.program.words,
             fields.words(EMPTY if asked.ledger is None else asked.ledger),
             sight.block,
             words,

@@ -17,9 +17,12 @@ from features.vocabulary import Outcome
 from service.business import Business
 from service.catalogue import Exploration
 from service.causes import rows_of
+from service.choice import Chooser
 from service.declared import ControlGroups, Limit
 from service.models import Models
 from service.pipeline import Inputs, Known, Pipeline, Question
+from service.sight import Layout
+from service.spans import Spans
 from service.weighed import Weighed
 from tests.bench.people import People
 from tests.chain import NOW
@@ -201,3 +204,30 @@ def wide(actions: int) -> Business:
     once = Limit("once", 1, "7d", per="action")
     policies = msgspec.structs.replace(of.policies, limits=[once])
     return msgspec.structs.replace(of, vocabulary=words, policies=policies)
+
+
+def test_what_is_laid_out_for_some_models_stays_while_others_are_asked() -> None:
+    of = Pipeline(bank())
+    inputs = given_("agent_hint")._replace(
+        question=Question("c1", "agent_desktop", 1, ["agent_hint"], 3)
+    )
+    some, others = models(), Models(sealed(), bank())
+    plain = {id(used): step_by_step.decided(of, inputs, used) for used in (some, others, None)}
+    laid_out: list[int] = []
+    lay_out = Chooser._spans
+
+    def counted(self: Chooser, layout: Layout) -> Spans:
+        laid_out.append(id(layout))
+        return lay_out(self, layout)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Chooser, "_spans", counted)
+        for _ in range(3):
+            for used in (some, None, others):
+                same(of.weigh(inputs, used), plain[id(used)])
+        assert len(laid_out) == len(set(laid_out)) == 3
+        for number in range(6):
+            one = Models(sealed(), bank())
+            same(of.weigh(inputs, one), plain[id(others)])
+            assert len(laid_out) == 4 + number
+    assert len(of._chooser._abouts) <= 4, "bundles that went leave nothing behind"
