@@ -6,4 +6,6 @@ into=$1
 python3 -m venv "$into"
 "$into/bin/python" -m pip install --quiet --disable-pip-version-check \
   --constraint requirements.lock .
-NUMBA_CACHE_DIR="$into/kernels" "$into/bin/python" -m service.warm
+# From there: in a checkout Python would take the modules of the checkout, and compile for these.
+cd "$into"
+NUMBA_CACHE_DIR="$PWD/kernels" bin/python -m service.warm

@@ -59,6 +59,7 @@ def main() -> int:
         "/etc/rapport/callers.yaml": str(callers),
     }
     log = BUILD / "image.log"
+    compiled = _kernels()
     with EmbeddedStore(port=0) as store, log.open("wb") as output:
         server = subprocess.Popen(
             [places.get(word, word) for word in command],
@@ -71,8 +72,15 @@ def main() -> int:
         server.send_signal(signal.SIGTERM)
         code = server.wait(30)
     assert code == 0, log.read_text()
+    assert compiled, "nothing was compiled when the image was built"
+    assert _kernels() == compiled, "a server compiles what should have been when it was built"
     sys.stdout.write(f"installed {len(names)} packages, served on {address}, drained with {code}\n")
     return 0
+
+
+def _kernels() -> set[Path]:
+    """What has been compiled into the image."""
+    return set((IMAGE / "kernels").rglob("*.nb?"))
 
 
 def _json(dockerfile: str, word: str) -> list[str]:
