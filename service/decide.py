@@ -137,6 +137,8 @@ class Decider:
         models, clock = self._world.models(), self._world.clock()
         known = Known(EMPTY, EMPTY, profiles.EMPTY)
         for name, placement in self.business.placements.items():
+            if not placement.channels:
+                continue
             question = Question("", placement.channels[0], 1, [name], assurance=3)
             inputs = Inputs(question, known, clock, 0, None, self._prices(), frozenset(), True)
             weighed = self.pipeline.weigh(inputs, models)

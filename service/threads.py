@@ -3,9 +3,8 @@
 gRPC's threads read and write sockets and wake the loop; each time one of them has something to do
 the kernel would take the core from the loop at once, in the middle of a decision, and hand it back
 with other contents in its caches. As *batch* threads they run when the loop has nothing to do, or
-has had its share: a call costs a tenth to a sixth less CPU on one core, and decisions that came
-meanwhile are taken together (``python -m tests.bench.threads``). Nobody waits longer for that than
-the kernel's time slice.
+has had its share: on one core a decision costs a tenth less CPU, an empty call a sixth to a quarter
+(``python -m tests.bench.threads``). Nobody waits longer for that than the kernel's time slice.
 """
 
 from __future__ import annotations
