@@ -13,7 +13,7 @@ from google.protobuf import timestamp_pb2
 
 from features.record import NEVER, LogId
 from rapport.v1 import decision_pb2 as pb
-from service import VERSION, trace, wire
+from service import VERSION, pieces, trace, wire
 from service.arbitration import Reason
 from service.business import Business
 from service.catalogue import Price, Treatment
@@ -94,7 +94,7 @@ class Answers:
             *map(_advisories.__getitem__, answer.advisories),
             *amounts(5, weighed.intents[:_INTENTS_SHOWN]),
             *map(_facts.__getitem__, weighed.told),
-            *map(self._slate, answer.slates),
+            *self._slates(answer),
             nested(10, _read(weighed)),
             self._made_with(weighed.models),
             text(12, weighed.group),
@@ -108,6 +108,11 @@ class Answers:
             found = nested(11, versions(self._business, models).SerializeToString())
             self._versions = bundle, found
         return found
+
+    def _slates(self, answer: Answer) -> list[bytes]:
+        """The slates, most of which the kernel has written that drew them."""
+        said = answer.weighed.choice.said if answer.as_drawn else None
+        return [*map(self._slate, answer.slates)] if said is None else [said]
 
     def _slate(self, slate: Slate) -> bytes:
         parts = [
@@ -140,25 +145,10 @@ class Answers:
         """Make a piece; there are no more than treatments by prices of the configuration."""
         action, treatment, price = self._business.actions[one.row], one.treatment, one.price
         currency = self._business.policies.currency
-        told = pb.Treatment(
-            name=treatment.name,
-            text=_worded(treatment.text, price, currency),
-            locale=treatment.locale,
-            kind=treatment.kind,
-            disclosures=treatment.disclosures,
-        )
-        cost = (
-            None
-            if price is None
-            else pb.Price(
-                amount=price.amount, currency=currency, per=price.per, condition=price.condition
-            )
-        )
-        tail = pb.Recommendation(mandatory=action.mandatory, price=cost, parts=action.parts)
         piece = _Piece(
-            self._names[one.row] + text(2, action.title),
-            nested(4, told.SerializeToString()),
-            tail.SerializeToString(),
+            pieces.before(action),
+            pieces.expressed(treatment, price, currency),
+            pieces.after(action, price, currency),
             (treatment, price),
         )
         self._pieces[one.row, id(treatment), id(price)] = piece
@@ -185,12 +175,10 @@ class Answers:
             digest = weighed.models.plan.digest.encode()
             parts += nested(3, weighed.vector.tobytes()), nested(4, digest)
         parts.append(text(5, caller))
-        for slate in answer.slates:
-            for one in slate.shown:
-                saw = weighed.saw(one.row)
-                if saw is not None:
-                    vector = self._names[one.row] + packed(2, saw.tobytes())
-                    parts.append(nested(6, vector))
+        for row in answer.rows:
+            saw = weighed.saw(row)
+            if saw is not None:
+                parts.append(nested(6, self._names[row] + packed(2, saw.tobytes())))
         parts.append(nested(7, self._inputs(answer)))
         deliberation = trace.pieces(weighed, len(self._names))
         parts.append(head(8, sum(map(len, deliberation))))
@@ -277,13 +265,6 @@ def _asked(placement: str, action: str, refused: str) -> bytes:
     """A reservation and what was said of it, but for its probability."""
     named = text(1, placement) + text(2, action)
     return named + whole(3, not refused) + text(4, refused)
-
-
-def _worded(text: str, price: Price | None, currency: str) -> str:
-    """A treatment's text with the price that the customer pays."""
-    if price is None:
-        return text
-    return text.replace("{price}", f"{abs(price.amount):.2f} {currency}")
 
 
 def _read(weighed: Weighed) -> bytes:

@@ -105,8 +105,16 @@ _NO_UPLIFT: Final = np.empty((0, 3))
 _OTHER: Final = -2.0  # a channel that no context weight names
 _UNKNOWN: Final = float("nan")
 _WORTHS: Final = 10_000  # values of which the words are kept
-_NOTABLE: Final = 1.2  # times as likely as usual
-_MANDATORY: Final = Reason("MANDATORY", "It must be shown whenever it qualifies")
+NOTABLE: Final = 1.2
+"""Times as likely as usual, from which an action is said to be likely to be accepted."""
+FOREMOST: Final = 1e9
+"""How strong a reason it is that an action must be shown."""
+
+MATCH_TEXT: Final = "They are here about {:s} with {:.0%} probability"
+LIKELY_TEXT: Final = "{:.1f} times as likely to be accepted as usual ({:.0%})"
+WORTH_TEXT: Final = "Worth {:.2f} when accepted"
+UPLIFT_TEXT: Final = "Brings {:.2f} more than doing nothing ({:.2f} to {:.2f})"
+MANDATORY: Final = Reason("MANDATORY", "It must be shown whenever it qualifies")
 
 
 def holds(when: When, situation: Situation) -> bool:
@@ -343,7 +351,7 @@ class Arbiter:
             strength = self.match[0] + self.match[1] * chance
             if chance >= LIKELY and strength >= 1:
                 title = self._business.vocabulary.intents[name].title
-                text = f"They are here about {title!r} with {chance:.0%} probability"
+                text = MATCH_TEXT.format(repr(title), chance)
                 found.append((strength, Reason("INTENT_MATCH", text)))
         for when, weight, reason in strong.weights:
             if holds(when, situation):
@@ -353,17 +361,15 @@ class Arbiter:
                 found.append((factor, reason))
         probability = factors.acceptance_probability
         lift = probability / action.prior if action.prior else 1.0
-        if lift >= _NOTABLE:
-            text = f"{lift:.1f} times as likely to be accepted as usual ({probability:.0%})"
+        if lift >= NOTABLE:
+            text = LIKELY_TEXT.format(lift, probability)
             found.append((lift, Reason("LIKELY_ACCEPTED", text)))
         if factors.uplift is not None:
-            mean, low, high = factors.uplift
-            text = f"Brings {mean:.2f} more than doing nothing ({low:.2f} to {high:.2f})"
-            found.append((1.0, Reason("UPLIFT", text)))
+            found.append((1.0, Reason("UPLIFT", UPLIFT_TEXT.format(*factors.uplift))))
         else:
             found.append((1.0, self._worth(factors.value)))
         if action.mandatory:
-            found.append((1e9, _MANDATORY))
+            found.append((FOREMOST, MANDATORY))
         if len(found) > 1:
             found.sort(key=_strength, reverse=True)
         return [reason for _, reason in found]
@@ -372,7 +378,7 @@ class Arbiter:
         """What an action is worth, in words; there are few values, and each is told often."""
         told = self._worths.get(value)
         if told is None:
-            told = Reason("VALUE", f"Worth {value:.2f} when accepted")
+            told = Reason("VALUE", WORTH_TEXT.format(value))
             if len(self._worths) < _WORTHS:
                 self._worths[value] = told
         return told

@@ -24,16 +24,20 @@ from service.business import Business
 from service.catalogue import Exploration
 from service.causes import Cause, Rows
 from service.chance import signed
+from service.drawing import Bytes
 from service.loader import sources
+from service.pieces import Pieces
 from service.policies import Offers, Policies
+from service.printing import MOST, UNTOLD
 from service.rooms import Room
 from service.rules import Answers
 from service.sight import Layout, Sight
 from service.spans import Spans
 
 _NONE: Final = np.empty(0)
+_BESIDE: Final = 32  # bytes of a slate beside its name and its recommendations
 _LAYOUTS: Final = 4  # that are laid out at a time
-_DOUBLES: Final = slice(choosing.NOTHING, choosing.PLACING)
+_DOUBLES: Final = slice(choosing.NOTHING, choosing.NAMED)
 
 
 class Placing(NamedTuple):
@@ -44,7 +48,8 @@ class Placing(NamedTuple):
     causes: Sequence[Cause]  # that hold in this placement alone
     slots: int
     nothing: float  # priority that an action has to exceed
-    words: Integers  # [1, PLACING + width] for the kernel
+    words: Integers  # [1, PLACING + width + actions] for the kernel
+    bytes: int  # that its slate does not exceed
 
 
 class Choosing(NamedTuple):
@@ -73,14 +78,6 @@ class Chosen(NamedTuple):
     place: int  # among the candidates
     probability: float
     factors: Factors
-
-
-class Placed(NamedTuple):
-    """What was drawn for one placement."""
-
-    chosen: Sequence[Chosen]
-    held_back: bool
-    probability: float  # of the whole slate, the hold-back included
 
 
 class Columns(NamedTuple):
@@ -117,6 +114,7 @@ class Chooser:
             choosing.AT_DROPPED + 2 * self.width + self._verdicts + 2 * self.keys
             + self.shares * (2 + self.width)
         )  # fmt: skip
+        self._pieces = Pieces(business, policies.conditions, arbiter)
         self._abouts: dict[int, tuple[Layout, Spans]] = {}
         self._prices: tuple[Mapping[str, float], Floats] = {}, _NONE
 
@@ -136,6 +134,7 @@ class Chooser:
         keys, shares, bundles = policies.keys, policies.shares, policies.bundles
         loads, tables = sources(program, layout.names)
         places = {name: place for place, name in enumerate(layout.names)}
+        pieces = self._pieces
         return Spans(
             [
                 arbiter.catalogue,
@@ -159,6 +158,12 @@ class Chooser:
                 np.array([places.get(name, -1) for name in arbiter.intents], np.int64),
                 np.array(arbiter.facts_at, np.int64),
                 np.array(arbiter.match),
+                pieces.blob,
+                pieces.ends,
+                pieces.rows,
+                pieces.reasons,
+                pieces.intents,
+                pieces.prices,
             ],
             [
                 self.actions, width, layout.at_chances, len(layout.names), layout.at_acceptance,
@@ -196,13 +201,17 @@ class Chooser:
             nothing: Priority that an action must exceed.
             left_to_chance: How much.
         """
-        words = np.zeros((1, choosing.PLACING + self.width), np.int64)
+        at_pieces = choosing.PLACING + self.width
+        words = np.empty((1, at_pieces + self.actions), np.int64)
         words[0, choosing.SLOTS], words[0, choosing.PER_GROUP] = slots, per_group
         words.view(np.float64)[0, _DOUBLES] = (
             nothing, left_to_chance.hold_back, left_to_chance.temperature, left_to_chance.floor,
         )  # fmt: skip
-        words[0, choosing.PLACING :] = self._set(rows)
-        return Placing(name, offers, causes, slots, nothing, words)
+        words[0, choosing.NAMED] = self._pieces.placements[name]
+        words[0, choosing.PLACING : at_pieces] = self._set(rows)
+        words[0, at_pieces:] = self._pieces.offered(offers.treatments)
+        most = len(name) * 4 + _BESIDE + slots * self._pieces.most
+        return Placing(name, offers, causes, slots, nothing, words, most)
 
     def choose(self, asked: Choosing, sight: Sight, evidence: Floats | None) -> Choice:
         """Choose what is shown; fields of the rules that no event tells are loaded already.
@@ -228,8 +237,9 @@ class Chooser:
         elif placings:
             words = np.concatenate([one.words for one in placings])
         else:
-            words = np.empty((0, choosing.PLACING + self.width), np.int64)
-        out = np.empty(ends[-1])
+            words = np.empty((0, choosing.PLACING + self.width + self.actions), np.int64)
+        room = sum(one.bytes for one in placings)
+        out, text = np.empty(ends[-1]), np.empty(room if room < MOST else 0, np.uint8)
         choosing.choose(
             about.words,
             self.policies.conditions.program.words,
@@ -249,9 +259,10 @@ class Chooser:
             arbiter.lever_column(asked.now),
             how,
             out,
+            text,
         )
         told = by_models != 0 and evidence is not None
-        return Choice(out, self, placings, ends, how, told=told, lifted=uplift is not None)
+        return Choice(out, text, self, placings, ends, how, told=told, lifted=uplift is not None)
 
     def _how(self, asked: Choosing, sight: Sight) -> int:
         """Bits of how to choose."""
@@ -284,6 +295,7 @@ class Choice:
 
     Args:
         out: What the kernel wrote.
+        text: The slates that it wrote.
         chooser: Whose choice it is.
         placings: What was asked for.
         ends: Where what is told of each placement begins, and where the last one ends.
@@ -292,14 +304,23 @@ class Choice:
         lifted: Whether uplift was asked.
     """
 
-    __slots__ = ("_chooser", "_ends", "_lifted", "_modelled", "_out", "_told", "placings")
+    __slots__ = ("_chooser", "_ends", "_lifted", "_modelled", "_out", "_text", "_told", "placings")
 
     def __init__(
-        self, out: Floats, chooser: Chooser, placings: Sequence[Placing], ends: Sequence[int],
-        how: int, *, told: bool, lifted: bool,
+        self, out: Floats, text: Bytes, chooser: Chooser, placings: Sequence[Placing],
+        ends: Sequence[int], how: int, *, told: bool, lifted: bool,
     ) -> None:  # fmt: skip
         self._out, self._chooser, self.placings, self._ends = out, chooser, placings, ends
+        self._text = text
         self._modelled, self._told, self._lifted = how & choosing.BY_MODELS != 0, told, lifted
+
+    @property
+    def said(self) -> bytes | None:
+        """The slates as they were drawn, as fields of an answer; None: they hold what no kernel
+        writes.
+        """
+        size = self._out.view(np.int64).item(choosing.SAID)
+        return None if size == UNTOLD else self._text[:size].tobytes()
 
     @property
     def dropped(self) -> Rows:
@@ -354,15 +375,20 @@ class Choice:
             found.append(Room(share.name, rows, one.item(1)))
         return found
 
-    def placed(self, number: int) -> Placed:
-        """What was drawn for a placement."""
+    def drawn(self, number: int) -> list[float]:
+        """What was drawn for a placement, as numbers, see :data:`service.choosing.PLACED`."""
         begin = self._ends[number]
         end = begin + choosing.PLACED + choosing.SLOT * self.placings[number].slots
-        _, filled, _, held_back, probability, *slots = self._out[begin:end].tolist()
-        drawn = []
-        for at in range(0, int(filled) * choosing.SLOT, choosing.SLOT):
+        told: list[float] = self._out[begin:end].tolist()
+        return told
+
+    def chosen(self, drawn: Sequence[float]) -> list[Chosen]:
+        """The actions of :meth:`drawn`, with their numbers."""
+        found = []
+        first, size = choosing.PLACED, choosing.SLOT
+        for at in range(first, first + size * int(drawn[choosing.FILLED]), size):
             row, place, chance, acceptance, value, capacity, weight, lever, priority, model, \
-                evidence, mean, low, high = slots[at : at + choosing.SLOT]  # fmt: skip
+                evidence, mean, low, high = drawn[at : at + size]  # fmt: skip
             factors = Factors(
                 acceptance, value, weight, lever, priority,
                 model if self._modelled else None,
@@ -370,8 +396,8 @@ class Choice:
                 capacity,
                 (mean, low, high) if self._lifted and mean == mean else None,  # noqa: PLR0124  NaN
             )  # fmt: skip
-            drawn.append(Chosen(int(row), int(place), chance, factors))
-        return Placed(drawn, held_back > 0, probability)
+            found.append(Chosen(int(row), int(place), chance, factors))
+        return found
 
     def ranked(self, number: int) -> Ranked:
         """All candidates of a placement with their numbers, best first."""

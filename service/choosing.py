@@ -19,17 +19,21 @@ from features.elementary import Floats
 from features.kernels import Integers
 from features.record import RESERVED
 from features.vocabulary import Outcome
-from service import chance, drawing, ranking
+from service import chance, drawing, ranking, saying
+from service.drawing import Bytes
+from service.printing import UNTOLD
 from service.rules import kernel as rules
+from service.rules.kernel import Shorts
 from service.sight import LIKELY
 from service.spans import span
 
 (
     CATALOGUE, COLUMNS, CONDITIONS, COUNTING, KEYS, KEY_ROWS, SHARES, SHARE_ROWS, BUNDLES, TRAITS,
-    ROW_OF_CODE, LOADS, TABLES, INTENTS, FACT_AT, MATCH,
-) = range(16)  # fmt: skip
+    ROW_OF_CODE, LOADS, TABLES, INTENTS, FACT_AT, MATCH, BLOB, ENDS, OF_ROWS, REASONS, ANSWERED,
+    PRICES,
+) = range(22)  # fmt: skip
 """Arrays that do not depend on the customer, see :class:`service.choice.Chooser`."""
-ACTIONS, WIDTH, AT_CHANCES, CLASSES, AT_ACCEPTANCE, SCORED, VERDICTS = range(32, 39)
+ACTIONS, WIDTH, AT_CHANCES, CLASSES, AT_ACCEPTANCE, SCORED, VERDICTS = range(44, 51)
 """Numbers behind them: rows, words of a set of rows, where probabilities are, words of verdicts."""
 
 KEY: Final = 4
@@ -51,18 +55,20 @@ NUMBER_OF_FACT, WHOLE_OF_FACT, TEXT_OF_FACT, CHANCE, LIKELIEST_NAME, LIKELIEST_C
 PRESENCE: Final = -1
 """In place of a table: it only matters whether there is something."""
 
-PLACING: Final = 6
-SLOTS, PER_GROUP, NOTHING, HOLD_BACK, TEMPERATURE, FLOOR = range(PLACING)
-"""What stands before the rows in what a placement asks for; the last four are doubles."""
+PLACING: Final = 7
+SLOTS, PER_GROUP, NOTHING, HOLD_BACK, TEMPERATURE, FLOOR, NAMED = range(PLACING)
+"""What stands before the rows in what a placement asks for, doubles from :data:`NOTHING` on, and
+the piece of its name; behind the rows stands the first piece of each action's treatment."""
 
 LEDGER_KNOWN, CHAIN_KNOWN, ASKED_MODELS, BY_MODELS, BY_PROBABILITY, HELD_OUT, FILTERS = (
     1, 2, 4, 8, 16, 32, 64,
 )  # fmt: skip
 """Bits of how to choose: what is known, whether the models said something, whether that ranks."""
 
-ROOMS, OVER, AT_DROPPED = 0, 1, 2
-"""Of what is written: how many rooms there are, and keys of the limits that are used up; then the
-dropped rows, those that rules drop, verdicts, counts and rooms."""
+ROOMS, OVER, SAID, AT_DROPPED = 0, 1, 2, 3
+"""Of what is written: how many rooms there are, keys of the limits that are used up, and bytes of
+the slates, or :data:`service.printing.UNTOLD`; then the dropped rows, those that rules drop,
+verdicts, counts and rooms."""
 PLACED: Final = 5
 COUNT, FILLED, TAKEN, HELD_BACK, PROBABILITY = range(PLACED)
 """What is written of a placement, before its slots."""
@@ -96,15 +102,16 @@ def choose(  # noqa: PLR0913, PLR0917  a kernel takes what it reads
     lever: int,
     how: int,
     out: Floats,
+    text: Bytes,
 ) -> None:
-    """Choose what is shown.
+    """Choose what is shown, and write the slates that show it.
 
     Args:
         about: Of :class:`service.spans.Spans`: what does not depend on the customer.
         program: Of the rules; what comes from beside the events is in its registers.
         ledger: Words of it.
         sight: What was seen, see :class:`service.sight.Layout`.
-        placings: [placements, :data:`PLACING` + width] what each asks for and could show.
+        placings: [placements, :data:`PLACING` + width + actions] what each asks for and could show.
         before: [2, width] rows that are dropped already, and those of them that drop a bundle.
         prices: Column and price of each scarce resource, in turns.
         evidence: [rows] presentations that the models have learnt from; empty: not told.
@@ -118,6 +125,7 @@ def choose(  # noqa: PLR0913, PLR0917  a kernel takes what it reads
         lever: Column of the levers.
         how: :data:`FILTERS` and its like.
         out: Overwritten.
+        text: Gets the slates, as fields of an answer.
     """
     width, actions = about[WIDTH], about[ACTIONS]
     wholes = out.view(np.int64)
@@ -173,7 +181,9 @@ def choose(  # noqa: PLR0913, PLR0917  a kernel takes what it reads
     acceptance = sight[:0]
     if how & BY_MODELS:
         acceptance = sight[about[AT_ACCEPTANCE] : about[AT_ACCEPTANCE] + about[SCORED]]
-    taken = 0
+    verdicts = said.view(np.uint16)
+    known = how & BY_MODELS != 0, evidence.shape[0] > 0, uplift.shape[0] > 0
+    taken, told = 0, 0 if text.shape[0] or not placings.shape[0] else UNTOLD
     for p in range(placings.shape[0]):
         for r in range(rooms):
             left[r] = room_words[r, 1] - _common(sets[0], sets[1 + r])
@@ -185,6 +195,30 @@ def choose(  # noqa: PLR0913, PLR0917  a kernel takes what it reads
             row = int(placed[PLACED + SLOT * slot + ROW])
             sets[0, row >> 6] |= 1 << (row & 63)
         at += room_of_placement(actions, placings[p, SLOTS])
+        if told != UNTOLD:
+            told = _say(about, placings[p], asked, verdicts, placed, known, now, text, told)
+    wholes[SAID] = told
+
+
+@numba.njit(cache=True)
+def _say(
+    about: Integers, placing: Integers, asked: Floats, verdicts: Shorts, placed: Floats,
+    known: tuple[bool, bool, bool], now: int, text: Bytes, at: int,
+) -> int:  # fmt: skip
+    """Write what a placement shows."""
+    pieces = (
+        span(about, BLOB, np.uint8), span(about, ENDS, np.int64),
+        span(about, OF_ROWS, np.int64).reshape(-1, saying.OF_ROW),
+        span(about, REASONS, np.int64).reshape(-1, saying.REASON),
+        span(about, ANSWERED, np.int64), span(about, PRICES, np.int64),
+    )  # fmt: skip
+    conditions = span(about, CONDITIONS, np.float64)
+    slots = placed[PLACED : PLACED + SLOT * int(placed[FILLED])].reshape(-1, SLOT)
+    return saying.slate(
+        pieces, conditions.reshape(conditions.shape[0] // 5, 5), asked, verdicts, placing[NAMED],
+        placing[PLACING + about[WIDTH] :], slots, (placed[HELD_BACK], placed[PROBABILITY]), known,
+        now, text, at,
+    )  # fmt: skip
 
 
 @numba.njit(cache=True)

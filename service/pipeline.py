@@ -8,7 +8,7 @@ and replies, so nothing here may look at a clock, a queue or chance by itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -128,13 +128,43 @@ class Slate(NamedTuple):
     probability: float
 
 
-class Answer(NamedTuple):
-    """A whole decision."""
+class Answer:
+    """A whole decision.
 
-    weighed: Weighed
-    slates: Sequence[Slate]
-    replies: Sequence[tuple[Want, Reply]]
-    advisories: Sequence[Reason]
+    Args:
+        weighed: What was drawn.
+        slates: What is shown; or what makes that of what was drawn, where all of it is shown.
+        replies: What the store said of each want.
+        advisories: What the caller should know.
+    """
+
+    __slots__ = ("_slates", "advisories", "as_drawn", "replies", "weighed")
+
+    def __init__(
+        self,
+        weighed: Weighed,
+        slates: Sequence[Slate] | Callable[[Weighed], Sequence[Slate]],
+        replies: Sequence[tuple[Want, Reply]],
+        advisories: Sequence[Reason],
+    ) -> None:
+        self.weighed, self._slates = weighed, slates
+        self.replies, self.advisories = replies, advisories
+        self.as_drawn = callable(slates)
+        """Whether all is shown that was drawn, and nothing else."""
+
+    @property
+    def slates(self) -> Sequence[Slate]:
+        """What is shown at each placement; made when it is asked for."""
+        if callable(self._slates):
+            self._slates = self._slates(self.weighed)
+        return self._slates
+
+    @property
+    def rows(self) -> list[int]:
+        """All that is shown, in order."""
+        if self.as_drawn:
+            return [row for one in self.weighed.weighings for row in one.rows]
+        return [one.row for slate in self.slates for one in slate.shown]
 
 
 _RELATIONSHIPS: Final = [one.name for one in sorted(Relationship)]
@@ -226,8 +256,7 @@ class Pipeline:
             None if models is None or not seen.scored else models.evidence,
         )  # fmt: skip
         weighings = [
-            Weighing(choice, number, placing, *choice.placed(number))
-            for number, placing in enumerate(placings)
+            Weighing(choice, number, placing) for number, placing in enumerate(placings)
         ]
         yield
         likely = seen.likeliest
@@ -364,10 +393,10 @@ class Pipeline:
         """What has to be reserved of what was drawn."""
         holds = self._holds[question.channel]
         for weighing in weighings:
-            for one in weighing.chosen:
-                caps, ceilings = holds[one.row]
+            for row, probability in zip(weighing.rows, weighing.chances, strict=False):
+                caps, ceilings = holds[row]
                 if caps or ceilings:
-                    yield Want(weighing.name, one.row, one.probability, caps, ceilings)
+                    yield Want(weighing.name, row, probability, caps, ceilings)
 
     def settle(self, weighed: Weighed, replies: Sequence[Reply]) -> Answer:
         """Make the answer of what was drawn, and of what the store said of each want, in order."""
@@ -375,22 +404,13 @@ class Pipeline:
         answered = list(zip(weighed.wants, replies, strict=True))
         refused = {(want.placement, want.row) for want, reply in answered if reply.refused}
         fallbacks = Fallbacks(self.business, self.policies, weighed, answered) if refused else None
-        situation, results = weighed.situation, weighed.results
         slates = []
         for weighing in weighed.weighings:
-            taken: list[Shown] = []
-            for one in weighing.chosen:
-                if fallbacks is None or (weighing.name, one.row) not in refused:
-                    taken.append(self._shown(weighing, one, situation, results))
-                    continue
-                text = f"{self.business.actions[one.row].name} could not be reserved any more"
-                advisories.append(Reason("RESERVATION_FAILED", text))
-                row = fallbacks.take(weighing)
-                if row is not None:
-                    place = int(np.flatnonzero(weighing.ranked.rows == row)[0])
-                    instead = Chosen(row, place, one.probability, weighing.ranked.factors(place))
-                    taken.append(self._shown(weighing, instead, situation, results, one.row))
-            slates.append(Slate(weighing.name, taken, weighing.held_back, weighing.probability))
+            filled = len(weighing.rows)
+            if fallbacks is not None:
+                taken = self._instead(weighed, weighing, refused, fallbacks, advisories)
+                slates.append(_slate(weighing, taken))
+                filled = len(taken)
             if weighing.held_back:
                 text = f"Chance left {weighing.name} empty, to learn what happens without it"
                 advisories.append(Reason("HELD_BACK", text))
@@ -398,10 +418,42 @@ class Pipeline:
                 if weighing is weighed.weighings[0]:
                     text = "The customer belongs to a control group that gets nothing"
                     advisories.append(Reason("HELD_OUT", text))
-            elif not taken:
+            elif not filled:
                 text = f"No action qualified for {weighing.name}; include_trace says why"
                 advisories.append(Reason("NOTHING_QUALIFIED", text))
-        return Answer(weighed, slates, answered, advisories)
+        return Answer(weighed, slates if refused else self._as_drawn, answered, advisories)
+
+    def _as_drawn(self, weighed: Weighed) -> list[Slate]:
+        """What was drawn, with reasons and prices."""
+        situation, results = weighed.situation, weighed.results
+        return [
+            _slate(one, [self._shown(one, chosen, situation, results) for chosen in one.chosen])
+            for one in weighed.weighings
+        ]
+
+    def _instead(
+        self,
+        weighed: Weighed,
+        weighing: Weighing,
+        refused: Set[tuple[str, int]],
+        fallbacks: Fallbacks,
+        advisories: list[Reason],
+    ) -> list[Shown]:
+        """What was drawn, with defaults in the place of what could not be reserved."""
+        situation, results = weighed.situation, weighed.results
+        taken: list[Shown] = []
+        for one in weighing.chosen:
+            if (weighing.name, one.row) not in refused:
+                taken.append(self._shown(weighing, one, situation, results))
+                continue
+            text = f"{self.business.actions[one.row].name} could not be reserved any more"
+            advisories.append(Reason("RESERVATION_FAILED", text))
+            row = fallbacks.take(weighing)
+            if row is not None:
+                place = int(np.flatnonzero(weighing.ranked.rows == row)[0])
+                instead = Chosen(row, place, one.probability, weighing.ranked.factors(place))
+                taken.append(self._shown(weighing, instead, situation, results, one.row))
+        return taken
 
     def _shown(
         self,
@@ -420,6 +472,10 @@ class Pipeline:
             reasons = [Reason("FALLBACK", f"{drawn} could not be reserved"), *reasons]
         price = self.policies.price(row, results)
         return Shown(row, treatment, one.factors, reasons, one.probability, price, instead_of)
+
+
+def _slate(weighing: Weighing, shown: Sequence[Shown]) -> Slate:
+    return Slate(weighing.name, shown, weighing.held_back, weighing.probability)
 
 
 def _left_to_chance(

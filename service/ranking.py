@@ -183,13 +183,14 @@ def _weigh(
                 weight = asked[1] + asked[2] * likeliest
         found[WEIGHT, i] = weight
     for one in range(conditions.shape[0]):
-        if _holds(conditions[one], asked[0], chances, facts):
+        if holds(conditions[one], asked[0], chances, facts):
             for i in range(found.shape[1]):
                 found[WEIGHT, i] *= columns[REST + one, int(found[ROW, i])]
 
 
 @numba.njit(cache=True)
-def _holds(when: Floats, channel: float, chances: Floats, facts: Floats) -> bool:
+def holds(when: Floats, channel: float, chances: Floats, facts: Floats) -> bool:
+    """Whether the situation of a context weight is at hand."""
     if when[CHANNEL] >= 0 and when[CHANNEL] != channel:
         return False
     if when[INTENT] >= 0 and chances[int(when[INTENT])] < when[AT_LEAST]:

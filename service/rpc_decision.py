@@ -101,7 +101,7 @@ class Decisions(decision_pb2_grpc.DecisionServiceServicer):
         advisories = [one.code for one in answer.advisories]
         if question.recorded:
             actions = serving.business.actions
-            shown = [actions[one.row].name for slate in answer.slates for one in slate.shown]
+            shown = [actions[row].name for row in answer.rows]
             entry = Entry(
                 decision_id,
                 Summary(customer_id, question.channel, question.interaction_id, shown),

@@ -15,6 +15,7 @@ from service import facts
 from service.arbitration import Ranked, Reason, Situation
 from service.causes import Cause, Filtered
 from service.choice import Choice, Chosen, Columns, Placing
+from service.choosing import CHANCE_OF_SLOT, FILLED, HELD_BACK, PLACED, PROBABILITY, SLOT
 from service.exploration import Drawn, Slot
 from service.facts import Fact
 from service.models import Models
@@ -44,15 +45,48 @@ class Reply(NamedTuple):
     refused: str = ""
 
 
-class Weighing(NamedTuple):
-    """One placement: who could be shown, and what was drawn."""
+class Weighing:
+    """One placement: who could be shown, and what was drawn.
 
-    choice: Choice
-    number: int  # of the placement among those of the request
-    placing: Placing
-    chosen: Sequence[Chosen]
-    held_back: bool
-    probability: float  # of the whole slate, the hold-back included
+    Args:
+        choice: That was made.
+        number: Of the placement among those of the request.
+        placing: What it asked for.
+
+    Attributes:
+        rows: That were drawn, in the order to show them.
+    """
+
+    __slots__ = ("_chosen", "_drawn", "choice", "number", "placing", "rows")
+
+    def __init__(self, choice: Choice, number: int, placing: Placing) -> None:
+        self.choice, self.number, self.placing = choice, number, placing
+        self._drawn = drawn = choice.drawn(number)
+        last = PLACED + SLOT * int(drawn[FILLED])
+        self.rows = [int(drawn[at]) for at in range(PLACED, last, SLOT)]
+        self._chosen: list[Chosen] | None = None
+
+    @property
+    def chosen(self) -> list[Chosen]:
+        """What was drawn, with the numbers that ranked it."""
+        if self._chosen is None:
+            self._chosen = self.choice.chosen(self._drawn)
+        return self._chosen
+
+    @property
+    def chances(self) -> list[float]:
+        """Probability of each row, given those before it."""
+        return self._drawn[PLACED + CHANCE_OF_SLOT :: SLOT]
+
+    @property
+    def held_back(self) -> bool:
+        """Whether chance left it empty."""
+        return self._drawn[HELD_BACK] > 0
+
+    @property
+    def probability(self) -> float:
+        """Of the whole slate, the hold-back included."""
+        return self._drawn[PROBABILITY]
 
     @property
     def name(self) -> str:
