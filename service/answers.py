@@ -92,9 +92,7 @@ class Answers:
             nested(2, wire.moment(weighed.now)),
             whole(3, weighed.rung),
             *map(_advisories.__getitem__, answer.advisories),
-            *amounts(5, weighed.intents[:_INTENTS_SHOWN]),
-            *map(_facts.__getitem__, weighed.told),
-            *self._slates(answer),
+            *self._said(answer),
             nested(10, _read(weighed)),
             self._made_with(weighed.models),
             text(12, weighed.group),
@@ -109,10 +107,17 @@ class Answers:
             self._versions = bundle, found
         return found
 
-    def _slates(self, answer: Answer) -> list[bytes]:
-        """The slates, most of which the kernel has written that drew them."""
-        said = answer.weighed.choice.said if answer.as_drawn else None
-        return [*map(self._slate, answer.slates)] if said is None else [said]
+    def _said(self, answer: Answer) -> list[bytes]:
+        """Intents, facts and slates; most are written by the kernel that drew the slates."""
+        weighed = answer.weighed
+        said = weighed.choice.said if answer.as_drawn else None
+        if said is not None:
+            return [said]
+        return [
+            *amounts(5, weighed.intents[:_INTENTS_SHOWN]),
+            *map(_facts.__getitem__, weighed.told),
+            *map(self._slate, answer.slates),
+        ]
 
     def _slate(self, slate: Slate) -> bytes:
         parts = [
@@ -242,22 +247,10 @@ class _Facts(Memory[Fact]):
 
     def __missing__(self, fact: Fact) -> bytes:
         # Minus zero is equal to zero, and is written otherwise.
-        return super().__missing__(fact) if fact.magnitude else _fact(fact)
+        return super().__missing__(fact) if fact.magnitude else pieces.fact(fact)
 
 
-def _fact(fact: Fact) -> bytes:
-    parts = [
-        text(1, fact.kind),
-        text(2, fact.text),
-        wire.double(3, fact.magnitude),
-        b"" if fact.newest is None else nested(4, wire.moment(fact.newest)),
-        text(5, fact.intent),
-        *[nested(6, channel.encode()) for channel in fact.channels],
-    ]
-    return nested(6, b"".join(parts))
-
-
-_facts: Final = _Facts(_fact, _FACTS)
+_facts: Final = _Facts(pieces.fact, _FACTS)
 
 
 @lru_cache(_SAID)

@@ -164,6 +164,10 @@ class Chooser:
                 pieces.reasons,
                 pieces.intents,
                 pieces.prices,
+                pieces.channels,
+                pieces.of_code,
+                pieces.codes,
+                pieces.numbers(layout.names),
             ],
             [
                 self.actions, width, layout.at_chances, len(layout.names), layout.at_acceptance,
@@ -238,7 +242,7 @@ class Chooser:
             words = np.concatenate([one.words for one in placings])
         else:
             words = np.empty((0, choosing.PLACING + self.width + self.actions), np.int64)
-        room = sum(one.bytes for one in placings)
+        room = sum([self._pieces.most_told, *[one.bytes for one in placings]])
         out, text = np.empty(ends[-1]), np.empty(room if room < MOST else 0, np.uint8)
         choosing.choose(
             about.words,
@@ -258,6 +262,7 @@ class Chooser:
             arbiter.value_column(asked.segment),
             arbiter.lever_column(asked.now),
             how,
+            sight.at_journey,
             out,
             text,
         )
@@ -316,8 +321,9 @@ class Choice:
 
     @property
     def said(self) -> bytes | None:
-        """The slates as they were drawn, as fields of an answer; None: they hold what no kernel
-        writes.
+        """Intents, facts, and slates as they were drawn, as fields of an answer.
+
+        None: they hold what no kernel writes.
         """
         size = self._out.view(np.int64).item(choosing.SAID)
         return None if size == UNTOLD else self._text[:size].tobytes()

@@ -19,21 +19,21 @@ from features.elementary import Floats
 from features.kernels import Integers
 from features.record import RESERVED
 from features.vocabulary import Outcome
-from service import chance, drawing, ranking, saying
+from service import chance, drawing, ranking, saying, telling
 from service.drawing import Bytes
 from service.printing import UNTOLD
 from service.rules import kernel as rules
 from service.rules.kernel import Shorts
-from service.sight import LIKELY
+from service.sight import FACTS, LIKELY
 from service.spans import span
 
 (
     CATALOGUE, COLUMNS, CONDITIONS, COUNTING, KEYS, KEY_ROWS, SHARES, SHARE_ROWS, BUNDLES, TRAITS,
     ROW_OF_CODE, LOADS, TABLES, INTENTS, FACT_AT, MATCH, BLOB, ENDS, OF_ROWS, REASONS, ANSWERED,
-    PRICES,
-) = range(22)  # fmt: skip
+    PRICES, CHANNELS, OF_CODE, CODES, OF_CLASS,
+) = range(26)  # fmt: skip
 """Arrays that do not depend on the customer, see :class:`service.choice.Chooser`."""
-ACTIONS, WIDTH, AT_CHANCES, CLASSES, AT_ACCEPTANCE, SCORED, VERDICTS = range(44, 51)
+ACTIONS, WIDTH, AT_CHANCES, CLASSES, AT_ACCEPTANCE, SCORED, VERDICTS = range(52, 59)
 """Numbers behind them: rows, words of a set of rows, where probabilities are, words of verdicts."""
 
 KEY: Final = 4
@@ -67,7 +67,7 @@ LEDGER_KNOWN, CHAIN_KNOWN, ASKED_MODELS, BY_MODELS, BY_PROBABILITY, HELD_OUT, FI
 
 ROOMS, OVER, SAID, AT_DROPPED = 0, 1, 2, 3
 """Of what is written: how many rooms there are, keys of the limits that are used up, and bytes of
-the slates, or :data:`service.printing.UNTOLD`; then the dropped rows, those that rules drop,
+the answer, or :data:`service.printing.UNTOLD`; then the dropped rows, those that rules drop,
 verdicts, counts and rooms."""
 PLACED: Final = 5
 COUNT, FILLED, TAKEN, HELD_BACK, PROBABILITY = range(PLACED)
@@ -101,10 +101,11 @@ def choose(  # noqa: PLR0913, PLR0917  a kernel takes what it reads
     value: int,
     lever: int,
     how: int,
+    chain: int,
     out: Floats,
     text: Bytes,
 ) -> None:
-    """Choose what is shown, and write the slates that show it.
+    """Choose what is shown, and write the answer's intents, facts and slates.
 
     Args:
         about: Of :class:`service.spans.Spans`: what does not depend on the customer.
@@ -124,8 +125,9 @@ def choose(  # noqa: PLR0913, PLR0917  a kernel takes what it reads
         value: Column of the values.
         lever: Column of the levers.
         how: :data:`FILTERS` and its like.
+        chain: Where the numbers of the journey begin in ``sight``.
         out: Overwritten.
-        text: Gets the slates, as fields of an answer.
+        text: Gets intents, facts and slates, as fields of an answer.
     """
     width, actions = about[WIDTH], about[ACTIONS]
     wholes = out.view(np.int64)
@@ -183,7 +185,9 @@ def choose(  # noqa: PLR0913, PLR0917  a kernel takes what it reads
         acceptance = sight[about[AT_ACCEPTANCE] : about[AT_ACCEPTANCE] + about[SCORED]]
     verdicts = said.view(np.uint16)
     known = how & BY_MODELS != 0, evidence.shape[0] > 0, uplift.shape[0] > 0
-    taken, told = 0, 0 if text.shape[0] or not placings.shape[0] else UNTOLD
+    taken, told = 0, UNTOLD
+    if text.shape[0]:
+        told = _tell(about, sight, chain, now, how, text)
     for p in range(placings.shape[0]):
         for r in range(rooms):
             left[r] = room_words[r, 1] - _common(sets[0], sets[1 + r])
@@ -201,6 +205,24 @@ def choose(  # noqa: PLR0913, PLR0917  a kernel takes what it reads
 
 
 @numba.njit(cache=True)
+def _tell(about: Integers, sight: Floats, chain: int, now: int, how: int, text: Bytes) -> int:
+    """Write intents and facts."""
+    blob, ends = span(about, BLOB, np.uint8), span(about, ENDS, np.int64)
+    of_class = span(about, OF_CLASS, np.int64)
+    likely = sight[about[AT_ACCEPTANCE] + about[SCORED] :][: 2 * LIKELY]
+    count = min(LIKELY, about[CLASSES]) if how & ASKED_MODELS else 0
+    at = telling.scores(blob, ends, of_class, likely, count, text, 0)
+    if not how & CHAIN_KNOWN:
+        return at
+    return telling.facts(
+        blob, ends, span(about, CHANNELS, np.int64).reshape(-1, 2),
+        span(about, OF_CODE, np.int64), span(about, CODES, np.int64), sight[:FACTS],
+        sight[chain:].view(np.int64), of_class[int(likely[0])] if count else -1,
+        likely[LIKELY] if count else 0.0, now, text, at,
+    )  # fmt: skip
+
+
+@numba.njit(cache=True)
 def _say(
     about: Integers, placing: Integers, asked: Floats, verdicts: Shorts, placed: Floats,
     known: tuple[bool, bool, bool], now: int, text: Bytes, at: int,
@@ -210,7 +232,7 @@ def _say(
         span(about, BLOB, np.uint8), span(about, ENDS, np.int64),
         span(about, OF_ROWS, np.int64).reshape(-1, saying.OF_ROW),
         span(about, REASONS, np.int64).reshape(-1, saying.REASON),
-        span(about, ANSWERED, np.int64), span(about, PRICES, np.int64),
+        span(about, ANSWERED, np.int64).reshape(-1, 2), span(about, PRICES, np.int64),
     )  # fmt: skip
     conditions = span(about, CONDITIONS, np.float64)
     slots = placed[PLACED : PLACED + SLOT * int(placed[FILLED])].reshape(-1, SLOT)

@@ -8,11 +8,19 @@ from typing import Final, NamedTuple
 from features import journey
 from features.duration import spoken
 from features.journey import Journey, Relationship, Stage
-from features.record import Records
 from features.vocabulary import Vocabulary
 
 LIKELY = 0.3
 """Probability from which an intent counts as the reason for this contact."""
+NOTABLE_TREND: Final = 0.2
+"""Change of mood, either way, that is worth telling."""
+
+# What is said of each fact; ``service.telling`` writes the same from a kernel.
+FAILED_TEXT: Final = "{} at self-service on {} failed, the last {} ago"
+ONE_TRY, TRIES = "A try", "{} tries"
+LOOKS_TEXT: Final = "This looks like contact {} about {}"
+REPEAT_TEXT: Final = "They contacted us {} times about {}"
+WORSE, BETTER = "Their mood is getting worse", "Their mood is improving"
 
 
 class Fact(NamedTuple):
@@ -27,7 +35,6 @@ class Fact(NamedTuple):
 
 
 def tell(
-    records: Records,
     found: Journey,
     now: int,
     vocabulary: Vocabulary,
@@ -36,7 +43,6 @@ def tell(
     """Put the facts that are worth an agent's attention into words, most pressing first.
 
     Args:
-        records: The timeline that the facts were read off.
         found: From :func:`features.journey.read`.
         now: Milliseconds since 1970-01-01 UTC.
         vocabulary: For names and titles.
@@ -45,25 +51,22 @@ def tell(
     values = found.values.tolist()
     told: list[Fact] = []
     if values[journey.FAILED]:
-        told.append(
-            _failed_self_service(records, found, int(values[journey.FAILED]), now, vocabulary)
-        )
+        told.append(_failed_self_service(found, values, now, vocabulary))
     if found.contacts_by_intent and (repeat := _repeat(found, values, vocabulary, intents)):
         told.append(repeat)
-    for kind, at, one, many in _COUNTED:
+    for kind, at, one, many in COUNTED:
         if count := int(values[at]):
             told.append(Fact(kind, one if count == 1 else many.format(count), count))
     trend = values[journey.MOOD_TREND]
-    if abs(trend) >= 0.2:
-        way = "improving" if trend > 0 else "getting worse"
-        told.append(Fact("sentiment_trend", f"Their mood is {way}", trend))
-    for facts, at in ((_RELATIONSHIPS, journey.RELATIONSHIP), (_STAGES, journey.STAGE)):
+    if abs(trend) >= NOTABLE_TREND:
+        told.append(Fact("sentiment_trend", BETTER if trend > 0 else WORSE, trend))
+    for facts, at in ((RELATIONSHIPS, journey.RELATIONSHIP), (STAGES, journey.STAGE)):
         if fact := facts.get(values[at]):
             told.append(fact)
     return told
 
 
-_COUNTED: Final = (
+COUNTED: Final = (
     (
         "unresolved_contacts",
         journey.UNRESOLVED,
@@ -83,7 +86,7 @@ _COUNTED: Final = (
         "They changed channel {} times in the last days",
     ),
 )
-_RELATIONSHIPS: Final[Mapping[float, Fact]] = {
+RELATIONSHIPS: Final[Mapping[float, Fact]] = {
     kind: Fact("relationship", text, kind)
     for kind, text in (
         (Relationship.friend, "They like us"),
@@ -91,7 +94,7 @@ _RELATIONSHIPS: Final[Mapping[float, Fact]] = {
         (Relationship.love_hate, "They swing between delight and anger"),
     )
 }
-_STAGES: Final[Mapping[float, Fact]] = {
+STAGES: Final[Mapping[float, Fact]] = {
     stage: Fact("lifetime_stage", text, stage)
     for stage, text in (
         (Stage.prospect, "They have not bought anything yet"),
@@ -104,16 +107,15 @@ _STAGES: Final[Mapping[float, Fact]] = {
 
 
 def _failed_self_service(
-    records: Records, found: Journey, times: int, now: int, vocabulary: Vocabulary
+    found: Journey, values: Sequence[float], now: int, vocabulary: Vocabulary
 ) -> Fact:
+    times, age = int(values[journey.FAILED]), round(1000 * values[journey.SINCE_FAILED])
     names = vocabulary.names["channels"]
     seen = dict.fromkeys(names.get(code, "an unknown channel") for code in found.failed_on)
-    newest = records["occurred_at"].item(found.newest_failure)
     channels = tuple(reversed(seen))
-    tries = "a try" if times == 1 else f"{times} tries"
-    ago = spoken(now - newest)
-    text = f"{tries} at self-service on {_listed(channels)} failed, the last {ago} ago"
-    return Fact("failed_self_service", _sentence(text), times, newest, channels=channels)
+    tries = ONE_TRY if times == 1 else TRIES.format(times)
+    text = FAILED_TEXT.format(tries, _listed(channels), spoken(age))
+    return Fact("failed_self_service", text, times, now - age, channels=channels)
 
 
 def _repeat(
@@ -128,25 +130,24 @@ def _repeat(
         one = vocabulary.intents.get(name)
         count = 0 if one is None else found.contacts_by_intent.get(one.code, 0) + 1
         if one is not None and count >= 2:
-            text = f"This looks like contact {count} about {one.title!r}"
+            text = LOOKS_TEXT.format(count, repr(one.title))
             return Fact("repeat_contact", text, count, intent=name)
     count = int(values[journey.REPEATS])
     name = vocabulary.names["intents"].get(int(values[journey.REPEAT_INTENT]), "")
     if count < 2 or not name:
         return None
-    about = vocabulary.intents[name].title
-    return Fact(
-        "repeat_contact", f"They contacted us {count} times about {about!r}", count, intent=name
-    )
+    text = REPEAT_TEXT.format(count, repr(vocabulary.intents[name].title))
+    return Fact("repeat_contact", text, count, intent=name)
 
 
 def _listed(names: Sequence[str]) -> str:
-    words = [name.replace("_", " ") for name in names]
+    words = [worded(name) for name in names]
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]
+def worded(name: str) -> str:
+    """A channel's name as people say it."""
+    return name.replace("_", " ")
 
 
 def magnitudes(values: Sequence[float] | None) -> dict[str, float]:

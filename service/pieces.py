@@ -1,21 +1,23 @@
-"""What of a recommendation does not depend on the customer, written once. Pure.
+"""What of an answer does not depend on the customer, written once. Pure.
 
 Names, treatments, prices and sentences of a configuration are laid one after another in one blob;
-:mod:`service.saying` copies from it, by number.
+:mod:`service.saying` and :mod:`service.telling` copy from it, by number.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from string import Formatter
 from typing import Final
 
 import numpy as np
 
+from features.duration import DAY, HOUR, MINUTE, SECOND, spoken
+from features.journey import Relationship, Stage
 from features.kernels import Integers
 from rapport.v1 import decision_pb2 as pb
-from service import printing, saying
+from service import facts, printing, saying, sight, telling
 from service.arbitration import (
     LIKELY_TEXT,
     MANDATORY,
@@ -29,13 +31,20 @@ from service.business import Business
 from service.catalogue import Action, Price, Treatment
 from service.conditions import Conditions
 from service.drawing import Bytes
-from service.wire import nested, text
+from service.facts import Fact
+from service.wire import double, moment, nested, text
 
 _FACTORS: Final = 2 + 11 * 9  # bytes of all of them
+_NUMBERS: Final = 16 * (printing.HEAD + printing.NUMBER)  # bytes of what stands between pieces
+_TRIES: Final = (facts.ONE_TRY, facts.TRIES.format(""))
+_UNITS: Final = (
+    spoken(0),
+    *(f" {spoken(size).split()[1]}" for size in (DAY, HOUR, MINUTE, SECOND)),
+)
 
 
 class Pieces:
-    """What the recommendations of one configuration are made of.
+    """What the answers of one configuration are made of.
 
     Args:
         business: Whose.
@@ -43,67 +52,95 @@ class Pieces:
         arbiter: Its.
 
     Attributes:
-        blob: All pieces.
-        ends: [pieces + 1] where each begins, and the last one ends.
         rows: [rows, :data:`service.saying.OF_ROW`] what of each action stands where.
         reasons: [n, :data:`service.saying.REASON`] what may speak for actions, row by row.
-        intents: [n] places of intents among the arbiter's, row by row, by name.
+        intents: [n, 2] place among the arbiter's intents and piece of the title of what each action
+            answers, row by row, by name.
         prices: [n] places of the conditions of prices, row by row; -1: everybody meets it.
+        channels: [codes, 2] see :data:`service.telling.WORDS`; -1: nobody has declared it.
+        of_code: [codes] number of each intent; -1: none has this code.
+        codes: [intents] its code; -1: it is none, but something else that models tell apart.
+        placements: Piece of each name.
         most: Bytes that no recommendation exceeds.
+        most_told: Bytes that intents and facts do not exceed.
+        blob: All pieces.
+        ends: [pieces + 1] where each begins, and the last one ends.
     """
 
     def __init__(self, business: Business, conditions: Conditions, arbiter: Arbiter) -> None:
         self._business = business
         self._pieces: list[bytes] = []
-        vocabulary, policies = business.vocabulary, business.policies
-        self._sentences(arbiter, {name: one.title for name, one in vocabulary.intents.items()})
-        self.placements = {name: self._piece(text(1, name)) for name in business.placements}
         self._treatments: dict[int, int] = {}
         self._kept: list[Treatment] = []  # so that their ids are
-        rows, reasons, prices = [], [], []
-        intents: list[int] = []
+        vocabulary = business.vocabulary
+        self._of_recommendations()
+        self._of_facts()
+        known = {name: one.title for name, one in vocabulary.intents.items()}
+        self._numbers = {name: number for number, name in enumerate({**known, **vocabulary.types})}
+        fixed = sum(map(len, self._pieces))
         longest = 0
-        for row, action in enumerate(business.actions):
-            paid = conditions.prices[row]
-            named = self._piece(before(action))
-            ended = self._ends(action, [price for _, price in paid])
-            worded = [self._worded(one, [price for _, price in paid]) for one in action.treatments]
-            speaking = self._reasons(action)
-            answers = sorted({arbiter.intents.index(one) for one in action.intents},
-                             key=arbiter.intents.__getitem__)  # fmt: skip
-            rows.append(
-                [
-                    named, ended, len(prices), len(prices) + len(paid),
-                    len(reasons), len(reasons) + len(speaking),
-                    len(intents), len(intents) + len(answers), action.mandatory,
-                    np.float64(action.prior).view(np.int64),
-                ]
-            )  # fmt: skip
-            prices += [-1 if place is None else place for place, _ in paid]
-            reasons += speaking
-            intents += answers
-            sizes = [len(self._pieces[named]), *[len(self._pieces[one[-1]]) for one in speaking]]
-            ends = range(ended, ended + len(paid) + 1)
-            told = [at + n for at in worded for n in range(len(paid) + 1)]
-            sizes += [max(len(self._pieces[n]) for n in some) for some in (ends, told)]
-            longest = max(longest, sum(sizes))
-        self.rows: Integers = np.array(rows, np.int64).reshape(-1, saying.OF_ROW)
-        self.reasons: Integers = np.array(reasons, np.int64).reshape(-1, saying.REASON)
-        self.intents: Integers = np.array(intents, np.int64)
-        self.prices: Integers = np.array(prices, np.int64)
+        for name in self._numbers:
+            title = repr(known.get(name, name)).encode()
+            self._pieces += title, text(5, name), text(1, name)
+            longest = max(longest, len(title), len(self._pieces[-1]))
+        codes = [vocabulary.intents[name].code if name in known else -1 for name in self._numbers]
+        self.codes: Integers = np.array(codes, np.int64)
+        self.of_code = _by_code({code: n for n, code in enumerate(codes) if code >= 0})
+        first = len(self._pieces)
+        self.channels = self._of_channels(vocabulary.channels)
+        told = fixed + sum(map(len, self._pieces[first:])) + _NUMBERS
+        self.most_told = told + (sight.LIKELY + 2) * (longest + _FACTORS)
+        self.placements = {name: self._piece(text(1, name)) for name in business.placements}
+        said = sum(map(len, self._pieces[: saying.TITLES])) + longest + _FACTORS + _NUMBERS
+        self.most = said + self._of_actions(conditions, arbiter)
         self.blob: Bytes = np.frombuffer(b"".join(self._pieces), np.uint8)
         self.ends: Integers = np.array([0, *accumulate(map(len, self._pieces))], np.int64)
-        said = sum(map(len, self._pieces[: self._titles])) + max(
-            map(len, self._pieces[self._titles :]), default=0
-        )
-        self.most = longest + _FACTORS + said + 4 * (printing.HEAD + printing.NUMBER + 16)
+
+    def _of_actions(self, conditions: Conditions, arbiter: Arbiter) -> int:
+        """Lay out the actions; gives the most bytes that pieces of one may have."""
+        rows: list[list[int]] = []
+        reasons: list[list[int]] = []
+        intents: list[tuple[int, int]] = []
+        prices: list[int] = []
+        most = 0
+        for row, action in enumerate(self._business.actions):
+            own = [price for _, price in conditions.prices[row]]
+            first, begin = len(self._pieces), (len(prices), len(reasons), len(intents))
+            named, ended = self._piece(before(action)), self._ends(action, own)
+            for one in action.treatments:
+                self._worded(one, own)
+            prices += [-1 if place is None else place for place, _ in conditions.prices[row]]
+            reasons += self._reasons(action)
+            intents += [
+                (arbiter.intents.index(name), telling.INTENT + 3 * self._numbers[name])
+                for name in sorted(set(action.intents))
+            ]
+            (price, reason, intent), prior = begin, _bits(action.prior)
+            rows.append(
+                [named, ended, price, len(prices), reason, len(reasons), intent, len(intents),
+                 action.mandatory, prior]
+            )  # fmt: skip
+            most = max(most, sum(map(len, self._pieces[first:])))
+        self.rows: Integers = np.array(rows, np.int64).reshape(-1, saying.OF_ROW)
+        self.reasons: Integers = np.array(reasons, np.int64).reshape(-1, saying.REASON)
+        self.intents: Integers = np.array(intents, np.int64).reshape(-1, 2)
+        self.prices: Integers = np.array(prices, np.int64)
+        return most
+
+    def numbers(self, names: Sequence[str]) -> Integers:
+        """Numbers of intents by name, as ``service.telling`` counts them."""
+        return np.array([self._numbers[name] for name in names], np.int64)
 
     def _piece(self, written: bytes) -> int:
         self._pieces.append(written)
         return len(self._pieces) - 1
 
-    def _sentences(self, arbiter: Arbiter, titles: dict[str, str]) -> None:
-        """The sentences with numbers in them, cut where these stand, as ``saying`` counts them."""
+    def _cut(self, template: str) -> None:
+        """A sentence, cut where numbers and names stand in it."""
+        self._pieces += [literal.encode() for literal, *_ in Formatter().parse(template)]
+
+    def _of_recommendations(self) -> None:
+        """Sentences in the order in which ``service.saying`` counts them."""
         for code, template in (
             ("INTENT_MATCH", MATCH_TEXT),
             ("LIKELY_ACCEPTED", LIKELY_TEXT),
@@ -111,13 +148,33 @@ class Pieces:
             ("UPLIFT", UPLIFT_TEXT),
         ):
             self._piece(text(1, code))
-            for literal, *_ in Formatter().parse(template):
-                self._piece(literal.encode())
+            self._cut(template)
         self._piece(_reason(MANDATORY))
-        self._titles = len(self._pieces)
-        assert self._titles == saying.TITLES  # noqa: S101  both are written in this project
-        for name in arbiter.intents:
-            self._piece(repr(titles[name]).encode())
+        assert len(self._pieces) == saying.TITLES  # noqa: S101  both are written in this project
+
+    def _of_facts(self) -> None:
+        """Sentences in the order in which ``service.telling`` counts them."""
+        self._pieces += text(1, "failed_self_service"), *map(str.encode, _TRIES)
+        self._cut(facts.FAILED_TEXT)
+        self._pieces += map(str.encode, (", ", " and ", *_UNITS))
+        self._piece(text(1, "repeat_contact"))
+        self._cut(facts.LOOKS_TEXT)
+        self._cut(facts.REPEAT_TEXT)
+        for kind, _, one, many in facts.COUNTED:
+            self._pieces += fact(Fact(kind, one, 1)), text(1, kind)
+            self._pieces += map(str.encode, many.split("{}"))
+        for mood in (facts.WORSE, facts.BETTER):
+            self._piece(text(1, "sentiment_trend") + text(2, mood))
+        for told, kinds in ((facts.RELATIONSHIPS, Relationship), (facts.STAGES, Stage)):
+            self._pieces += [fact(told[one]) if one in told else b"" for one in kinds]
+        assert len(self._pieces) == telling.INTENT  # noqa: S101  both are written in this project
+
+    def _of_channels(self, codes: Mapping[str, int]) -> Integers:
+        found = _by_code(dict.fromkeys(codes.values(), 0)).repeat(2).reshape(-1, 2)
+        for name, code in codes.items():
+            words, field = facts.worded(name).encode(), nested(6, name.encode())
+            found[code] = self._piece(words), self._piece(field)
+        return found
 
     def _ends(self, action: Action, prices: Sequence[Price]) -> int:
         """What stands after the probability: for each price, and last for none."""
@@ -150,6 +207,19 @@ class Pieces:
         return [-1 if one is None else self._treatments[id(one)] for one in treatments]
 
 
+def fact(told: Fact) -> bytes:
+    """A fact as a field of an answer."""
+    parts = [
+        text(1, told.kind),
+        text(2, told.text),
+        double(3, told.magnitude),
+        b"" if told.newest is None else nested(4, moment(told.newest)),
+        text(5, told.intent),
+        *[nested(6, channel.encode()) for channel in told.channels],
+    ]
+    return nested(6, b"".join(parts))
+
+
 def before(action: Action) -> bytes:
     """What of a recommendation stands before its rank."""
     return text(1, action.name) + text(2, action.title)
@@ -176,6 +246,14 @@ def after(action: Action, price: Price | None, currency: str) -> bytes:
 
 def _reason(reason: Reason) -> bytes:
     return nested(6, text(1, reason.code) + text(2, reason.text))
+
+
+def _by_code(values: Mapping[int, int]) -> Integers:
+    """[codes] a value for each; -1 for codes that have none."""
+    found = np.full(max(values, default=-1) + 1, -1, np.int64)
+    for code, value in values.items():
+        found[code] = value
+    return found
 
 
 def _bits(number: float) -> int:

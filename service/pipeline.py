@@ -255,21 +255,12 @@ class Pipeline:
             seen,
             None if models is None or not seen.scored else models.evidence,
         )  # fmt: skip
-        weighings = [
-            Weighing(choice, number, placing) for number, placing in enumerate(placings)
-        ]
+        weighings = [Weighing(choice, number, placing) for number, placing in enumerate(placings)]
         yield
-        likely = seen.likeliest
-        told = (
-            facts.tell(records, seen.journey, now, self.business.vocabulary, likely)
-            if chain_known
-            else []
-        )
         wants = list(self._wants(question, weighings)) if question.recorded else []
         return Weighed(
-            inputs, now, rung, group, advisories, likely, told, segment, chain_known, weighings,
-            wants, models, seen, choice, self.policies, at, standing, reasons, filtered,
-            len(records), choice.rooms,
+            inputs, now, rung, group, advisories, segment, chain_known, weighings, wants, models,
+            seen, choice, self.policies, at, standing, reasons, filtered, len(records),
         )  # fmt: skip
 
     def _look(

@@ -111,10 +111,14 @@ class Share(NamedTuple):
 
 
 class Policies:
-    """The filter stages of one configuration."""
+    """The filter stages of one configuration.
+
+    Args:
+        business: Its conditions are checked.
+    """
 
     def __init__(self, business: Business) -> None:
-        self._business = business
+        self.business = business
         self._all = (1 << len(business.actions)) - 1
         self._offers: dict[tuple[str, str, str, str], Offers] = {}
         self._standing: dict[tuple[object, ...], Standing] = {}
@@ -161,11 +165,11 @@ class Policies:
         self.zone = ZoneInfo(business.definitions.time_zone)
 
     def _where(self, holds: Callable[[Action], bool]) -> Rows:
-        return rows_of(row for row, one in enumerate(self._business.actions) if holds(one))
+        return rows_of(row for row, one in enumerate(self.business.actions) if holds(one))
 
     def _validity(self) -> tuple[list[int], list[Rows]]:
         """The moments at which validity changes, and what is not valid from each on."""
-        spans = [action.valid.milliseconds for action in self._business.actions]
+        spans = [action.valid.milliseconds for action in self.business.actions]
         moments = sorted({0, *(start for start, _ in spans), *(end + 1 for _, end in spans)})
         invalid = [
             rows_of(row for row, (start, end) in enumerate(spans) if not start <= moment <= end)
@@ -178,7 +182,7 @@ class Policies:
 
         In the order in which they are declared, the actions' own last.
         """
-        business = self._business
+        business = self.business
         for stage, name in STAGES:
             found: dict[tuple[str, str, int], Rows] = {}
             rules = [
@@ -200,7 +204,7 @@ class Policies:
 
     def _counted(self) -> tuple[list[Key], Counting]:
         """Compile limits and suppressions to keys."""
-        business, vocabulary = self._business, self._business.vocabulary
+        business, vocabulary = self.business, self.business.vocabulary
         actions = max(vocabulary.actions.values(), default=0) + 1
         keys: list[Key] = []
         by_place: dict[int, list[int]] = {}
@@ -242,8 +246,8 @@ class Policies:
 
     def _count_bundles(self, by_place: dict[int, list[int]], actions: int) -> None:
         """Showing a bundle counts for its parts too."""
-        vocabulary = self._business.vocabulary
-        for action in self._business.actions:
+        vocabulary = self.business.vocabulary
+        for action in self.business.actions:
             for part in action.parts:
                 for outcome in range(usage.OUTCOMES):
                     counts = by_place.get(outcome * actions + vocabulary.actions[part], [])
@@ -255,7 +259,7 @@ class Policies:
         at = (placement, channel, locale, relationship)
         found = self._offers.get(at)
         if found is None:
-            treatments = [treatment(action, *at) for action in self._business.actions]
+            treatments = [treatment(action, *at) for action in self.business.actions]
             found = Offers(rows_of(row for row, one in enumerate(treatments) if one), treatments)
             if len(self._offers) < 10_000:
                 self._offers[at] = found
@@ -319,7 +323,7 @@ class Policies:
     def _stands(
         self, before: Sequence[Cause], after: Sequence[Cause], dropped: Rows, parting: Rows
     ) -> Standing:
-        size = 8 * max(1, -(-len(self._business.actions) // 64))
+        size = 8 * max(1, -(-len(self.business.actions) // 64))
         both = dropped.to_bytes(size, "little") + parting.to_bytes(size, "little")
         return Standing(before, after, dropped, parting, np.frombuffer(both, np.int64))
 
@@ -368,12 +372,12 @@ class Policies:
     def _of_caller(self, at: Circumstances) -> Sequence[Cause]:
         found = []
         if at.allow:
-            rows = self._business.rows
+            rows = self.business.rows
             others = self._all & ~rows_of(rows[name] for name in at.allow)
             text = "The caller asked for other actions"
             found.append(Cause(pb.STAGE_ELIGIBILITY, "NOT_ALLOWED", text, others))
         if at.block:
-            blocked = rows_of(self._business.rows[name] for name in at.block)
+            blocked = rows_of(self.business.rows[name] for name in at.block)
             text = "The caller ruled it out"
             found.append(Cause(pb.STAGE_ELIGIBILITY, "BLOCKED", text, blocked))
         return found
@@ -406,7 +410,7 @@ class Policies:
         over = (counts.within > self._room) | (counts.until > at.now)
         if not over.any():
             return
-        channel = self._business.vocabulary.channels[at.channel]
+        channel = self.business.vocabulary.channels[at.channel]
         found: dict[int, tuple[Limit | Suppression, Rows]] = {}
         own = list(self.own(at)) if at.interaction else []
         for number in np.flatnonzero(over).tolist():
@@ -443,7 +447,7 @@ class Policies:
         window.
         """
         assert at.ledger is not None  # noqa: S101  asked before
-        channel = self._business.vocabulary.channels[at.channel]
+        channel = self.business.vocabulary.channels[at.channel]
         here = (at.ledger["interaction"] == at.interaction) & (at.ledger["channel"] == channel)
         if not here.any():
             return
@@ -477,20 +481,20 @@ class Policies:
 
     def _clock_of(self, profile: Profile | None) -> ZoneInfo:
         """The customer's time zone, or the business's where it is not known."""
-        by = self._business.policies.time_zone_by
+        by = self.business.policies.time_zone_by
         told = None if by is None or profile is None else profile.attributes.get(by)
         return _zone(told.value) if told and isinstance(told.value, str) else self.zone
 
     def caps(self, row: int, channel: str) -> list[Cap]:
         """What the store has to recheck before an action is shown; empty where nothing caps it."""
-        here = self._business.vocabulary.channels[channel]
+        here = self.business.vocabulary.channels[channel]
         return [cap for holds_on, cap in self._caps_of[row] if holds_on in (0, here)]
 
     def _find_caps(self) -> Iterable[list[tuple[int, Cap]]]:
         """For each action, the limits on showing it or any part of it."""
         counted: list[list[int]] = [[] for _ in self.keys]
         presented = int(Outcome.presented) * self.counting.actions
-        for code in self._business.vocabulary.actions.values():
+        for code in self.business.vocabulary.actions.values():
             first, last = self.counting.first[presented + code : presented + code + 2]
             for number in self.counting.keys[first:last]:
                 counted[number].append(code)

@@ -40,7 +40,7 @@ moments between which a lever holds; the factor, and the piece."""
     UPLIFT, UPLIFT_TEXT, UPLIFT_LOW, UPLIFT_HIGH, UPLIFT_END,
     MANDATORY, TITLES,
 ) = range(18)  # fmt: skip
-"""Pieces of sentences: codes, and texts cut where numbers stand; then a title for each intent."""
+"""Pieces of sentences: codes, and texts cut where numbers stand; others follow."""
 
 _TEXT: Final = 2  # of a reason
 _RANK: Final = 3 << 3
@@ -49,7 +49,7 @@ _PERCENT: Final = ord("%")
 
 
 @numba.njit(cache=True)
-def slate(  # noqa: PLR0913, PLR0917  a kernel takes what it reads
+def slate(
     pieces: tuple[Bytes, Integers, Integers, Integers, Integers, Integers],
     conditions: Floats,
     asked: Floats,
@@ -96,7 +96,7 @@ def slate(  # noqa: PLR0913, PLR0917  a kernel takes what it reads
 
 
 @numba.njit(cache=True)
-def _recommendation(  # noqa: PLR0913, PLR0917  see above
+def _recommendation(
     pieces: tuple[Bytes, Integers, Integers, Integers, Integers, Integers],
     conditions: Floats, asked: Floats, verdicts: Shorts, treatments: Integers, slot: Floats,
     rank: int, known: tuple[bool, bool, bool], now: int, out: Bytes, begin: int,
@@ -141,7 +141,7 @@ def _factors(slot: Floats, known: tuple[bool, bool, bool], out: Bytes, begin: in
 
 
 @numba.njit(cache=True)
-def _reasons(  # noqa: PLR0913, PLR0917  see above
+def _reasons(
     pieces: tuple[Bytes, Integers, Integers, Integers, Integers, Integers],
     conditions: Floats, asked: Floats, of: Integers, slot: Floats, known: tuple[bool, bool, bool],
     now: int, out: Bytes, at: int,
@@ -153,11 +153,11 @@ def _reasons(  # noqa: PLR0913, PLR0917  see above
     said = np.empty(4 + of[LAST_REASON] - of[FIRST_REASON], np.int64)
     strengths = np.empty(said.shape[0])
     count = 0
-    chance, intent = -1.0, 0
+    chance, title = -1.0, 0
     if asked[3]:
-        for one in intents[of[FIRST_INTENT] : of[LAST_INTENT]]:
-            if chances[one] >= chance:
-                chance, intent = chances[one], one
+        for i in range(of[FIRST_INTENT], of[LAST_INTENT]):
+            if chances[intents[i, 0]] >= chance:
+                chance, title = chances[intents[i, 0]], intents[i, 1]
         strength = asked[1] + asked[2] * chance
         if chance >= LIKELY and strength >= 1:
             said[count], strengths[count] = MATCH, strength
@@ -192,7 +192,7 @@ def _reasons(  # noqa: PLR0913, PLR0917  see above
         inside = copy(out, begin + HEAD, blob, ends, one)
         at = copy(out, inside + HEAD, blob, ends, one + 1)
         if one == MATCH:
-            at = copy(out, at, blob, ends, TITLES + intent)
+            at = copy(out, at, blob, ends, title)
             at = copy(out, at, blob, ends, MATCH_MIDDLE)
             at = _percent(out, at, chance)
         elif one == ACCEPTED:

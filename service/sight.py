@@ -163,11 +163,16 @@ class Sight:
         return self._seen
 
     @property
+    def at_journey(self) -> int:
+        """Where the numbers of the journey begin, beside its facts."""
+        return self.layout.at_numbers + _at_journey(self.layout, self.events)
+
+    @property
     def journey(self) -> Journey:
         """The facts, with what they were read off."""
-        numbers = self.block[self.layout.at_numbers :].view(np.int64)
-        begin = _at_journey(self.layout, self.events)
-        told = numbers[begin : begin + numbers.item(_JOURNEY)].tolist()
+        numbers, begin = self.block.view(np.int64), self.at_journey
+        count = numbers.item(self.layout.at_numbers + _JOURNEY)
+        told = numbers[begin : begin + count].tolist()
         return journey.told(self.block[:FACTS], told)
 
 

@@ -143,8 +143,6 @@ class Weighed(NamedTuple):
     rung: pb.Rung.ValueType
     group: str
     advisories: Sequence[Reason]
-    intents: Sequence[tuple[str, float]]  # the likeliest, likeliest first
-    told: Sequence[Fact]
     segment: str
     chain_known: bool
     weighings: Sequence[Weighing]
@@ -158,7 +156,24 @@ class Weighed(NamedTuple):
     reasons: Sequence[str]  # why something that rules ask for is not known
     filter: Filtered | None = None  # None: as the policies have it
     events: int = 0  # of the timeline, that had happened
-    rooms: Sequence[Room] = ()  # what limits that several actions share left to the answer
+
+    @property
+    def intents(self) -> Sequence[tuple[str, float]]:
+        """The likeliest, likeliest first."""
+        return self.sight.likeliest
+
+    @property
+    def told(self) -> Sequence[Fact]:
+        """What the chain of events shows; nothing where it could not be read."""
+        if not self.chain_known:
+            return []
+        vocabulary = self.policies.business.vocabulary
+        return facts.tell(self.sight.journey, self.now, vocabulary, self.intents)
+
+    @property
+    def rooms(self) -> Sequence[Room]:
+        """What limits that several actions share left to the answer."""
+        return self.choice.rooms
 
     @property
     def situation(self) -> Situation:
