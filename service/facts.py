@@ -17,6 +17,7 @@ NOTABLE_TREND: Final = 0.2
 
 # What is said of each fact; ``service.telling`` writes the same from a kernel.
 FAILED_TEXT: Final = "{} at self-service on {} failed, the last {} ago"
+STRANGE: Final = "an unknown channel"
 ONE_TRY, TRIES = "A try", "{} tries"
 LOOKS_TEXT: Final = "This looks like contact {} about {}"
 REPEAT_TEXT: Final = "They contacted us {} times about {}"
@@ -111,7 +112,7 @@ def _failed_self_service(
 ) -> Fact:
     times, age = int(values[journey.FAILED]), round(1000 * values[journey.SINCE_FAILED])
     names = vocabulary.names["channels"]
-    seen = dict.fromkeys(names.get(code, "an unknown channel") for code in found.failed_on)
+    seen = dict.fromkeys(names.get(code, STRANGE) for code in found.failed_on)
     channels = tuple(reversed(seen))
     tries = ONE_TRY if times == 1 else TRIES.format(times)
     text = FAILED_TEXT.format(tries, _listed(channels), spoken(age))

@@ -70,7 +70,7 @@ class Pieces:
     def __init__(self, business: Business, conditions: Conditions, arbiter: Arbiter) -> None:
         self._business = business
         self._pieces: list[bytes] = []
-        self._treatments: dict[int, int] = {}
+        self._treatments: dict[tuple[int, int], int] = {}  # by row and identity
         self._kept: list[Treatment] = []  # so that their ids are
         vocabulary = business.vocabulary
         self._of_recommendations()
@@ -108,7 +108,7 @@ class Pieces:
             first, begin = len(self._pieces), (len(prices), len(reasons), len(intents))
             named, ended = self._piece(before(action)), self._ends(action, own)
             for one in action.treatments:
-                self._worded(one, own)
+                self._worded(row, one, own)
             prices += [-1 if place is None else place for place, _ in conditions.prices[row]]
             reasons += self._reasons(action)
             intents += [
@@ -156,7 +156,8 @@ class Pieces:
         """Sentences in the order in which ``service.telling`` counts them."""
         self._pieces += text(1, "failed_self_service"), *map(str.encode, _TRIES)
         self._cut(facts.FAILED_TEXT)
-        self._pieces += map(str.encode, (", ", " and ", *_UNITS))
+        self._pieces += map(str.encode, (", ", " and ", facts.STRANGE))
+        self._pieces += nested(6, facts.STRANGE.encode()), *map(str.encode, _UNITS)
         self._piece(text(1, "repeat_contact"))
         self._cut(facts.LOOKS_TEXT)
         self._cut(facts.REPEAT_TEXT)
@@ -179,14 +180,14 @@ class Pieces:
     def _ends(self, action: Action, prices: Sequence[Price]) -> int:
         """What stands after the probability: for each price, and last for none."""
         currency = self._business.policies.currency
-        return [self._piece(after(action, one, currency)) for one in (*prices, None)][0]
+        first, *_ = [self._piece(after(action, one, currency)) for one in (*prices, None)]
+        return first
 
-    def _worded(self, treatment: Treatment, prices: Sequence[Price]) -> int:
+    def _worded(self, row: int, treatment: Treatment, prices: Sequence[Price]) -> None:
         currency = self._business.policies.currency
         first, *_ = [self._piece(expressed(treatment, one, currency)) for one in (*prices, None)]
         self._kept.append(treatment)
-        self._treatments[id(treatment)] = first
-        return first
+        self._treatments[row, id(treatment)] = first
 
     def _reasons(self, action: Action) -> list[list[int]]:
         """Context weights and levers that may speak for an action."""
@@ -204,7 +205,10 @@ class Pieces:
 
     def offered(self, treatments: Sequence[Treatment | None]) -> list[int]:
         """For each row, the first piece of the treatment that a placement shows; -1 for none."""
-        return [-1 if one is None else self._treatments[id(one)] for one in treatments]
+        return [
+            -1 if one is None else self._treatments[row, id(one)]
+            for row, one in enumerate(treatments)
+        ]
 
 
 def fact(told: Fact) -> bytes:

@@ -43,10 +43,11 @@ def varint(out: Bytes, at: int, number: int) -> int:
 @numba.njit(cache=True)
 def copy(out: Bytes, at: int, blob: Bytes, ends: Integers, piece: int) -> int:
     """One of the pieces of a blob; piece ``n`` ends at ``ends[n + 1]``."""
-    begin, end = ends[piece], ends[piece + 1]
-    for i in range(end - begin):
+    begin = ends[piece]
+    size: int = ends[piece + 1] - begin
+    for i in range(size):
         out[at + i] = blob[begin + i]
-    return at + end - begin
+    return at + size
 
 
 @numba.njit(cache=True)
@@ -94,11 +95,10 @@ def whole(out: Bytes, at: int, number: int) -> int:
 def fixed(out: Bytes, at: int, value: float, decimals: int) -> int:
     """A number with so many decimals, 0 to 2, as ``f"{value:.2f}"`` has it; or :data:`UNTOLD`.
 
-    Exact: a double below 2 to the 52 is a whole number of halves of halves, so that times 100 fits
-    into 60 bits, and what is cut off is compared with a half, and with an even digit where it is
-    one.
+    Exact: the whole bits of a double times 100 fit into 60 bits. What is cut off of them is
+    compared with a half, and where it is one, the even digit wins.
     """
-    bits = np.float64(value).view(np.int64)
+    bits = int(np.float64(value).view(np.int64))
     exponent = bits >> _FRACTION & 0x7FF
     mantissa = bits & (1 << _FRACTION) - 1
     if exponent > 0:

@@ -157,7 +157,7 @@ def _reasons(
     if asked[3]:
         for i in range(of[FIRST_INTENT], of[LAST_INTENT]):
             if chances[intents[i, 0]] >= chance:
-                chance, title = chances[intents[i, 0]], intents[i, 1]
+                chance, title = chances[intents[i, 0]], int(intents[i, 1])
         strength = asked[1] + asked[2] * chance
         if chance >= LIKELY and strength >= 1:
             said[count], strengths[count] = MATCH, strength
@@ -184,24 +184,24 @@ def _reasons(
         count += 1
     order = np.empty(count, np.int64)
     printing.sorted_down(strengths, order)
-    for i in order:
-        one, begin = said[i], at
-        if one >= MANDATORY:
-            at = copy(out, at, blob, ends, one)
+    for place in order:
+        piece, begin = int(said[place]), at
+        if piece >= MANDATORY:
+            at = copy(out, at, blob, ends, piece)
             continue
-        inside = copy(out, begin + HEAD, blob, ends, one)
-        at = copy(out, inside + HEAD, blob, ends, one + 1)
-        if one == MATCH:
+        inside = copy(out, begin + HEAD, blob, ends, piece)
+        at = copy(out, inside + HEAD, blob, ends, piece + 1)
+        if piece == MATCH:
             at = copy(out, at, blob, ends, title)
             at = copy(out, at, blob, ends, MATCH_MIDDLE)
             at = _percent(out, at, chance)
-        elif one == ACCEPTED:
+        elif piece == ACCEPTED:
             at = fixed(out, at, lift, 1)
             if at == UNTOLD:
                 return UNTOLD
             at = copy(out, at, blob, ends, LIFT_MIDDLE)
             at = _percent(out, at, probability)
-        elif one == WORTH:
+        elif piece == WORTH:
             at = fixed(out, at, slot[ranking.VALUE - 1], 2)
         else:
             for j in range(3):
@@ -212,7 +212,7 @@ def _reasons(
                     return UNTOLD
         if at == UNTOLD:
             return UNTOLD
-        at = copy(out, at, blob, ends, _last(one))
+        at = copy(out, at, blob, ends, _last(piece))
         at = close(out, inside, at, _TEXT)
         at = close(out, begin, at, 6)
     return at

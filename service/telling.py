@@ -22,9 +22,9 @@ from service.saying import TITLES
 
 (
     FAILED_KIND, ONE_TRY, TRIES, FAILED_TEXT, FAILED_ON, FAILED_LAST, FAILED_END, COMMA, AND,
-    MOMENT, DAYS, HOURS, MINUTES, SECONDS,
+    STRANGE, STRANGE_CHANNEL, MOMENT, DAYS, HOURS, MINUTES, SECONDS,
     REPEAT_KIND, LOOKS_LIKE, LOOKS_ABOUT, CONTACTED, TIMES_ABOUT,
-) = range(TITLES, TITLES + 19)  # fmt: skip
+) = range(TITLES, TITLES + 21)  # fmt: skip
 """Pieces of sentences, cut where numbers and names stand."""
 COUNTED: Final = TIMES_ABOUT + 1
 ONE, KIND, BEFORE, AFTER = range(4)
@@ -89,7 +89,7 @@ def facts(
     out: Bytes,
     at: int,
 ) -> int:
-    """Write the facts, or give :data:`service.printing.UNTOLD`.
+    """Write the facts, or give :data:`service.printing.UNTOLD` where they are before 1970.
 
     Args:
         blob: Of all pieces.
@@ -140,11 +140,9 @@ def _failed(
     out: Bytes, begin: int,
 ) -> int:  # fmt: skip
     """Failed tries at self-service: how many, where, and how long ago the last was."""
-    tries, count = int(values[journey.FAILED]), chain[3]
-    failed_on = chain[4 + 2 * chain[0] :]
-    for i in range(count):
-        if failed_on[i] >= channels.shape[0] or channels[failed_on[i], 0] < 0:
-            return UNTOLD
+    tries = int(values[journey.FAILED])
+    failed_on = _named(channels, chain[4 + 2 * chain[0] :][: chain[3]])
+    count = failed_on.shape[0]
     inside = copy(out, begin + HEAD, blob, ends, FAILED_KIND)
     at = inside + HEAD
     if tries == 1:
@@ -154,7 +152,7 @@ def _failed(
         at = copy(out, at, blob, ends, TRIES)
     at = copy(out, at, blob, ends, FAILED_ON)
     for i in range(count - 1, -1, -1):  # they were found newest first
-        at = copy(out, at, blob, ends, channels[failed_on[i], WORDS])
+        at = copy(out, at, blob, ends, failed_on[i, WORDS])
         if i > 0:
             at = copy(out, at, blob, ends, COMMA if i > 1 else AND)
     at = copy(out, at, blob, ends, FAILED_LAST)
@@ -174,8 +172,25 @@ def _failed(
             at = varint(out, at + 1, value)
     at = close(out, moment, at, 4)
     for i in range(count - 1, -1, -1):
-        at = copy(out, at, blob, ends, channels[failed_on[i], CHANNEL])
+        at = copy(out, at, blob, ends, failed_on[i, CHANNEL])
     return close(out, begin, at, _FACT)
+
+
+@numba.njit(cache=True)
+def _named(channels: Integers, codes: Integers) -> Integers:
+    """Pieces of some channels; those that nobody has declared are one and the same."""
+    found = np.empty((codes.shape[0], 2), np.int64)
+    count, unknown = 0, False
+    for code in codes:
+        if 0 <= code < channels.shape[0] and channels[code, 0] >= 0:
+            found[count] = channels[code]
+        elif not unknown:
+            unknown = True
+            found[count, WORDS], found[count, CHANNEL] = STRANGE, STRANGE_CHANNEL
+        else:
+            continue
+        count += 1
+    return found[:count]
 
 
 @numba.njit(cache=True)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import numpy as np
 import pytest
@@ -20,7 +22,7 @@ from service.facts import Fact
 from service.models import Models
 from service.pipeline import Answer, Known, MemberKnown, Pipeline
 from service.rooms import Room
-from service.weighed import Reply
+from service.weighed import Reply, Weighed, Weighing
 from tests.chain import NOW, Event, chained
 from tests.service import former_answers
 from tests.service.test_pipeline import (
@@ -53,6 +55,27 @@ def sold() -> Business:
         resources={"z": Resource("minutes"), "b": Resource("visits")},
     )  # fmt: skip
     return msgspec.structs.replace(of, release=Release("2026.11", "ann", "bob"))
+
+
+class Odd(Weighed):
+    """A decision of which a test says what was seen."""
+
+    intents: Any = ()
+    told: Any = ()
+    rooms: Any = ()
+
+
+class Doctored(Weighing):
+    """A placement that asks for what a test says, of which the log tells."""
+
+    def __init__(self, one: Weighing, slots: int, nothing: float) -> None:
+        super().__init__(one.choice, one.number, one.placing)
+        self.placing = one.placing._replace(slots=slots, nothing=nothing)
+
+
+def plainly(answer: Answer, weighed: Weighed | None = None) -> Answer:
+    """An answer that is written slate by slate, by no kernel."""
+    return Answer(weighed or answer.weighed, answer.slates, answer.replies, answer.advisories)
 
 
 def response(answer: Answer, of: Business) -> pb.DecideResponse:
@@ -123,14 +146,13 @@ def test_a_control_group_and_a_hold_back_are_told() -> None:
 def test_five_intents_at_most_and_facts_name_what_is_behind_them() -> None:
     of = sold()
     found = decide(of, given_())
-    weighed = found.weighed._replace(
-        intents=[(f"intent{i}", 0.1) for i in range(7)],
-        told=[
-            Fact("mood", "Bad mood", -0.5),
-            Fact("repeat_contact", "Again", 2, NOW, "billing", ("ivr", "phone")),
-        ],
-    )
-    built = response(found._replace(weighed=weighed), of)
+    weighed = Odd(*found.weighed)
+    weighed.intents = [(f"intent{i}", 0.1) for i in range(7)]
+    weighed.told = [
+        Fact("mood", "Bad mood", -0.5),
+        Fact("repeat_contact", "Again", 2, NOW, "billing", ("ivr", "phone")),
+    ]
+    built = response(plainly(found, weighed), of)
     assert [one.intent for one in built.intents] == [f"intent{i}" for i in range(5)]
     mood, again = built.facts
     assert not mood.HasField("newest")
@@ -258,19 +280,16 @@ def odd(draw: st.DrawFn) -> tuple[Business, Answer]:
         full_ceilings=draw(st.frozensets(words, max_size=3)), greedy=draw(st.booleans()),
         question=weighed.inputs.question._replace(customer_id=draw(words)),
     )  # fmt: skip
-    weighed = weighed._replace(
+    weighed = Odd(*weighed._replace(
         inputs=said, now=draw(moments), group=draw(words), events=draw(st.integers(0, 2**32 - 1)),
         rung=draw(st.sampled_from(pb.Rung.values())),
-        intents=draw(st.lists(st.tuples(words, numbers), max_size=7)),
-        told=draw(st.lists(facts, max_size=3)),
-        rooms=draw(st.lists(st.builds(Room, words, st.integers(0, 1), st.integers(0, 300)))),
         weighings=[
-            one._replace(
-                placing=one.placing._replace(slots=draw(st.integers(0, 300)), nothing=draw(numbers))
-            )
-            for one in weighed.weighings
+            Doctored(one, draw(st.integers(0, 300)), draw(numbers)) for one in weighed.weighings
         ],
-    )  # fmt: skip
+    ))  # fmt: skip
+    weighed.intents = draw(st.lists(st.tuples(words, numbers), max_size=7))
+    weighed.told = draw(st.lists(facts, max_size=3))
+    weighed.rooms = draw(st.lists(st.builds(Room, words, st.integers(0, 1), st.integers(0, 300))))
     slates = [
         one._replace(
             probability=draw(numbers), held_back=draw(st.booleans()),
@@ -332,8 +351,9 @@ def test_zero_and_minus_zero_are_not_taken_for_one_another() -> None:
     of = sold()
     writer, answer = Answers(of), decide(of, given_())
     for size in (0.0, -0.0, 0, 2, 2.0):
-        told = answer.weighed._replace(told=[Fact("mood", "Neither", size)])
-        alike(writer, answer._replace(weighed=told), of)
+        weighed = Odd(*answer.weighed)
+        weighed.told = [Fact("mood", "Neither", size)]
+        alike(writer, plainly(answer, weighed), of)
 
 
 def test_an_action_has_the_price_of_whoever_asks() -> None:

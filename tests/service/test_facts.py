@@ -21,7 +21,7 @@ LENS = journey.Lens.of(VOCABULARY, JourneyWindows())
 
 def told(*happened: Event, intents: Any = ()) -> dict[str, Fact]:
     records = chained(unique(list(happened)))
-    found = facts.tell(records, journey.read(records, NOW, LENS), NOW, VOCABULARY, intents)
+    found = facts.tell(journey.read(records, NOW, LENS), NOW, VOCABULARY, intents)
     assert len({fact.kind for fact in found}) == len(found)
     return {fact.kind: fact for fact in found}
 
@@ -131,9 +131,8 @@ def test_a_stage_of_life_is_told(happened: list[tuple[int, str]], text: str | No
 
 @given(events(30))
 def test_whatever_happened_it_can_be_told(happened: list[Event]) -> None:
-    records = chained(happened)
-    found = journey.read(records, NOW, LENS)
-    for fact in facts.tell(records, found, NOW, VOCABULARY, [("billing", 0.9)]):
+    found = journey.read(chained(happened), NOW, LENS)
+    for fact in facts.tell(found, NOW, VOCABULARY, [("billing", 0.9)]):
         assert fact.kind in FACTS
         assert fact.text[0].isupper() or fact.text[0].isdigit()
         assert "{" not in fact.text
@@ -161,7 +160,7 @@ def test_the_facts_are_those_that_were_told_before(
     records = chained(happened)
     found = journey.read(records, NOW, LENS)
     former = former_facts.tell(records, found, NOW, VOCABULARY, intents)
-    assert facts.tell(records, found, NOW, VOCABULARY, intents) == former
+    assert facts.tell(found, NOW, VOCABULARY, intents) == former
 
 
 @given(events())

@@ -57,7 +57,7 @@ def circumstances(policies: Policies, **given: Any) -> Circumstances:
 
 def causes(policies: Policies, name: str = "discount", **given: Any) -> list[Cause]:
     """All that speaks against one action, the decisive cause first."""
-    row = policies._business.rows[name]
+    row = policies.business.rows[name]
     found = policies.filtered(circumstances(policies, **given)).causes
     return [cause for cause in found if cause.actions >> row & 1]
 

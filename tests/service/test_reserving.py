@@ -66,7 +66,7 @@ def test_a_hold_is_written_as_its_record_and_its_message_would_be(
     )
     inputs = Inputs(question, Known(None, None, None), now, 0)
     nothing: Any = None
-    weighed = Weighed(inputs, now, *[nothing] * 16)
+    weighed = Weighed(inputs, now, *[nothing] * 14)
     wants = [Want("hint", row, 1.0, [Cap(1, DAY, 0, b"\1\0")], []) for row in rows]
     decision_id = f"{number:025x}"
     expected = [plainly(weighed, want, decision_id) for want in wants]
