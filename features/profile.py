@@ -64,12 +64,15 @@ class Profile(msgspec.Struct, frozen=True):
 
     def granted(self, purpose: str, channel: str) -> bool:
         """Whether the customer consents. Nothing said means no; the channel's own entry wins."""
-        said = {
-            consent.channel: consent.granted
-            for consent in self.consents
-            if consent.purpose == purpose
-        }
-        return said.get(channel, said.get("", False))
+        here = anywhere = None
+        for consent in self.consents:
+            if consent.purpose != purpose:
+                continue
+            if consent.channel == channel:
+                here = consent.granted
+            elif not consent.channel:
+                anywhere = consent.granted
+        return bool(anywhere if here is None else here)
 
     @property
     def newest(self) -> int:

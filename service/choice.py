@@ -52,10 +52,19 @@ class Placing(NamedTuple):
     bytes: int  # that its slate does not exceed
 
 
+class Placings(NamedTuple):
+    """What all placements of a request ask for; the same for many requests."""
+
+    each: Sequence[Placing]
+    words: Integers  # [placements, PLACING + width + actions] of each
+    ends: Sequence[int]  # where what is told of each begins, and where the last one ends
+    bytes: int  # that the answer's intents, facts and slates do not exceed
+
+
 class Choosing(NamedTuple):
     """What a request asks, beside what was seen of the customer."""
 
-    placings: Sequence[Placing]
+    placings: Placings
     before: Integers  # [2 width] rows that are dropped without counting, and who parts bundles
     instead: (
         Rows | None
@@ -217,6 +226,18 @@ class Chooser:
         most = len(name) * 4 + _BESIDE + slots * self._pieces.most
         return Placing(name, offers, causes, slots, nothing, words, most)
 
+    def placings(self, each: Sequence[Placing]) -> Placings:
+        """Lay out what several placements ask for together."""
+        words = np.empty((0, choosing.PLACING + self.width + self.actions), np.int64)
+        ends = [self.fixed]
+        for one in each:
+            ends.append(ends[-1] + _room(self.actions, one.slots))
+        room = self._pieces.most_told + sum(one.bytes for one in each)
+        return Placings(
+            each, np.concatenate([words, *[one.words for one in each]]), ends,
+            room if room < MOST else 0,
+        )  # fmt: skip
+
     def choose(self, asked: Choosing, sight: Sight, evidence: Floats | None) -> Choice:
         """Choose what is shown; fields of the rules that no event tells are loaded already.
 
@@ -233,23 +254,13 @@ class Chooser:
         before = asked.before
         if asked.instead is not None:
             before = np.array(self._set(asked.instead) * 2, np.int64)
-        ends = [self.fixed]
-        for one in placings:
-            ends.append(ends[-1] + _room(self.actions, one.slots))
-        if len(placings) == 1:
-            words = placings[0].words
-        elif placings:
-            words = np.concatenate([one.words for one in placings])
-        else:
-            words = np.empty((0, choosing.PLACING + self.width + self.actions), np.int64)
-        room = sum([self._pieces.most_told, *[one.bytes for one in placings]])
-        out, text = np.empty(ends[-1]), np.empty(room if room < MOST else 0, np.uint8)
+        out, text = np.empty(placings.ends[-1]), np.empty(placings.bytes, np.uint8)
         choosing.choose(
             about.words,
             self.policies.conditions.program.words,
             fields.words(EMPTY if asked.ledger is None else asked.ledger),
             sight.block,
-            words,
+            placings.words,
             before,
             self._priced(asked.prices),
             evidence if by_models and evidence is not None else _NONE,
@@ -267,7 +278,7 @@ class Chooser:
             text,
         )
         told = by_models != 0 and evidence is not None
-        return Choice(out, text, self, placings, ends, how, told=told, lifted=uplift is not None)
+        return Choice(out, text, self, placings, how, told=told, lifted=uplift is not None)
 
     def _how(self, asked: Choosing, sight: Sight) -> int:
         """Bits of how to choose."""
@@ -303,7 +314,6 @@ class Choice:
         text: The slates that it wrote.
         chooser: Whose choice it is.
         placings: What was asked for.
-        ends: Where what is told of each placement begins, and where the last one ends.
         how: Bits of how it was chosen.
         told: Whether it is told what the models have learnt from.
         lifted: Whether uplift was asked.
@@ -312,11 +322,11 @@ class Choice:
     __slots__ = ("_chooser", "_ends", "_lifted", "_modelled", "_out", "_text", "_told", "placings")
 
     def __init__(
-        self, out: Floats, text: Bytes, chooser: Chooser, placings: Sequence[Placing],
-        ends: Sequence[int], how: int, *, told: bool, lifted: bool,
+        self, out: Floats, text: Bytes, chooser: Chooser, placings: Placings, how: int, *,
+        told: bool, lifted: bool,
     ) -> None:  # fmt: skip
-        self._out, self._chooser, self.placings, self._ends = out, chooser, placings, ends
-        self._text = text
+        self._out, self._text, self._chooser = out, text, chooser
+        self._ends, self.placings = placings.ends, placings.each
         self._modelled, self._told, self._lifted = how & choosing.BY_MODELS != 0, told, lifted
 
     @property

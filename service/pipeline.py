@@ -34,7 +34,7 @@ from service.business import Business
 from service.catalogue import ASSURANCE, Exploration, Placement, Price, Treatment
 from service.causes import Cause, rows_of, union
 from service.checks import SKEW
-from service.choice import Chooser, Choosing, Chosen, Placing
+from service.choice import Chooser, Choosing, Chosen, Placing, Placings
 from service.experiments import group_of
 from service.fallbacks import Fallbacks
 from service.models import Models
@@ -189,7 +189,7 @@ class Pipeline:
     def lay_out(self) -> None:
         """Lay out policies and arbiter for the kernels; again whenever one was changed."""
         self._chooser = Chooser(self.policies, self.arbiter, self.business)
-        self._placings: dict[tuple[object, ...], Placing] = {}
+        self._placings: dict[tuple[object, ...], Placings] = {}
         self._holds = {
             channel: [
                 (self.policies.caps(row, channel), self.policies.ceilings(row))
@@ -255,7 +255,9 @@ class Pipeline:
             seen,
             None if models is None or not seen.scored else models.evidence,
         )  # fmt: skip
-        weighings = [Weighing(choice, number, placing) for number, placing in enumerate(placings)]
+        weighings = [
+            Weighing(choice, number, placing) for number, placing in enumerate(placings.each)
+        ]
         yield
         wants = list(self._wants(question, weighings)) if question.recorded else []
         return Weighed(
@@ -320,22 +322,23 @@ class Pipeline:
 
     def _asked_for(
         self, inputs: Inputs, seen: Sight | None, rung: pb.Rung.ValueType, group: str
-    ) -> list[Placing]:
-        """What each placement asks for. No action stands twice in an answer."""
+    ) -> Placings:
+        """What the placements ask for. No action stands twice in an answer."""
         question = inputs.question
-        at = 0 if seen is None else int(seen.facts[journey.RELATIONSHIP])
+        at = 0 if seen is None else int(seen.block.item(journey.RELATIONSHIP))
         same = (
-            question.channel, question.locale, at, question.assurance, question.max_actions,
-            rung == pb.RUNG_DEFAULTS, group, inputs.greedy,
+            *question.placements, question.channel, question.locale, at, question.assurance,
+            question.max_actions, rung == pb.RUNG_DEFAULTS, group, inputs.greedy,
         )  # fmt: skip
-        found = []
-        for name in question.placements:
-            placing = self._placings.get((name, *same))
-            if placing is None:
-                placing = self._placing(name, inputs, _RELATIONSHIPS[at], rung, group)
-                if len(self._placings) < _PLACINGS:
-                    self._placings[name, *same] = placing
-            found.append(placing)
+        found = self._placings.get(same)
+        if found is None:
+            tone = _RELATIONSHIPS[at]
+            found = self._chooser.placings(
+                [self._placing(name, inputs, tone, rung, group) for name in question.placements]
+            )
+            if len(self._placings) >= _PLACINGS:
+                self._placings.clear()
+            self._placings[same] = found
         return found
 
     def _placing(

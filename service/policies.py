@@ -35,6 +35,7 @@ STAGES: Final = (
     (pb.STAGE_APPLICABILITY, "applicability"),
     (pb.STAGE_SUITABILITY, "suitability"),
 )
+_KEPT: Final = 10_000  # ways to ask; callers may send any locale
 _DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 
@@ -261,8 +262,9 @@ class Policies:
         if found is None:
             treatments = [treatment(action, *at) for action in self.business.actions]
             found = Offers(rows_of(row for row, one in enumerate(treatments) if one), treatments)
-            if len(self._offers) < 10_000:
-                self._offers[at] = found
+            if len(self._offers) >= _KEPT:
+                self._offers.clear()
+            self._offers[at] = found
         return found
 
     def filtered(self, at: Circumstances) -> Filtered:
@@ -343,8 +345,9 @@ class Policies:
             after = list(self._of_unread(at))
             dropped = union(before) | union(after)
             found = self._stands(before, after, dropped, dropped)
-            if len(self._standing) < 10_000:
-                self._standing[key] = found
+            if len(self._standing) >= _KEPT:
+                self._standing.clear()
+            self._standing[key] = found
         return found
 
     def parted(self, causes: Iterable[Cause], dropped: Rows = 0) -> Cause | None:

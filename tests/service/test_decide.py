@@ -622,7 +622,7 @@ async def test_a_rehearsal_asks_for_nothing_and_leaves_every_placement_laid_out(
     ready = decider(store, bank(), models=models)
     await ready.rehearse()
     assert not store.asked
-    laid_out = {name for name, *_ in ready.pipeline._placings}
+    laid_out = {one.name for all in ready.pipeline._placings.values() for one in all.each}
     assert laid_out == set(bank().placements)
     late = decider(knowing(Snapshot(None, None, None)), bank())
     await late.rehearse()
