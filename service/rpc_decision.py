@@ -105,7 +105,7 @@ class Decisions(decision_pb2_grpc.DecisionServiceServicer):
             entry = Entry(
                 decision_id,
                 Summary(customer_id, question.channel, question.interaction_id, shown),
-                partial(serving.decider.answers.logged, answer, request, written, caller.name),
+                partial(serving.decider.entries.written, answer, request, written, caller.name),
             )
             if not self._journal.append(entry):
                 response += answers.advisory(_UNJOURNALED)
