@@ -8,20 +8,19 @@ prepared for it: most of that is the same in many of them, and written once.
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
-from functools import lru_cache
+from collections.abc import Callable, Mapping
+from functools import cache, lru_cache
 from itertools import accumulate
 from typing import Final
 
 import numpy as np
 
-from features.elementary import Floats
-from features.kernels import Integers
 from rapport.v1 import decision_pb2 as pb
-from service import entering, trace
+from service import deliberation, entering
 from service.arbitration import Reason
 from service.business import Business
-from service.drawing import Bytes
+from service.dropping import UNKNOWN
+from service.entering import SAW, SCORED
 from service.models import Models
 from service.pipeline import Answer
 from service.spans import Spans
@@ -30,7 +29,7 @@ from service.wire import Kept, amounts, double, nested, text, whole
 _SAID: Final = 4_096  # reservations that come back
 _MODELS: Final = 4  # that are laid out at a time
 _SIZE: Final = 16_384  # bytes of an entry, at first
-_NOWHERE: Final = Spans([], [0] * 18).words
+_NOWHERE: Final = Spans([], [0] * 18)
 
 
 class Entries:
@@ -59,36 +58,33 @@ class Entries:
         """
         weighed = answer.weighed
         inputs, sight, models = weighed.inputs, weighed.sight, weighed.models
-        numbers, placements, parts = trace.given(weighed, len(self._names))
-        laid, rows = _NOWHERE, list[int]()
+        laid, how, rows = _NOWHERE, 0, list[int]()
         if models is not None and sight.scored:
-            spans = self._models.get(models) or self._models.keep(models, self._lay_out(models))
-            laid = spans.words
-            numbers[entering.HOW] |= entering.SCORED
+            _, laid = self._models.get(id(models)) or self._models.keep(
+                models, self._lay_out(models)
+            )
+            how = SCORED
             if sight.layout.actions:
-                numbers[entering.HOW] |= entering.SAW
+                how = SCORED | SAW
                 rows = [one.row for slate in answer.slates for one in slate.shown]
-        customer, asker = inputs.question.customer_id.encode(), caller.encode()
-        sent, others = request.SerializeToString(deterministic=True), self._inputs(answer)
-        asked = struct.pack(
-            f"=10qQ{2 + len(placements) + len(rows)}q",
-            *numbers, len(customer), len(sent), len(response), len(asker), len(others),
-            inputs.seed, inputs.clock, len(rows), *placements, *rows,
+        front = (
+            inputs.question.customer_id.encode(), request.SerializeToString(deterministic=True),
+            response, caller.encode(), self._inputs(answer),
         )  # fmt: skip
-        given = b"".join([customer, sent, response, asker, others, *parts])
-        return self._entry(
-            laid, np.frombuffer(asked, np.int64), np.frombuffer(given, np.uint8),
-            sight.block, weighed.choice.block[0],
-        )  # fmt: skip
-
-    def _entry(
-        self, laid: Integers, asked: Integers, given: Bytes, sight: Floats, choice: Floats
-    ) -> bytes:
-        """Have it written where there is room for it."""
-        size = entering.entry(laid, asked, given, sight, choice, self._out)
-        if size > len(self._out):
-            self._out = np.empty(2 * size, np.uint8)
-            entering.entry(laid, asked, given, sight, choice, self._out)
+        own = *map(len, front), len(rows), inputs.clock, inputs.seed
+        actions, choice = len(self._names), weighed.choice.block[0]
+        for counted in (False, True):
+            against, numbers, following, parts = deliberation.given(
+                weighed, actions, rows, how, counted=counted
+            )
+            asked = _packing(len(following))(*numbers, *own, *following)
+            given = np.frombuffer(b"".join((asked, *front, *parts)), np.uint8)
+            size = entering.entry(laid.words, against, given, sight.block, choice, self._out)
+            if size > len(self._out):
+                self._out = np.empty(2 * size, np.uint8)
+                entering.entry(laid.words, against, given, sight.block, choice, self._out)
+            if size != UNKNOWN:
+                break
         return self._out[:size].tobytes()
 
     def _lay_out(self, models: Models) -> Spans:
@@ -137,6 +133,12 @@ class Entries:
             if all(prices.values()):  # zero is equal to minus zero, and is written otherwise
                 self._prices = dict(prices), written
         return written
+
+
+@cache
+def _packing(following: int) -> Callable[..., bytes]:
+    """Packs what is asked, with so many numbers behind; the seed is one without a sign."""
+    return struct.Struct(f"={entering.SEED}qQ{following}q").pack
 
 
 def _reason(reason: Reason) -> bytes:

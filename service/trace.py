@@ -1,14 +1,12 @@
-"""How every action fared: written in columns for the log, and read back action by action. Pure.
+"""How every action fared, read back action by action from what the log holds. Pure.
 
-The log keeps what a decision compared, not sentences for each action: a decision over hundreds of
-actions takes a few kilobytes. A trace, an explanation and an audit are all read from it.
+A trace, an explanation and an audit are all read from what :mod:`service.deliberation` wrote.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -17,101 +15,15 @@ from features.elementary import Floats
 from features.kernels import Integers
 from rapport.v1 import decision_pb2 as pb
 from rapport.v1 import log_pb2
-from service import causes, entering
 from service.arbitration import Factors, Ranked
 from service.business import Business
 from service.causes import Rows, rows_of
-from service.choice import Placing
 from service.exploration import Fate
-from service.policies import Standing
 from service.rooms import Room
-from service.weighed import Weighed
-from service.wire import Kept, double, nested, optional, packed, text, whole
+from service.wire import double, optional
 
 DO_NOTHING: Final = "do_nothing"
 """Name of the candidate that stands for leaving the customer alone."""
-
-_KEPT: Final = 1_024  # placements as they are asked for, and what stands before anything is counted
-_NOTHING_ELSE: Final = [0] * (entering.ASKED - 5)  # of an entry around a deliberation
-_NO_ROOM: Final = np.empty(0, np.uint8)
-
-
-def written(weighed: Weighed, actions: int) -> bytes:
-    """Write what a decision compared, as the bytes of a :class:`log_pb2.Deliberation`.
-
-    Args:
-        weighed: The decision.
-        actions: Rows of its catalogue.
-    """
-    numbers, placements, parts = given(weighed, actions)
-    asked = np.array([*numbers, *_NOTHING_ELSE, *placements], np.int64)
-    joined, choice = np.frombuffer(b"".join(parts), np.uint8), weighed.choice.block[0]
-    out = np.empty(entering.deliberation(asked, joined, choice, _NO_ROOM), np.uint8)
-    entering.deliberation(asked, joined, choice, out)
-    return out.tobytes()
-
-
-def given(weighed: Weighed, actions: int) -> tuple[list[int], list[int], list[bytes]]:
-    """All of a deliberation but its columns.
-
-    Returns:
-        What :mod:`service.entering` is asked of it, and of its placements; then the parts that are
-        given, in their order.
-    """
-    choice = weighed.choice
-    _, ends, (modelled, told, lifted) = choice.block
-    local, placements = b"", list[int]()
-    parts = [_filtered(weighed, actions)]
-    for weighing in weighed.weighings:
-        placing, number = weighing.placing, weighing.number
-        piece = _placings.get(placing) or _placings.keep(placing, _piece(placing, actions))
-        before, after, causes_here = piece
-        local += causes_here
-        placements += ends[number], choice.placings[number].slots, len(before), len(after)
-        parts += before, after
-    if local:
-        parts[0] = local + parts[0]
-    rooms = b"".join([_room(room, actions) for room in weighed.rooms]) if weighed.rooms else b""
-    parts.append(rooms)
-    how = entering.BY_MODELS * modelled | entering.TOLD * told | entering.LIFTED * lifted
-    return [len(parts[0]), len(rooms), actions, how, len(weighed.weighings)], placements, parts
-
-
-def _filtered(weighed: Weighed, actions: int) -> bytes:
-    """What spoke against actions whatever the placement; mostly it is known before all counting."""
-    choice, standing = weighed.choice, weighed.standing
-    if weighed.filter is not None or choice.limited or choice.ruled:
-        return weighed.filtered.written(actions)
-    known = _standings.get(standing)
-    if known is None:
-        known = _standings.keep(standing, weighed.filtered.written(actions))
-    return known
-
-
-_standings: Final = Kept[Standing, bytes](_KEPT)
-
-
-class _Piece(NamedTuple):
-    """What of a placement is the same whoever is decided for."""
-
-    before: bytes  # its columns
-    after: bytes
-    causes: bytes  # that hold in it alone
-
-
-def _piece(placing: Placing, actions: int) -> _Piece:
-    local = [causes.written(one, actions, placing.name) for one in placing.causes]
-    after = whole(13, placing.slots) + double(14, placing.nothing)
-    return _Piece(text(1, placing.name), after, b"".join(local))
-
-
-_placings: Final = Kept[Placing, _Piece](_KEPT)
-
-
-@lru_cache(1_024)
-def _room(room: Room, actions: int) -> bytes:
-    rows = packed(2, room.rows.to_bytes((actions + 7) // 8, "little"))
-    return nested(3, text(1, room.name) + rows + whole(3, room.places))
 
 
 class Compared(NamedTuple):

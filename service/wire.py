@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterable
 from functools import lru_cache
-from typing import Final, Generic, TypeVar
+from typing import Final, TypeVar
 
 _BYTES: Final = tuple(bytes((number,)) for number in range(0x80))
 _DOUBLE: Final = struct.Struct("<Bd").pack
@@ -42,31 +42,26 @@ class Memory(dict[K, bytes]):
         return written
 
 
-class Kept(Generic[K, V]):
+class Kept(dict[int, tuple[K, V]]):
     """What was made of objects that come again as themselves; it begins anew where it is full.
 
-    They are known by where they are, and kept, so that no other can be there: to compare them would
-    take longer than to look them up.
+    They are found by their ``id``, and kept, so that it stays theirs: to compare them would take
+    longer than to look them up.
 
     Args:
         most: Objects that it holds.
     """
 
     def __init__(self, most: int) -> None:
+        super().__init__()
         self._most = most
-        self._known: dict[int, tuple[K, V]] = {}
 
-    def get(self, thing: K) -> V | None:
-        """What was made of an object; None: nothing yet."""
-        known = self._known.get(id(thing))
-        return None if known is None else known[1]
-
-    def keep(self, thing: K, made: V) -> V:
-        """Keep what was made of an object, and give it back."""
-        if len(self._known) >= self._most:
-            self._known.clear()
-        self._known[id(thing)] = thing, made
-        return made
+    def keep(self, thing: K, made: V) -> tuple[K, V]:
+        """Keep what was made of an object."""
+        if len(self) >= self._most:
+            self.clear()
+        found = self[id(thing)] = thing, made
+        return found
 
 
 def varint(number: int) -> bytes:
