@@ -82,7 +82,8 @@ def given(
         _, (before, later, parting) = _standings.get(id(standing)) or _standings.keep(
             standing, _stands(standing, actions)
         )
-    parts, following, here = [before, later], list[int](), b""
+    following: list[int] = []
+    parts, here = [before, later], b""
     for weighing in weighed.weighings:
         placing, number = weighing.placing, weighing.number
         _, (above, below, local) = _placings.get(id(placing)) or _placings.keep(

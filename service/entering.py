@@ -47,10 +47,15 @@ SCORED, SAW, BY_MODELS, TOLD, LIFTED = 1, 2, 4, 8, 16
 """Bits of how it was decided: whether the models have seen the customer, whether they have seen
 actions, and whether the columns of models, evidence and uplift mean something."""
 
-_VALUES: Final = np.array(
-    [ranking.VALUE, ranking.CAPACITY, ranking.WEIGHT, ranking.LEVER, ranking.PRIORITY]
-)
-"""Columns that are there whoever ranked, as fields 6 to 10."""
+_COLUMNS: Final = np.array(
+    [
+        ranking.ACCEPTANCE, ranking.MODEL, ranking.EVIDENCE, ranking.VALUE, ranking.CAPACITY,
+        ranking.WEIGHT, ranking.LEVER, ranking.PRIORITY,
+    ]
+)  # fmt: skip
+"""Columns of one number each, field by field from :data:`_FIRST` on."""
+_FIRST: Final = 3
+_ALWAYS: Final = len(_COLUMNS) - 2  # all but those of models and of evidence
 
 
 @numba.njit(cache=True)
@@ -217,7 +222,7 @@ def _placement_size(asked: Integers, one: Integers, choice: Floats) -> int:
     size: int = one[BEFORE] + one[AFTER]
     if count:
         how = asked[HOW]
-        columns = 1 + _VALUES.shape[0] + (how & BY_MODELS != 0) + (how & TOLD != 0)
+        columns = _ALWAYS + (how & BY_MODELS != 0) + (how & TOLD != 0)
         size += field_size(2 * count) + columns * field_size(8 * count) + field_size(count)
         if how & LIFTED:
             size += field_size(24 * count)
@@ -248,11 +253,10 @@ def _deliberation(
 @numba.njit(cache=True)
 def _columns(asked: Integers, one: Integers, choice: Floats, out: Bytes, at: int) -> int:
     """Write the columns of a placement; where they end."""
-    begin, how = one[BEGIN], asked[HOW]
-    count = int(choice[begin + choosing.COUNT])
+    how, count = asked[HOW], int(choice[one[BEGIN] + choosing.COUNT])
     if not count:
         return at
-    at_fates = begin + choosing.PLACED + choosing.SLOT * one[SLOTS]
+    at_fates = one[BEGIN] + choosing.PLACED + choosing.SLOT * one[SLOTS]
     ranks = at_fates + (asked[ACTIONS] + 7) // 8
     rows = choice[ranks : ranks + count].view(np.int64)
     at = head(out, at, 2, 2 * count)
@@ -260,26 +264,18 @@ def _columns(asked: Integers, one: Integers, choice: Floats, out: Bytes, at: int
         out[at + 2 * i] = rows[i] & 0xFF
         out[at + 2 * i + 1] = rows[i] >> 8
     at += 2 * count
-    at = _column(choice, ranks, count, ranking.ACCEPTANCE, out, at, 3)
-    if how & BY_MODELS:
-        at = _column(choice, ranks, count, ranking.MODEL, out, at, 4)
-    if how & TOLD:
-        at = _column(choice, ranks, count, ranking.EVIDENCE, out, at, 5)
-    for i in range(_VALUES.shape[0]):
-        at = _column(choice, ranks, count, _VALUES[i], out, at, 6 + i)
+    for i in range(_COLUMNS.shape[0]):
+        column = _COLUMNS[i]
+        if (column == ranking.MODEL and not how & BY_MODELS) or (
+            column == ranking.EVIDENCE and not how & TOLD
+        ):
+            continue
+        at = head(out, at, _FIRST + i, 8 * count)
+        begin = ranks + column * count
+        at = copy(out, at, choice[begin : begin + count].view(np.uint8))
     if how & LIFTED:
         uplift = ranks + ranking.UPLIFT * count
         at = head(out, at, 11, 24 * count)
         at = copy(out, at, choice[uplift : uplift + 3 * count].view(np.uint8))
     at = head(out, at, 12, count)
     return copy(out, at, choice[at_fates:ranks].view(np.uint8)[:count])
-
-
-@numba.njit(cache=True)
-def _column(
-    choice: Floats, ranks: int, count: int, column: int, out: Bytes, at: int, field: int
-) -> int:
-    """Write one column as a field; where it ends."""
-    at = head(out, at, field, 8 * count)
-    begin = ranks + column * count
-    return copy(out, at, choice[begin : begin + count].view(np.uint8))

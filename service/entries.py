@@ -58,7 +58,8 @@ class Entries:
         """
         weighed = answer.weighed
         inputs, sight, models = weighed.inputs, weighed.sight, weighed.models
-        laid, how, rows = _NOWHERE, 0, list[int]()
+        rows: list[int] = []
+        laid, how = _NOWHERE, 0
         if models is not None and sight.scored:
             _, laid = self._models.get(id(models)) or self._models.keep(
                 models, self._lay_out(models)

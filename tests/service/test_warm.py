@@ -6,14 +6,14 @@ import sys
 from pathlib import Path
 
 from features import elementary, journey, kernels, record, timeline, usage
-from service import chance, choosing, drawing, dropping, entering, ranking, sight, writing
+from service import chance, choosing, drawing, entering, ranking, sight
 from service.forest import kernels as forests
 from service.forest import walk
 from service.rules import kernel
 
 KERNELS = (
     elementary, journey, kernels, record, timeline, usage, chance, drawing, ranking, forests, walk,
-    kernel, sight, choosing, dropping, entering, writing,
+    kernel, sight, choosing, entering,
 )  # fmt: skip
 
 
