@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from features.kernels import Integers
-from service import causes, entering
+from service import causes, dropping, entering
 from service.causes import Rows
 from service.choice import Placing
 from service.dropping import UNKNOWN
@@ -28,7 +28,7 @@ from service.wire import Kept, double, nested, packed, text, whole
 
 _KEPT: Final = 1_024  # placements as they are asked for, and what stands before anything is counted
 _CONFIGURATIONS: Final = 4  # that are laid out at a time
-_NOTHING: Final = Spans([], [0] * 21)
+_NOTHING: Final = Spans([], [0] * dropping.WORDS)
 _NO_ENTRY: Final = [0] * (entering.ASKED - entering.CUSTOMER)
 _NOBODY: Final = list[int]()
 _NO_ROOM: Final = np.empty(0, np.uint8)
@@ -43,21 +43,21 @@ def written(weighed: Weighed, actions: int) -> bytes:
     """
     choice = weighed.choice.block[0]
     for counted in (False, True):
-        against, numbers, following, parts = given(weighed, actions, counted=counted)
+        numbers, following, parts = given(weighed, actions, counted=counted)
         asked = np.array([*numbers, *_NO_ENTRY, *following], np.int64)
         asked[entering.COUNT] = len(asked)
         joined = np.frombuffer(b"".join([asked.tobytes(), *parts]), np.uint8)
-        size = entering.deliberation(against, joined, choice, _NO_ROOM)
+        size = entering.deliberation(joined, choice, _NO_ROOM)
         if size != UNKNOWN:
             break
     out = np.empty(size, np.uint8)
-    entering.deliberation(against, joined, choice, out)
+    entering.deliberation(joined, choice, out)
     return out.tobytes()
 
 
 def given(
     weighed: Weighed, actions: int, rows: Sequence[int] = (), how: int = 0, *, counted: bool
-) -> tuple[Integers, list[int], list[int], list[bytes]]:
+) -> tuple[list[int], list[int], list[bytes]]:
     """Prepare a deliberation for :mod:`service.entering`.
 
     Args:
@@ -69,8 +69,7 @@ def given(
             rule is not known.
 
     Returns:
-        What speaks against actions wherever it was laid out, what is asked before an entry's own
-        numbers and after them, and the parts.
+        What is asked before an entry's own numbers and after them, and the parts.
     """
     choice, at, policies = weighed.choice, weighed.at, weighed.policies
     _, ends, (modelled, told, lifted) = choice.block
@@ -105,10 +104,10 @@ def given(
     if lifted:
         how |= LIFTED
     numbers = [
-        entering.ASKED + len(following), len(parts[0]), len(later), len(rooms), actions, how,
-        at.now, policies.channels[at.channel], len(weighed.weighings),
+        entering.ASKED + len(following), against.address, len(parts[0]), len(later), len(rooms),
+        actions, how, at.now, policies.channels[at.channel], len(weighed.weighings),
     ]  # fmt: skip
-    return against.words, numbers, following, parts
+    return numbers, following, parts
 
 
 class _Stands(NamedTuple):

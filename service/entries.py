@@ -20,7 +20,7 @@ from service import deliberation, entering
 from service.arbitration import Reason
 from service.business import Business
 from service.dropping import UNKNOWN
-from service.entering import SAW, SCORED
+from service.entering import SCORED
 from service.models import Models
 from service.pipeline import Answer
 from service.spans import Spans
@@ -29,7 +29,7 @@ from service.wire import Kept, amounts, double, nested, text, whole
 _SAID: Final = 4_096  # reservations that come back
 _MODELS: Final = 4  # that are laid out at a time
 _SIZE: Final = 16_384  # bytes of an entry, at first
-_NOWHERE: Final = Spans([], [0] * 18)
+_NOWHERE: Final = Spans([], [0] * entering.WORDS)
 
 
 class Entries:
@@ -66,24 +66,23 @@ class Entries:
             )
             how = SCORED
             if sight.layout.actions:
-                how = SCORED | SAW
                 rows = [one.row for slate in answer.slates for one in slate.shown]
         front = (
             inputs.question.customer_id.encode(), request.SerializeToString(deterministic=True),
             response, caller.encode(), self._inputs(answer),
         )  # fmt: skip
-        own = *map(len, front), len(rows), inputs.clock, inputs.seed
+        own = *map(len, front), len(rows), laid.address, inputs.clock, inputs.seed
         actions, choice = len(self._names), weighed.choice.block[0]
         for counted in (False, True):
-            against, numbers, following, parts = deliberation.given(
+            numbers, following, parts = deliberation.given(
                 weighed, actions, rows, how, counted=counted
             )
             asked = _packing(len(following))(*numbers, *own, *following)
             given = np.frombuffer(b"".join((asked, *front, *parts)), np.uint8)
-            size = entering.entry(laid.words, against, given, sight.block, choice, self._out)
+            size = entering.entry(given, sight.block, choice, self._out)
             if size > len(self._out):
                 self._out = np.empty(2 * size, np.uint8)
-                entering.entry(laid.words, against, given, sight.block, choice, self._out)
+                entering.entry(given, sight.block, choice, self._out)
             if size != UNKNOWN:
                 break
         return self._out[:size].tobytes()
@@ -97,6 +96,7 @@ class Entries:
                 usual.rows,
                 usual.hiding,
                 usual.felt,
+                np.array([np.nan]),
                 np.frombuffer(b"".join(names), np.uint8),
                 np.array([0, *accumulate(map(len, names))], np.int64),
                 np.frombuffer(nested(4, models.plan.digest.encode()), np.uint8),

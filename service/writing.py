@@ -1,6 +1,8 @@
 """Fields as protobuf writes them, for loops: what :mod:`service.wire` is for lines. Pure.
 
-Numbers of fields are 1 to 15, whose key is one byte. Whoever writes knows that there is room.
+They are written to addresses: slices are some hundred instructions each, and what a kernel has to
+fetch before it runs is much of what it costs (see :mod:`service.forest.memory`). Whoever writes
+knows that there is room. Numbers of fields are 1 to 15, whose key is one byte.
 """
 
 from __future__ import annotations
@@ -9,35 +11,74 @@ from typing import Any, Final
 
 import numba
 import numpy as np
+from numba import carray  # type: ignore[attr-defined]
 from numba.core import types
 from numba.core.cgutils import raw_memcpy
 from numba.extending import intrinsic
 
-from service.drawing import Bytes
+from service.spans import pointer
 
 _BYTES: Final = 2  # kind of a field that says how long it is
+
+
+def _to_move(_typing: Any, _to: Any, _origin: Any, _size: Any) -> Any:
+    def build(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        address = context.get_value_type(types.voidptr)
+        to, origin = (builder.inttoptr(one, address) for one in arguments[:2])
+        raw_memcpy(builder, to, origin, arguments[2], 1)  # type: ignore[no-untyped-call]
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), build
+
+
+_move: Any = intrinsic(_to_move)
+
+
+@numba.njit(cache=True, inline="always")
+def address(array: Any) -> int:
+    """Where an array lies; whoever asks keeps it."""
+    found: int = np.int64(array.ctypes.data)  # type: ignore[assignment]
+    return found
+
+
+@numba.njit(cache=True, inline="always")
+def word(at: int, which: int) -> int:
+    """One of the words at an address."""
+    found: int = carray(pointer(at + 8 * which), (1,), np.int64)[0]
+    return found
+
+
+@numba.njit(cache=True, inline="always")
+def put(at: int, byte: int) -> int:
+    """Write a byte; where it ends."""
+    carray(pointer(at), (1,), np.uint8)[0] = byte
+    return at + 1
+
+
+@numba.njit(cache=True, inline="always")
+def copy(at: int, origin: int, size: int) -> int:
+    """Write bytes as they stand at another address; where they end."""
+    _move(at, origin, size)
+    return at + size
 
 
 @numba.njit(cache=True)
 def varint_size(number: int) -> int:
     """Bytes of a whole number of 64 bits."""
-    rest, size = np.uint64(number) >> np.uint64(7), 1
+    size, rest = 1, number >> 7 & 2**57 - 1  # its sign does not move in
     while rest:
-        rest >>= np.uint64(7)
+        rest >>= 7
         size += 1
     return size
 
 
 @numba.njit(cache=True)
-def varint(out: Bytes, at: int, number: int) -> int:
+def varint(at: int, number: int) -> int:
     """Write a whole number of 64 bits; where it ends."""
-    rest = np.uint64(number)
-    while rest > np.uint64(0x7F):
-        out[at] = rest & np.uint64(0x7F) | np.uint64(0x80)
-        rest >>= np.uint64(7)
-        at += 1
-    out[at] = rest
-    return at + 1
+    for _ in range(varint_size(number) - 1):
+        at = put(at, number & 0x7F | 0x80)
+        number = number >> 7 & 2**57 - 1  # its sign does not move in
+    return put(at, number)
 
 
 @numba.njit(cache=True)
@@ -59,43 +100,18 @@ def whole_size(number: int) -> int:
 
 
 @numba.njit(cache=True)
-def head(out: Bytes, at: int, field: int, size: int) -> int:
+def head(at: int, number: int, size: int) -> int:
     """Write what stands before the bytes of a field; where it ends."""
-    out[at] = field << 3 | _BYTES
-    return varint(out, at + 1, size)
+    return varint(put(at, number << 3 | _BYTES), size)
 
 
 @numba.njit(cache=True)
-def whole(out: Bytes, at: int, field: int, number: int) -> int:
+def field(at: int, number: int, origin: int, size: int) -> int:
+    """Write a field of bytes that stand somewhere, though it may have none; where it ends."""
+    return copy(head(at, number, size), origin, size)
+
+
+@numba.njit(cache=True)
+def whole(at: int, number: int, value: int) -> int:
     """Write a field of a whole number, if it is not zero; where it ends."""
-    if not number:
-        return at
-    out[at] = field << 3
-    return varint(out, at + 1, number)
-
-
-def _to_move(_typing: Any, _to: Any, _origin: Any, _size: Any) -> Any:
-    def build(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        pointer = context.get_value_type(types.voidptr)
-        to, origin = (builder.inttoptr(one, pointer) for one in arguments[:2])
-        raw_memcpy(builder, to, origin, arguments[2], 1)
-        return context.get_dummy_value()
-
-    return types.void(types.int64, types.int64, types.int64), build
-
-
-_move: Any = intrinsic(_to_move)
-"""Copy bytes from one address to another.
-
-A loop over them becomes five hundred bytes of code wherever it stands, and what a kernel has to
-fetch first is what it takes.
-"""
-
-
-@numba.njit(cache=True)
-def copy(out: Bytes, at: int, part: Bytes) -> int:
-    """Write bytes as they are; where they end."""
-    size: int = part.shape[0]
-    if size:
-        _move(out.ctypes.data + at, part.ctypes.data, size)
-    return at + size
+    return varint(put(at, number << 3), value) if value else at
