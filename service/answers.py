@@ -1,12 +1,11 @@
-"""Turn decisions into messages: for the caller, and for the log. Pure.
+"""Turn decisions into answers. Pure.
 
-Both are written as the bytes that protobuf would write, field by field in the order of their
+They are written as the bytes that protobuf would write, field by field in the order of their
 numbers: what is the same in many answers is written once, and no message is built of the rest.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Final, NamedTuple
 
 from google.protobuf import timestamp_pb2
@@ -21,7 +20,7 @@ from service.facts import Fact
 from service.models import Models
 from service.pipeline import Answer, Shown, Slate
 from service.weighed import Weighed
-from service.wire import Memory, amounts, head, nested, packed, text, whole
+from service.wire import Memory, amounts, nested, text, whole
 
 _INTENTS_SHOWN: Final = 5
 _SAID: Final = 4_096  # sentences that come back; most do within the hour
@@ -67,7 +66,7 @@ class _Piece(NamedTuple):
 
 
 class Answers:
-    """Writes answers and log entries of one configuration.
+    """Writes answers of one configuration.
 
     Args:
         business: Whose decisions they are.
@@ -159,57 +158,6 @@ class Answers:
         self._pieces[one.row, id(treatment), id(price)] = piece
         return piece
 
-    def logged(
-        self, answer: Answer, request: pb.DecideRequest, response: bytes, caller: str
-    ) -> bytes:
-        """Write the :class:`log_pb2.LogEntry` of a decision: what it takes to compute it again.
-
-        Args:
-            answer: The decision.
-            request: As the caller sent it.
-            response: The answer, trace and vector aside, as written.
-            caller: Who asked.
-        """
-        weighed = answer.weighed
-        parts = [
-            nested(1, request.SerializeToString(deterministic=True)),
-            head(2, len(response)),
-            response,
-        ]
-        if weighed.vector is not None and weighed.models is not None:
-            digest = weighed.models.plan.digest.encode()
-            parts += nested(3, weighed.vector.tobytes()), nested(4, digest)
-        parts.append(text(5, caller))
-        for row in answer.rows:
-            saw = weighed.saw(row)
-            if saw is not None:
-                parts.append(nested(6, self._names[row] + packed(2, saw.tobytes())))
-        parts.append(nested(7, self._inputs(answer)))
-        deliberation = trace.pieces(weighed, len(self._names))
-        parts.append(head(8, sum(map(len, deliberation))))
-        parts += deliberation
-        whose = text(1, weighed.inputs.question.customer_id)
-        return b"".join([whose, head(3, sum(map(len, parts))), *parts])
-
-    def _inputs(self, answer: Answer) -> bytes:
-        """What a :class:`log_pb2.DecisionInputs` holds."""
-        inputs = answer.weighed.inputs
-        known = inputs.known
-        parts = [whole(1, inputs.seed), whole(2, inputs.clock)]
-        if known.unread is not None:
-            parts.append(nested(3, _reason(known.unread)))
-        if inputs.unscored is not None:
-            parts.append(nested(4, _reason(inputs.unscored)))
-        parts += amounts(5, sorted(inputs.prices.items()))
-        parts += [nested(6, name.encode()) for name in sorted(inputs.full_ceilings)]
-        for want, reply in answer.replies:
-            action = self._business.actions[want.row].name
-            asked = _asked(want.placement, action, reply.refused)
-            parts.append(nested(7, asked + wire.double(5, want.probability)))
-        parts += [nested(8, _reason(one)) for one in known.unreadable]
-        parts.append(whole(9, inputs.greedy))
-        return b"".join(parts)
-
 
 def features(weighed: Weighed) -> bytes:
     """The vector that the models saw, as a field of the answer; empty where none scored."""
@@ -251,13 +199,6 @@ class _Facts(Memory[Fact]):
 
 
 _facts: Final = _Facts(pieces.fact, _FACTS)
-
-
-@lru_cache(_SAID)
-def _asked(placement: str, action: str, refused: str) -> bytes:
-    """A reservation and what was said of it, but for its probability."""
-    named = text(1, placement) + text(2, action)
-    return named + whole(3, not refused) + text(4, refused)
 
 
 def _read(weighed: Weighed) -> bytes:

@@ -68,6 +68,12 @@ def written(cause: Cause, actions: int, placement: str = "") -> bytes:
     return log_pb2.Deliberation(causes=[one]).SerializeToString()
 
 
+def unset(cause: Cause) -> bytes:
+    """The bytes of a :class:`log_pb2.Cause` before its actions, for whoever writes these."""
+    one = log_pb2.Cause(stage=cause.stage, code=cause.code, text=cause.text, name=cause.name)
+    return one.SerializeToString()
+
+
 class _Rule(NamedTuple):
     """One way a rule turns out for some actions."""
 
@@ -96,6 +102,10 @@ class Rules:
     def drops(self) -> list[tuple[int, Rows]]:
         """Place of each rule's condition, and what it drops where that does not hold."""
         return [(one.condition, one.failed.actions) for one in self._rules]
+
+    def laid(self) -> list[tuple[int, bytes]]:
+        """Place of each rule's condition, and its cause as written where that does not hold."""
+        return [(one.condition, one.written) for one in self._rules]
 
     def causes(self, results: Answers) -> list[Cause]:
         """Each rule that does not hold or is not known, as a cause."""

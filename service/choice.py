@@ -442,6 +442,14 @@ class Choice:
             self._modelled, self._told, self._lifted,
         )  # fmt: skip
 
+    @property
+    def block(self) -> tuple[Floats, Sequence[int], tuple[bool, bool, bool]]:
+        """All that was written, and where in it each placement begins.
+
+        At the end, whether what it says of models, of evidence and of uplift means something.
+        """
+        return self._out, self._ends, (self._modelled, self._told, self._lifted)
+
     def fates(self, number: int) -> bytes:
         """What became of each candidate of a placement, see :class:`service.exploration.Fate`."""
         out, count, at = self._of(number)

@@ -22,6 +22,7 @@ from service.arbitration import Reason
 from service.budget import Budget, Cost
 from service.business import Business
 from service.chance import Entropy
+from service.entries import Entries
 from service.errors import StoreUnavailable
 from service.leases import Leases
 from service.models import Models
@@ -80,6 +81,7 @@ class Decider:
         self._world = world
         self._scoring = Cost(0.005)
         self.answers = Answers(business)
+        self.entries = Entries(business)
         self._entropy = Entropy()
         self._together = Together(world.store.flush)
         self._reserving = Reserving(business)

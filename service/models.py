@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from operator import itemgetter
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -32,6 +32,16 @@ from service.sight import Compiled, Layout, Seen, Seer, Sight
 
 _TOLERANCE: Final = 1e-12
 _PROBABILITY: Final = itemgetter(1)
+
+
+class Usual(NamedTuple):
+    """What the models see of actions, whoever the customer is; see :meth:`Models.row`."""
+
+    rows: Floats  # [actions, names of the plan], the customer's columns come first
+    features: int  # of the customer
+    pair_at: int  # column of the first feature of customer and action
+    hiding: Integers  # [actions] 1: it is not seen how the customer feels
+    felt: Integers  # columns that say so
 
 
 class Models:
@@ -297,6 +307,12 @@ class Models:
         """What the models see of a customer, for :meth:`acceptance` and :meth:`uplift`."""
         touched = self.plan.touched(records, now, self.row_of_action, len(self._rows))
         return Seen(vector, *touched)
+
+    @property
+    def usual(self) -> Usual:
+        """What :meth:`row` begins with."""
+        hiding = np.array([row in self._hiding for row in range(len(self._rows))], np.int64)
+        return Usual(self._rows, self._action_at, self._pair_at, hiding, self._felt)
 
     def row(self, seen: Seen, row: int) -> Floats:
         """All that the models see of one action: [names of the plan]."""

@@ -120,6 +120,7 @@ class Policies:
 
     def __init__(self, business: Business) -> None:
         self.business = business
+        self.channels = business.vocabulary.channels
         self._all = (1 << len(business.actions)) - 1
         self._offers: dict[tuple[str, str, str, str], Offers] = {}
         self._standing: dict[tuple[object, ...], Standing] = {}
@@ -133,8 +134,8 @@ class Policies:
             purpose: self._where(lambda one, purpose=purpose: one.purpose == purpose)  # type: ignore[misc]
             for purpose in business.vocabulary.purposes
         }
-        self._rules = Rules(self._staged(), len(business.actions))
-        self.conditions.compile(self._rules.drops())
+        self.rules = Rules(self._staged(), len(business.actions))
+        self.conditions.compile(self.rules.drops())
         self.keys, self.counting = self._counted()
         self._room = np.array([key.room for key in self.keys], np.int64)
         self._counted_rows = rows_of(
@@ -291,7 +292,7 @@ class Policies:
             after.append(parted)
         if dropped is None:
             dropped = at.results.dropped | union(standing.before) | union(after)
-        return Filtered(dropped, standing.before, (self._rules, at.results), after)
+        return Filtered(dropped, standing.before, (self.rules, at.results), after)
 
     def instead(
         self,
@@ -358,8 +359,7 @@ class Policies:
             if cause.code != "NOT_ALLOWED":  # who asks for a bundle asks for its parts
                 dropped |= cause.actions
         parted = rows_of(row for row, parts in self.bundles if parts & dropped)
-        text = "A part of the bundle may not be offered"
-        return Cause(pb.STAGE_SUITABILITY, "PART_DROPPED", text, parted) if parted else None
+        return part_dropped(parted) if parted else None
 
     def _of_consent(self, at: Circumstances) -> Iterable[Cause]:
         for purpose, actions in self._purposes.items():
@@ -410,13 +410,13 @@ class Policies:
         if not self.keys or at.ledger is None:
             return
         counts = at.counts or usage.count(at.ledger, at.now, self.counting)
-        over = (counts.within > self._room) | (counts.until > at.now)
-        if not over.any():
+        used_up = (counts.within > self._room) | (counts.until > at.now)
+        if not used_up.any():
             return
-        channel = self.business.vocabulary.channels[at.channel]
+        channel = self.channels[at.channel]
         found: dict[int, tuple[Limit | Suppression, Rows]] = {}
         own = list(self.own(at)) if at.interaction else []
-        for number in np.flatnonzero(over).tolist():
+        for number in np.flatnonzero(used_up).tolist():
             key = self.keys[number]
             if key.holds_on in (0, channel):
                 again = 0
@@ -425,17 +425,7 @@ class Policies:
                 _, actions = found.get(id(key.declared), (key.declared, 0))
                 found[id(key.declared)] = key.declared, actions | key.actions & ~again
         for one, actions in found.values():
-            name = one.name
-            if isinstance(one, Limit):
-                more = one.at_most if one.outcome == "presented" else one.at_most + 1
-                often = "once" if more == 1 else f"{more} times"
-                what = "Shown or held" if one.outcome == "presented" else one.outcome.capitalize()
-                text = f"{what} {often} within {one.within} (limit {name})"
-                yield Cause(pb.STAGE_CONTACT_POLICY, "CONTACT_LIMIT", text, actions, name)
-            else:
-                often = "once" if one.after == 1 else f"{one.after} times within {one.within}"
-                text = f"{one.outcome.capitalize()} {often}: left alone for {one.lasts} ({name})"
-                yield Cause(pb.STAGE_CONTACT_POLICY, "SUPPRESSED", text, actions, name)
+            yield over(one, actions)
 
     def counted(self, records: Records | None, now: int) -> Counts | None:
         """Count a ledger; None where there is none to read, or nothing to count."""
@@ -450,7 +440,7 @@ class Policies:
         window.
         """
         assert at.ledger is not None  # noqa: S101  asked before
-        channel = self.business.vocabulary.channels[at.channel]
+        channel = self.channels[at.channel]
         here = (at.ledger["interaction"] == at.interaction) & (at.ledger["channel"] == channel)
         if not here.any():
             return
@@ -490,7 +480,7 @@ class Policies:
 
     def caps(self, row: int, channel: str) -> list[Cap]:
         """What the store has to recheck before an action is shown; empty where nothing caps it."""
-        here = self.business.vocabulary.channels[channel]
+        here = self.channels[channel]
         return [cap for holds_on, cap in self._caps_of[row] if holds_on in (0, here)]
 
     def _find_caps(self) -> Iterable[list[tuple[int, Cap]]]:
@@ -540,6 +530,25 @@ class Policies:
             if place is None or results[place] is True:
                 return price
         return None
+
+
+def over(one: Limit | Suppression, actions: Rows) -> Cause:
+    """The cause of a limit or a suppression that is used up."""
+    if isinstance(one, Limit):
+        more = one.at_most if one.outcome == "presented" else one.at_most + 1
+        often = "once" if more == 1 else f"{more} times"
+        what = "Shown or held" if one.outcome == "presented" else one.outcome.capitalize()
+        text = f"{what} {often} within {one.within} (limit {one.name})"
+        return Cause(pb.STAGE_CONTACT_POLICY, "CONTACT_LIMIT", text, actions, one.name)
+    often = "once" if one.after == 1 else f"{one.after} times within {one.within}"
+    text = f"{one.outcome.capitalize()} {often}: left alone for {one.lasts} ({one.name})"
+    return Cause(pb.STAGE_CONTACT_POLICY, "SUPPRESSED", text, actions, one.name)
+
+
+def part_dropped(bundles: Rows) -> Cause:
+    """The cause of bundles of which a part is dropped."""
+    text = "A part of the bundle may not be offered"
+    return Cause(pb.STAGE_SUITABILITY, "PART_DROPPED", text, bundles)
 
 
 def _counted_for(one: Limit | Suppression, action: Action) -> str:

@@ -13,7 +13,18 @@ import msgspec
 
 from rapport.v1 import decision_pb2 as pb
 from rapport.v1 import decision_pb2_grpc, event_pb2, log_pb2
-from service import answers, callers, explain, identity, intake, logs, outcomes, questions, trace
+from service import (
+    answers,
+    callers,
+    deliberation,
+    explain,
+    identity,
+    intake,
+    logs,
+    outcomes,
+    questions,
+    trace,
+)
 from service.arbitration import Reason
 from service.background import Turn
 from service.budget import Budget
@@ -105,7 +116,7 @@ class Decisions(decision_pb2_grpc.DecisionServiceServicer):
             entry = Entry(
                 decision_id,
                 Summary(customer_id, question.channel, question.interaction_id, shown),
-                partial(serving.decider.answers.logged, answer, request, written, caller.name),
+                partial(serving.decider.entries.written, answer, request, written, caller.name),
             )
             if not self._journal.append(entry):
                 response += answers.advisory(_UNJOURNALED)
@@ -291,7 +302,8 @@ class Decisions(decision_pb2_grpc.DecisionServiceServicer):
 
 def _traced(answer: Answer, written: bytes, of: Business) -> bytes:
     """Everything that was compared, as a field of the answer."""
-    compared = log_pb2.Deliberation.FromString(trace.written(answer.weighed, len(of.actions)))
+    told = deliberation.written(answer.weighed, len(of.actions))
+    compared = log_pb2.Deliberation.FromString(told)
     slates = pb.DecideResponse.FromString(written).slates
     return answers.traced(trace.candidates(compared, slates, of))
 

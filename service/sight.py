@@ -36,7 +36,7 @@ _NUMBERS: Final = 12
     _INTENT, _INTENT_SCRATCH, _CLASSES, _ACCEPTANCE, _ACCEPTANCE_SCRATCH, _ACTIONS, _FEATURES,
     _PAIRS, _ACTIONS_SAID,
 ) = range(_NUMBERS, _NUMBERS + 9)  # fmt: skip
-_TOUCHED, _JOURNEY, _AT_TOUCHED = 2 * LIKELY, 2 * LIKELY + 1, 2 * LIKELY + 2
+TOUCHED, _JOURNEY, AT_TOUCHED = 2 * LIKELY, 2 * LIKELY + 1, 2 * LIKELY + 2
 """Whole numbers behind places and chances of the likeliest intents: how many of both follow."""
 
 
@@ -155,10 +155,10 @@ class Sight:
         if self._seen is None:
             layout = self.layout
             numbers = self.block[layout.at_numbers :].view(np.int64)
-            count = numbers.item(_TOUCHED)
-            begin = layout.at_numbers + _AT_TOUCHED + layout.rows
+            count = numbers.item(TOUCHED)
+            begin = layout.at_numbers + AT_TOUCHED + layout.rows
             pairs = self.block[begin : begin + count * layout.pairs]
-            touched = numbers[_AT_TOUCHED : _AT_TOUCHED + count]
+            touched = numbers[AT_TOUCHED : AT_TOUCHED + count]
             self._seen = Seen(self.vector, touched, pairs.reshape(count, layout.pairs))
         return self._seen
 
@@ -210,7 +210,7 @@ def _chance(one: tuple[str, float]) -> float:
 
 def _at_journey(layout: Layout, events: int) -> int:
     """Where the numbers of the journey begin, among the whole numbers."""
-    return _AT_TOUCHED + layout.rows + min(layout.rows, events) * layout.pairs
+    return AT_TOUCHED + layout.rows + min(layout.rows, events) * layout.pairs
 
 
 NO_LAYOUT: Final = Layout()
@@ -236,7 +236,7 @@ def unscored(records: Records, now: int, lens: journey.Lens) -> Sight:
 def _read(block: Floats, layout: Layout, records: Records, now: int, lens: journey.Lens) -> None:
     """Read the facts into a block in which nobody is touched."""
     numbers = block[layout.at_numbers :].view(np.int64)
-    numbers[_TOUCHED] = 0
+    numbers[TOUCHED] = 0
     told = numbers[_at_journey(layout, len(records)) :]
     numbers[_JOURNEY] = journey.read_into(
         fields.words(records), now, lens.words, block[:FACTS], told
@@ -351,7 +351,7 @@ def see(models: Integers, words: Integers, now: int, beside: Floats, out: Floats
     at_chances = FACTS + models[_FEATURES]
     at_acceptance = at_chances + classes
     at_numbers = at_acceptance + actions
-    at_pairs = at_numbers + _AT_TOUCHED + rows
+    at_pairs = at_numbers + AT_TOUCHED + rows
     at_journey = at_pairs + touched * pairs
     facts, vector = out[:FACTS], out[FACTS:at_chances]
     numbers = out[at_numbers:].view(np.int64)
@@ -370,14 +370,14 @@ def see(models: Integers, words: Integers, now: int, beside: Floats, out: Floats
         out[at_chances:at_acceptance] = softmax(cooler)
         likely = out[at_numbers : at_numbers + 2 * LIKELY]
         _likeliest(out[at_chances:at_acceptance], span(models, _ORDER, np.int64), likely)
-    found = numbers[_AT_TOUCHED : _AT_TOUCHED + rows]
+    found = numbers[AT_TOUCHED : AT_TOUCHED + rows]
     own = out[at_pairs:at_journey].reshape(touched, pairs)
-    numbers[_TOUCHED] = kernels.touched(
+    numbers[TOUCHED] = kernels.touched(
         words, now, span(models, _PAIR, np.int64), span(models, _ROWS, np.int64), found, own
     )
     if actions:
         forest_at, scratch = models[_ACCEPTANCE], models[_ACCEPTANCE_SCRATCH]
-        count = numbers[_TOUCHED]
+        count = numbers[TOUCHED]
         score(forest_at, scratch, vector, found[:count], own[:count])
         said = array(forest_at, forest.ANSWER, scratch, np.float64)
         for i in range(actions):

@@ -45,6 +45,8 @@ class Spans:
         for one in self._kept:
             told += one.ctypes.data, one.size
         self.words: Integers = np.array([*told, *numbers], np.int64)
+        self.address: int = self.words.ctypes.data
+        """Where the words lie, for a kernel that is told so among other numbers."""
 
 
 @numba.njit(cache=True, inline="always")

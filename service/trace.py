@@ -1,15 +1,13 @@
-"""How every action fared: written in columns for the log, and read back action by action. Pure.
+"""How every action fared, read back action by action from what the log holds. Pure.
 
-The log keeps what a decision compared, not sentences for each action: a decision over hundreds of
-actions takes a few kilobytes. A trace, an explanation and an audit are all read from it.
+A trace, an explanation and an audit are all read from what :mod:`service.deliberation` wrote.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -17,91 +15,15 @@ from features.elementary import Floats
 from features.kernels import Integers
 from rapport.v1 import decision_pb2 as pb
 from rapport.v1 import log_pb2
-from service import causes, ranking
 from service.arbitration import Factors, Ranked
 from service.business import Business
 from service.causes import Rows, rows_of
 from service.exploration import Fate
 from service.rooms import Room
-from service.weighed import Weighed, Weighing
-from service.wire import double, head, nested, optional, packed, text, whole
+from service.wire import double, optional
 
 DO_NOTHING: Final = "do_nothing"
 """Name of the candidate that stands for leaving the customer alone."""
-
-_ROWS: Final = np.dtype("<u2")
-
-
-def written(weighed: Weighed, actions: int) -> bytes:
-    """Write what a decision compared, as the bytes of a :class:`log_pb2.Deliberation`.
-
-    Args:
-        weighed: The decision.
-        actions: Rows of its catalogue.
-    """
-    return b"".join(pieces(weighed, actions))
-
-
-def pieces(weighed: Weighed, actions: int) -> list[bytes]:
-    """The same in pieces, to be joined."""
-    local = [
-        causes.written(cause, actions, weighing.name)
-        for weighing in weighed.weighings
-        for cause in weighing.causes
-    ]
-    return [
-        *local,
-        weighed.filtered.written(actions),
-        *map(_placement, weighed.weighings),
-        *[_room(room, actions) for room in weighed.rooms],
-    ]
-
-
-@lru_cache(1_024)
-def _room(room: Room, actions: int) -> bytes:
-    rows = packed(2, room.rows.to_bytes((actions + 7) // 8, "little"))
-    return nested(3, text(1, room.name) + rows + whole(3, room.places))
-
-
-def _placement(weighing: Weighing) -> bytes:
-    columns = weighing.columns
-    if not columns.candidates:
-        bare = text(1, weighing.name) + whole(13, weighing.slots)
-        return nested(2, bare + double(14, weighing.nothing))
-    size, told = 8 * columns.candidates, columns.told
-    heads = _heads(columns.candidates)
-    rows = np.frombuffer(told[:size], np.int64).astype(_ROWS).tobytes()
-    one, *values = (told[at : at + size] for at in range(size, ranking.MODEL * size, size))
-    parts: list[Any] = [text(1, weighing.name), heads.rows, rows, heads.acceptance, one]
-    if columns.model:
-        parts += heads.model, told[ranking.MODEL * size : ranking.EVIDENCE * size]
-    if columns.evidence:
-        parts += heads.evidence, told[ranking.EVIDENCE * size : ranking.UPLIFT * size]
-    for before, value in zip(heads.values, values, strict=True):
-        parts += before, value
-    if columns.uplift:
-        parts += heads.uplift, told[ranking.UPLIFT * size :]
-    parts += packed(12, weighing.fates), whole(13, weighing.slots)
-    parts.append(double(14, weighing.nothing))
-    return nested(2, b"".join(parts))
-
-
-class _Heads(NamedTuple):
-    """What stands before each column."""
-
-    rows: bytes
-    acceptance: bytes
-    model: bytes
-    evidence: bytes
-    values: Sequence[bytes]  # value, capacity, context weight, lever, priority: as they are ranked
-    uplift: bytes
-
-
-@lru_cache(1_024)
-def _heads(count: int) -> _Heads:
-    """For so many candidates, one at least."""
-    acceptance, model, evidence, *values = (head(number, 8 * count) for number in range(3, 11))
-    return _Heads(head(2, 2 * count), acceptance, model, evidence, values, head(11, 24 * count))
 
 
 class Compared(NamedTuple):

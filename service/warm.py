@@ -14,16 +14,19 @@ from features.profile import EMPTY
 from features.record import NEVER, Records, decode, encode, pack
 from features.usage import Counting
 from features.vocabulary import Type, Vocabulary
-from service import exploration, forest
+from rapport.v1 import decision_pb2 as pb
+from service import deliberation, exploration, forest
 from service.arbitration import Arbiter, Scores, Situation
 from service.business import Business
 from service.catalogue import Action, Placement, Treatment
 from service.chance import Chance
 from service.declared import Policies, Ranking
+from service.entries import Entries
 from service.exploration import Candidates, Shape
 from service.pipeline import Inputs, Known, Pipeline, Question
 from service.rules import Environment, Program
 from service.sight import Compiled, Layout, Seer
+from service.weighed import Reply
 
 _MODEL = """tree
 version=v4
@@ -83,7 +86,7 @@ def _seen(plan: Plan, forests: forest.Forest, records: Records) -> None:
 
 
 def _decided(vocabulary: Vocabulary, definitions: Definitions, records: Records) -> None:
-    """Rank and draw, with models and without, and decide as a whole."""
+    """Rank and draw, with models and without, decide as a whole, and log it."""
     action = Action("c", "", "grow", "", 1.0, [Treatment("", [""])])
     policies = Policies(ranking={action.issue: Ranking("uplift")})
     of = Business(vocabulary, definitions, [action], {"e": Placement(["a"])}, policies)
@@ -92,7 +95,11 @@ def _decided(vocabulary: Vocabulary, definitions: Definitions, records: Records)
     candidates = Candidates(ranked.rows, ranked.priority, of.traits)
     exploration.draw(candidates, Shape(1, 1, 0.0), exploration.UNIFORM, Chance(0))
     question = Question("d", "a", 1, ["e"])
-    Pipeline(of).weigh(Inputs(question, Known(records, records, EMPTY), 2, 0), None)
+    pipeline = Pipeline(of)
+    weighed = pipeline.weigh(Inputs(question, Known(records, records, EMPTY), 2, 0), None)
+    answer = pipeline.settle(weighed, [Reply()] * len(weighed.wants))
+    Entries(of).written(answer, pb.DecideRequest(), b"", "")
+    deliberation.written(weighed, 1)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ _DOUBLE: Final = struct.Struct("<Bd").pack
 _NAMED: Final = 4_096  # names of one configuration, and of the one before
 
 K = TypeVar("K")
+V = TypeVar("V")
 
 
 class Memory(dict[K, bytes]):
@@ -39,6 +40,28 @@ class Memory(dict[K, bytes]):
             self.clear()
         self[thing] = written
         return written
+
+
+class Kept(dict[int, tuple[K, V]]):
+    """What was made of objects that come again as themselves; it begins anew where it is full.
+
+    They are found by their ``id``, and kept, so that it stays theirs: to compare them would take
+    longer than to look them up.
+
+    Args:
+        most: Objects that it holds.
+    """
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self._most = most
+
+    def keep(self, thing: K, made: V) -> tuple[K, V]:
+        """Keep what was made of an object."""
+        if len(self) >= self._most:
+            self.clear()
+        found = self[id(thing)] = thing, made
+        return found
 
 
 def varint(number: int) -> bytes:

@@ -22,6 +22,7 @@ from service.answers import Answers
 from service.arbitration import Reason
 from service.business import Business
 from service.callers import EVERYBODY
+from service.entries import Entries
 from service.errors import Precondition
 from service.models import Models
 from service.pipeline import Inputs, Known, MemberKnown, Pipeline
@@ -79,9 +80,8 @@ def reproduce(logged: bytes, entries: Mapping[str, Sequence[Entry]], past: Past)
         ]
         return Reproduced(decision.response.decision_id, differences)
     answer = past.pipeline.settle(weighed, replies)
-    writer = Answers(business)
-    response = writer.written(answer, decision.response.decision_id)
-    again = writer.logged(answer, decision.request, response, decision.caller)
+    response = Answers(business).written(answer, decision.response.decision_id)
+    again = Entries(business).written(answer, decision.request, response, decision.caller)
     if again == logged:
         return Reproduced(decision.response.decision_id, [])
     differences = list(_differences(entry, log_pb2.LogEntry.FromString(again), ""))

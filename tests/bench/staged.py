@@ -41,7 +41,7 @@ STAGES: Final[dict[str, tuple[str, ...]]] = {
     "holds packed": ("service.reserving:Reserving.holds",),
     "answer made": ("service.pipeline:Pipeline.settle",),
     "answer written": ("service.answers:Answers.written",),
-    "log entry built": ("service.answers:Answers.logged",),
+    "log entry built": ("service.entries:Entries.written",),
     "canonical line": ("service.logs:line",),
 }
 """Steps, and the functions that they consist of; one of which none is left is told as missing.

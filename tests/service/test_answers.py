@@ -3,7 +3,6 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -11,13 +10,12 @@ from hypothesis import strategies as st
 from features.profile import Profile, Told
 from features.record import EMPTY, NEVER, LogId
 from rapport.v1 import decision_pb2 as pb
-from rapport.v1 import log_pb2
 from service import VERSION, answers, trace
 from service.answers import Answers
 from service.arbitration import Factors, Reason
 from service.business import Business
 from service.catalogue import Exploration, Price, Treatment
-from service.declared import ControlGroups, Limit, Ranking, Release, Resource
+from service.declared import ControlGroups, Limit, Release, Resource
 from service.facts import Fact
 from service.models import Models
 from service.pipeline import Answer, Known, MemberKnown, Pipeline
@@ -186,56 +184,6 @@ def test_the_vector_has_the_names_and_the_digest_of_the_plan() -> None:
     assert answers.features(decide(of, given_()).weighed) == b""
 
 
-def logged(answer: Answer, of: Business, request: pb.DecideRequest) -> log_pb2.LogEntry:
-    writer = Answers(of)
-    packed = writer.logged(answer, request, writer.written(answer, "id"), "ivr")
-    entry = log_pb2.LogEntry.FromString(packed)
-    assert entry.SerializeToString(deterministic=True) == packed, "as protobuf writes it"
-    return entry
-
-
-def test_what_is_logged_is_what_it_takes_to_compute_it_again() -> None:
-    of = sold()
-    request = pb.DecideRequest(channel="phone", utterance="hello")
-    why = Reason("MODELS_SKIPPED", "late")
-    late = Known(None, None, None, unread=Reason("TIMELINE_LATE", "too late"))
-    answer = decide(
-        of, given_(known=late, seed=2**64 - 1, unscored=why, prices={"z": 1.0, "b": 2.0})
-    )
-    entry = logged(answer, of, request)
-    assert entry.customer_id == "ann"
-    decision = entry.decision
-    assert (decision.request, decision.caller) == (request, "ivr")
-    assert decision.response == response(answer, of)
-    inputs = decision.inputs
-    assert (inputs.seed, inputs.clock, inputs.greedy) == (2**64 - 1, NOW, False)
-    assert inputs.unread == pb.Reason(code="TIMELINE_LATE", text="too late")
-    assert inputs.unscored == pb.Reason(code="MODELS_SKIPPED", text="late")
-    assert [one.name for one in inputs.prices] == ["b", "z"]
-    assert not decision.vector
-    assert not decision.feature_digest
-    assert not decision.action_vectors
-
-
-def test_what_did_not_come_late_is_absent() -> None:
-    of = sold()
-    inputs = logged(decide(of, given_()), of, pb.DecideRequest()).decision.inputs
-    assert not inputs.HasField("unread")
-    assert not inputs.HasField("unscored")
-
-
-def test_the_bits_that_the_models_saw_are_logged_of_what_was_shown() -> None:
-    of = sold()
-    answer = decide(of, given_(), models=models_of(of))
-    decision = logged(answer, of, pb.DecideRequest()).decision
-    assert answer.weighed.vector is not None
-    assert decision.vector == answer.weighed.vector.tobytes()
-    assert decision.feature_digest == "plan"
-    assert {one.action for one in decision.action_vectors} == {"m", "a", "x"}
-    for one in decision.action_vectors:
-        assert np.frombuffer(one.vector).tolist() == answer.weighed.saw(of.rows[one.action])
-
-
 # As protobuf writes it, whatever there is to say
 
 
@@ -313,26 +261,21 @@ def odd(draw: st.DrawFn) -> tuple[Business, Answer]:
 
 
 @settings(max_examples=300)
-@given(odd(), words, words)
-def test_answers_and_log_entries_are_what_protobuf_would_write(
-    decided: tuple[Business, Answer], decision_id: str, caller: str
+@given(odd(), words)
+def test_answers_are_what_protobuf_would_write(
+    decided: tuple[Business, Answer], decision_id: str
 ) -> None:
     of, answer = decided
-    writer, request = Answers(of), pb.DecideRequest(channel=caller)
+    writer = Answers(of)
     for _ in range(2):  # made, and then remembered
         packed = writer.written(answer, decision_id)
         built = former_answers.response(answer, decision_id, of)
         assert packed == built.SerializeToString(deterministic=True)
-        entry = former_answers.logged(answer, request, packed, of, caller)
-        assert writer.logged(answer, request, packed, caller) == entry
 
 
 def alike(writer: Answers, answer: Answer, of: Business) -> None:
     packed = writer.written(answer, "id")
     assert packed == former_answers.response(answer, "id", of).SerializeToString(deterministic=True)
-    request = pb.DecideRequest()
-    entry = former_answers.logged(answer, request, packed, of, "ivr")
-    assert writer.logged(answer, request, packed, "ivr") == entry
 
 
 @settings(max_examples=300)
@@ -362,14 +305,6 @@ def test_an_action_has_the_price_of_whoever_asks() -> None:
     member = STRANGER._replace(profile=Profile({"member": Told(True, 0)}, []))
     for known in (STRANGER, member, STRANGER):
         alike(writer, decide(of, given_(known=known)), of)
-
-
-def test_uplift_is_logged_of_all_that_was_compared() -> None:
-    of = shop([thing(name, 8.0) for name in "abcd"], ranking={"service": Ranking("uplift")})
-    lifts = {"a": (3.0, -1.0, 7.0), "b": (2.0, 0.5, 3.0)}
-    answer = decide(of, given_(max_actions=2), models=scoring(of, lambda row: 0.5, lifts))
-    assert answer.weighed.weighings[0].ranked.uplift is not None
-    alike(Answers(of), answer, of)
 
 
 def test_what_another_bundle_decides_names_it() -> None:

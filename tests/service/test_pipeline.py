@@ -41,7 +41,8 @@ from service.declared import (
     Target,
     When,
 )
-from service.models import Models
+from service.entries import Entries
+from service.models import Models, Usual
 from service.pipeline import Answer, Inputs, Known, Pipeline, Question
 from service.rooms import full
 from service.sight import Layout, Seen
@@ -119,8 +120,8 @@ def decide(
 
 def written(answer: Answer, of: Business) -> bytes:
     """The log entry of an answer."""
-    writer = Answers(of)
-    return writer.logged(answer, pb.DecideRequest(), writer.written(answer, "id"), "ivr")
+    response = Answers(of).written(answer, "id")
+    return Entries(of).written(answer, pb.DecideRequest(), response, "ivr")
 
 
 def names(answer: Answer, of: Business) -> dict[str, list[str]]:
@@ -475,7 +476,7 @@ def test_the_lowest_rung_draws_nothing_and_takes_the_defaults() -> None:
 class _Plan:
     lens = None
     digest = "plan"
-    names = ("events",)
+    names = ("events", "row")
 
 
 class Scoring:
@@ -492,18 +493,21 @@ class Scoring:
         self.plan.lens = lens
         self.manifest = self
         self.version = "v"
-        self.layout = Layout(features=1, actions=len(acceptance), rows=len(acceptance))
+        count = len(acceptance)
+        self.layout = Layout(features=1, actions=count, rows=count)
+        rows = np.column_stack([np.full(count, np.nan), np.arange(count)])
+        self.usual = Usual(rows, 1, 2, np.zeros(count, np.int64), np.zeros(0, np.int64))
 
     @property
     def scores_uplift(self) -> bool:
         return self._lifts is not None
 
     def customer(self, *args: Any) -> Floats:
-        return np.array([1.0])
-
-    def seen(self, *args: Any) -> Seen:
         self._asked += 1
-        return Seen(np.full(1, 1_000.0 * self._asked), np.zeros(0, np.int64), np.zeros((0, 0)))
+        return np.array([float(self._asked)])
+
+    def seen(self, vector: Floats, *args: Any) -> Seen:
+        return Seen(vector, np.zeros(0, np.int64), np.zeros((0, 0)))
 
     def look(self, records: Records, profile: Profile, context: Any, now: int) -> sight.Sight:
         return sight.said(cast(sight.Says, self), records, profile, context, now)
@@ -512,7 +516,7 @@ class Scoring:
         return np.empty(0)
 
     def row(self, seen: Seen, row: int) -> Floats:
-        return seen.vector + row
+        return np.append(seen.vector, row)
 
     def acceptance(self, seen: Seen) -> Floats:
         return self._acceptance
@@ -541,7 +545,7 @@ def test_what_the_model_saw_of_the_answer_is_kept_though_the_next_decision_overw
     assert written(answer, of) == kept
     logged = log_pb2.LogEntry.FromString(kept).decision
     assert {one.action: np.frombuffer(one.vector).tolist() for one in logged.action_vectors} == {
-        name: [1_000.0 + of.rows[name]] for name in "mab"
+        name: [1.0, of.rows[name]] for name in "mab"
     }
 
 

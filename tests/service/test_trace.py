@@ -9,7 +9,7 @@ from hypothesis import given, settings
 
 from rapport.v1 import decision_pb2 as pb
 from rapport.v1 import log_pb2
-from service import trace
+from service import deliberation, trace
 from service.answers import Answers
 from service.arbitration import Factors, Reason
 from service.business import Business
@@ -47,7 +47,7 @@ def traced(answer: Answer, of: Business, *, every: bool = False) -> list[pb.Cand
 def test_columns_hold_what_was_compared_to_the_last_bit(situation: tuple[Business, Inputs]) -> None:
     of, inputs = situation
     weighed = Pipeline(of).weigh(inputs, None)
-    packed = trace.written(weighed, len(of.actions))
+    packed = deliberation.written(weighed, len(of.actions))
     read = log_pb2.Deliberation.FromString(packed)
     assert read.SerializeToString(deterministic=True) == packed, "as protobuf writes it"
     for weighing, one in zip(weighed.weighings, read.placements, strict=True):

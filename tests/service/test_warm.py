@@ -6,14 +6,14 @@ import sys
 from pathlib import Path
 
 from features import elementary, journey, kernels, record, timeline, usage
-from service import chance, choosing, drawing, ranking, sight
+from service import chance, choosing, drawing, entering, ranking, sight
 from service.forest import kernels as forests
 from service.forest import walk
 from service.rules import kernel
 
 KERNELS = (
     elementary, journey, kernels, record, timeline, usage, chance, drawing, ranking, forests, walk,
-    kernel, sight, choosing,
+    kernel, sight, choosing, entering,
 )  # fmt: skip
 
 
@@ -67,13 +67,20 @@ for known in (False, True):
         for how in (exploration.GREEDY, Exploration(0.1, 0.2, 0.3)):
             candidates = Candidates(ranked.rows, ranked.priority, bank.traits)
             exploration.draw(candidates, shape, how, Chance(2**64 - known))
+from rapport.v1 import decision_pb2 as pb
+from service import deliberation
+from service.entries import Entries
 from service.pipeline import Inputs, Known, Pipeline, Question
+from service.weighed import Reply
 whole = Pipeline(bank)
 for used in (models, None):
     for known in (Known(records, records, EMPTY), Known(None, None, None)):
         for places in (["agent_hint"], [], list(bank.placements)[:1]):
             asked = Question("c", bank.placements["agent_hint"].channels[0], 1, places)
-            whole.weigh(Inputs(asked, known, NOW, 2**64 - 1), used)
+            weighed = whole.weigh(Inputs(asked, known, NOW, 2**64 - 1), used)
+            answer = whole.settle(weighed, [Reply()] * len(weighed.wants))
+            Entries(bank).written(answer, pb.DecideRequest(), b"", "")
+            deliberation.written(weighed, len(bank.actions))
 after = [compiled(one) for one in KERNELS]
 assert before == after, [(m, n) for m, n in zip(before, after) if m != n]
 """

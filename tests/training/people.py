@@ -24,6 +24,7 @@ from service.business import Business, complete, load
 from service.callers import EVERYBODY
 from service.catalogue import Rule
 from service.declared import StageRule, StageRules, Target
+from service.entries import Entries
 from service.models import Models
 from service.pipeline import Inputs, Known, Pipeline
 from service.policies import described
@@ -126,7 +127,7 @@ def _events(customer: str, chance: random.Random) -> Iterator[Entry]:
 def decided(folder: Path, business: Business, each: int = 2, seed: int = 3) -> Path:
     """Decide for everybody some time later, and log it as a server does."""
     chance = random.Random(seed)
-    pipeline, writer = Pipeline(business), Answers(business)
+    pipeline, writer, kept = Pipeline(business), Answers(business), Entries(business)
     entries: dict[int, list[Entry]] = {}
     for number, history in enumerate([*replay.histories(folder)]):
         profile_id = history.changes[-1][0]
@@ -153,7 +154,7 @@ def decided(folder: Path, business: Business, each: int = 2, seed: int = 3) -> P
             weighed = pipeline.weigh(inputs, None)
             answer = pipeline.settle(weighed, [Reply()] * len(weighed.wants))
             response = writer.written(answer, f"{number:020x}{time:05x}")
-            packed = writer.logged(answer, request, response, "test")
+            packed = kept.written(answer, request, response, "test")
             id = LogId(clock, 1_000_000 + number)
             entries.setdefault(partition(history.customer_id), []).append(Entry.parse(id, packed))
     for at, some in entries.items():

@@ -27,6 +27,7 @@ from service.budget import Budget
 from service.business import load
 from service.callers import Caller
 from service.decide import Decider, World
+from service.entries import Entries
 from service.errors import StoreUnavailable
 from service.leases import Leases
 from service.models import Models
@@ -140,9 +141,8 @@ class Bank:
         now = decision.answer.weighed.now + 1_000
         decision_id = f"{partition(customer):02x}{now:011x}{len(self.decisions):012x}"
         self.decisions.append(decision_id)
-        writer = Answers(BUSINESS)
-        response = writer.written(decision.answer, decision_id)
-        return writer.logged(decision.answer, request, response, "test")
+        response = Answers(BUSINESS).written(decision.answer, decision_id)
+        return Entries(BUSINESS).written(decision.answer, request, response, "test")
 
     async def keep(self, customer: str, entry: bytes) -> str:
         """Journal a decision; give its id."""
