@@ -167,20 +167,11 @@ class Chooser:
                 np.array([places.get(name, -1) for name in arbiter.intents], np.int64),
                 np.array(arbiter.facts_at, np.int64),
                 np.array(arbiter.match),
-                pieces.blob,
-                pieces.ends,
-                pieces.rows,
-                pieces.reasons,
-                pieces.intents,
-                pieces.prices,
-                pieces.channels,
-                pieces.of_code,
-                pieces.codes,
                 pieces.numbers(layout.names),
             ],
             [
                 self.actions, width, layout.at_chances, len(layout.names), layout.at_acceptance,
-                layout.actions, self._verdicts,
+                layout.actions, self._verdicts, pieces.address,
             ],
         )  # fmt: skip
 

@@ -23,18 +23,18 @@ from service import chance, drawing, ranking, saying, telling
 from service.drawing import Bytes
 from service.printing import UNTOLD
 from service.rules import kernel as rules
-from service.rules.kernel import Shorts
 from service.sight import FACTS, LIKELY
 from service.spans import span
+from service.writing import address
 
 (
     CATALOGUE, COLUMNS, CONDITIONS, COUNTING, KEYS, KEY_ROWS, SHARES, SHARE_ROWS, BUNDLES, TRAITS,
-    ROW_OF_CODE, LOADS, TABLES, INTENTS, FACT_AT, MATCH, BLOB, ENDS, OF_ROWS, REASONS, ANSWERED,
-    PRICES, CHANNELS, OF_CODE, CODES, OF_CLASS,
-) = range(26)  # fmt: skip
+    ROW_OF_CODE, LOADS, TABLES, INTENTS, FACT_AT, MATCH, OF_CLASS,
+) = range(17)  # fmt: skip
 """Arrays that do not depend on the customer, see :class:`service.choice.Chooser`."""
-ACTIONS, WIDTH, AT_CHANCES, CLASSES, AT_ACCEPTANCE, SCORED, VERDICTS = range(52, 59)
-"""Numbers behind them: rows, words of a set of rows, where probabilities are, words of verdicts."""
+ACTIONS, WIDTH, AT_CHANCES, CLASSES, AT_ACCEPTANCE, SCORED, VERDICTS, PIECES = range(34, 42)
+"""Numbers behind them: rows, words of a set of rows, where probabilities are, words of verdicts,
+and the address of what answers are made of."""
 
 KEY: Final = 4
 HOLDS_ON, ROOM, SHOWS, WITHIN = range(KEY)
@@ -183,11 +183,11 @@ def choose(  # noqa: PLR0913, PLR0917  a kernel takes what it reads
     acceptance = sight[:0]
     if how & BY_MODELS:
         acceptance = sight[about[AT_ACCEPTANCE] : about[AT_ACCEPTANCE] + about[SCORED]]
-    verdicts = said.view(np.uint16)
+    met, verdicts = _met(about, asked), address(program) + 8 * program[6]
     known = how & BY_MODELS != 0, evidence.shape[0] > 0, uplift.shape[0] > 0
     taken, told = 0, UNTOLD
     if text.shape[0]:
-        told = _tell(about, sight, chain, now, how, text)
+        told = _tell(about, sight, chain, now, how, address(text))
     for p in range(placings.shape[0]):
         for r in range(rooms):
             left[r] = room_words[r, 1] - _common(sets[0], sets[1 + r])
@@ -200,47 +200,41 @@ def choose(  # noqa: PLR0913, PLR0917  a kernel takes what it reads
             sets[0, row >> 6] |= 1 << (row & 63)
         at += room_of_placement(actions, placings[p, SLOTS])
         if told != UNTOLD:
-            told = _say(about, placings[p], asked, verdicts, placed, known, now, text, told)
-    wholes[SAID] = told
+            lies = address(placings[p])
+            told = saying.slate(
+                told, about[PIECES], asked, met, verdicts, placings[p, NAMED],
+                lies + 8 * (PLACING + width), address(placed) + 8 * PLACED, 8 * SLOT,
+                int(placed[FILLED]), placed[HELD_BACK] > 0, placed[PROBABILITY], known, now,
+            )  # fmt: skip
+    wholes[SAID] = told if told == UNTOLD else told - address(text)
 
 
 @numba.njit(cache=True)
-def _tell(about: Integers, sight: Floats, chain: int, now: int, how: int, text: Bytes) -> int:
+def _tell(about: Integers, sight: Floats, chain: int, now: int, how: int, at: int) -> int:
     """Write intents and facts."""
-    blob, ends = span(about, BLOB, np.uint8), span(about, ENDS, np.int64)
     of_class = span(about, OF_CLASS, np.int64)
     likely = sight[about[AT_ACCEPTANCE] + about[SCORED] :][: 2 * LIKELY]
     count = min(LIKELY, about[CLASSES]) if how & ASKED_MODELS else 0
-    at = telling.scores(blob, ends, of_class, likely, count, text, 0)
+    at = telling.scores(at, about[PIECES], of_class, likely, count)
     if not how & CHAIN_KNOWN:
         return at
     return telling.facts(
-        blob, ends, span(about, CHANNELS, np.int64).reshape(-1, 2),
-        span(about, OF_CODE, np.int64), span(about, CODES, np.int64), sight[:FACTS],
-        sight[chain:].view(np.int64), of_class[int(likely[0])] if count else -1,
-        likely[LIKELY] if count else 0.0, now, text, at,
+        at, about[PIECES], sight[:FACTS], sight[chain:].view(np.int64),
+        of_class[int(likely[0])] if count else -1, likely[LIKELY] if count else 0.0, now,
     )  # fmt: skip
 
 
 @numba.njit(cache=True)
-def _say(
-    about: Integers, placing: Integers, asked: Floats, verdicts: Shorts, placed: Floats,
-    known: tuple[bool, bool, bool], now: int, text: Bytes, at: int,
-) -> int:  # fmt: skip
-    """Write what a placement shows."""
-    pieces = (
-        span(about, BLOB, np.uint8), span(about, ENDS, np.int64),
-        span(about, OF_ROWS, np.int64).reshape(-1, saying.OF_ROW),
-        span(about, REASONS, np.int64).reshape(-1, saying.REASON),
-        span(about, ANSWERED, np.int64).reshape(-1, 2), span(about, PRICES, np.int64),
-    )  # fmt: skip
+def _met(about: Integers, asked: Floats) -> Bytes:
+    """[context weights] whether each holds."""
     conditions = span(about, CONDITIONS, np.float64)
-    slots = placed[PLACED : PLACED + SLOT * int(placed[FILLED])].reshape(-1, SLOT)
-    return saying.slate(
-        pieces, conditions.reshape(conditions.shape[0] // 5, 5), asked, verdicts, placing[NAMED],
-        placing[PLACING + about[WIDTH] :], slots, (placed[HELD_BACK], placed[PROBABILITY]), known,
-        now, text, at,
-    )  # fmt: skip
+    conditions = conditions.reshape(conditions.shape[0] // 5, 5)
+    chances = asked[7 : 7 + int(asked[4])]
+    facts = asked[7 + len(chances) : 7 + len(chances) + int(asked[5])]
+    found = np.empty(conditions.shape[0], np.uint8)
+    for i in range(conditions.shape[0]):
+        found[i] = ranking.holds(conditions[i], asked[0], chances, facts)
+    return found
 
 
 @numba.njit(cache=True)

@@ -30,8 +30,8 @@ from service.arbitration import (
 from service.business import Business
 from service.catalogue import Action, Price, Treatment
 from service.conditions import Conditions
-from service.drawing import Bytes
 from service.facts import Fact
+from service.spans import Spans
 from service.wire import double, moment, nested, text
 
 _FACTORS: Final = 2 + 11 * 9  # bytes of all of them
@@ -52,19 +52,11 @@ class Pieces:
         arbiter: Its.
 
     Attributes:
-        rows: [rows, :data:`service.saying.OF_ROW`] what of each action stands where.
-        reasons: [n, :data:`service.saying.REASON`] what may speak for actions, row by row.
-        intents: [n, 2] place among the arbiter's intents and piece of the title of what each action
-            answers, row by row, by name.
-        prices: [n] places of the conditions of prices, row by row; -1: everybody meets it.
-        channels: [codes, 2] see :data:`service.telling.WORDS`; -1: nobody has declared it.
-        of_code: [codes] number of each intent; -1: none has this code.
-        codes: [intents] its code; -1: it is none, but something else that models tell apart.
+        address: Of the words that say where everything is, see :data:`service.saying.BLOB`. Those
+            stay for as long as this does.
         placements: Piece of each name.
         most: Bytes that no recommendation exceeds.
         most_told: Bytes that intents and facts do not exceed.
-        blob: All pieces.
-        ends: [pieces + 1] where each begins, and the last one ends.
     """
 
     def __init__(self, business: Business, conditions: Conditions, arbiter: Arbiter) -> None:
@@ -84,20 +76,27 @@ class Pieces:
             self._pieces += title, text(5, name), text(1, name)
             longest = max(longest, len(title), len(self._pieces[-1]))
         codes = [vocabulary.intents[name].code if name in known else -1 for name in self._numbers]
-        self.codes: Integers = np.array(codes, np.int64)
-        self.of_code = _by_code({code: n for n, code in enumerate(codes) if code >= 0})
+        of_code = _by_code({code: n for n, code in enumerate(codes) if code >= 0})
         first = len(self._pieces)
-        self.channels = self._of_channels(vocabulary.channels)
+        channels = self._of_channels(vocabulary.channels)
         told = fixed + sum(map(len, self._pieces[first:])) + _NUMBERS
         self.most_told = told + (sight.LIKELY + 2) * (longest + _FACTORS)
         self.placements = {name: self._piece(text(1, name)) for name in business.placements}
         said = sum(map(len, self._pieces[: saying.TITLES])) + longest + _FACTORS + _NUMBERS
-        self.most = said + self._of_actions(conditions, arbiter)
-        self.blob: Bytes = np.frombuffer(b"".join(self._pieces), np.uint8)
-        self.ends: Integers = np.array([0, *accumulate(map(len, self._pieces))], np.int64)
+        actions, most = self._of_actions(conditions, arbiter)
+        self.most = said + most
+        blob = np.frombuffer(b"".join(self._pieces), np.uint8)
+        ends = np.array([0, *accumulate(map(len, self._pieces))], np.int64)
+        self._spans = Spans([blob, ends, *actions, channels, of_code, np.array(codes, np.int64)])
+        self.address = self._spans.address
 
-    def _of_actions(self, conditions: Conditions, arbiter: Arbiter) -> int:
-        """Lay out the actions; gives the most bytes that pieces of one may have."""
+    def _of_actions(self, conditions: Conditions, arbiter: Arbiter) -> tuple[list[Integers], int]:
+        """Lay out the actions; beside it the most bytes that pieces of one may have.
+
+        :data:`service.saying.OF_ROW` of each; then, row by row, :data:`service.saying.REASON` of
+        what may speak for it, places among the arbiter's intents and titles of what it answers, by
+        name, and places of the conditions of its prices (-1: everybody meets it).
+        """
         rows: list[list[int]] = []
         reasons: list[list[int]] = []
         intents: list[tuple[int, int]] = []
@@ -121,11 +120,8 @@ class Pieces:
                  action.mandatory, prior]
             )  # fmt: skip
             most = max(most, sum(map(len, self._pieces[first:])))
-        self.rows: Integers = np.array(rows, np.int64).reshape(-1, saying.OF_ROW)
-        self.reasons: Integers = np.array(reasons, np.int64).reshape(-1, saying.REASON)
-        self.intents: Integers = np.array(intents, np.int64).reshape(-1, 2)
-        self.prices: Integers = np.array(prices, np.int64)
-        return most
+        found = [np.array(one, np.int64).reshape(-1) for one in (rows, reasons, intents, prices)]
+        return found, most
 
     def numbers(self, names: Sequence[str]) -> Integers:
         """Numbers of intents by name, as ``service.telling`` counts them."""

@@ -1,7 +1,7 @@
-"""Fields as protobuf writes them, and numbers as Python words them, from compiled loops. Pure.
+"""Doubles, nested fields and numbers in words, for loops that write to addresses. Pure.
 
-:mod:`service.wire` does the same for Python. Each function writes at a place of ``out`` and gives
-the place behind what it wrote; whoever calls knows that there is room.
+:mod:`service.writing` has the rest. Each function writes at an address and gives the one behind
+what it wrote; whoever calls knows that there is room.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 from features.elementary import Floats
 from features.kernels import Integers
-from service.drawing import Bytes
+from service.writing import head, put, shift
 
 HEAD: Final = 4
 """Bytes that stand open for the key and the length of a field until :func:`close`."""
@@ -22,78 +22,53 @@ NUMBER: Final = 20
 MOST: Final = 1 << 7 * (HEAD - 1)
 """A field that :func:`close` closes is shorter than this."""
 UNTOLD: Final = -1
-"""In place of a number's end: it is too large to be told here."""
+"""In place of an address: the number is too large to be told here."""
 
+_DOUBLE: Final = 1  # kind of a field of 8 bytes
 _MINUS, _POINT, _NOUGHT = ord("-"), ord("."), ord("0")
 _FRACTION: Final = 52  # bits
 _BIAS: Final = 1075  # a double is its whole bits times 2 to the exponent less this
 
 
 @numba.njit(cache=True)
-def varint(out: Bytes, at: int, number: int) -> int:
-    """A whole number that is not negative."""
-    while number > 0x7F:
-        out[at] = number & 0x7F | 0x80
-        number >>= 7
-        at += 1
-    out[at] = number
-    return at + 1
+def optional(at: int, number: int, value: float) -> int:
+    """Write a double that is there, whatever it is."""
+    at = put(at, number << 3 | _DOUBLE)
+    bits = int(np.float64(value).view(np.int64))
+    for i in range(8):
+        put(at + i, bits >> 8 * i & 0xFF)
+    return at + 8
 
 
 @numba.njit(cache=True)
-def copy(out: Bytes, at: int, blob: Bytes, ends: Integers, piece: int) -> int:
-    """One of the pieces of a blob; piece ``n`` ends at ``ends[n + 1]``."""
-    begin = ends[piece]
-    size: int = ends[piece + 1] - begin
+def double(at: int, number: int, value: float) -> int:
+    """Write a double; minus zero is no default."""
+    return at if np.float64(value).view(np.int64) == 0 else optional(at, number, value)
+
+
+@numba.njit(cache=True)
+def close(begin: int, at: int, number: int) -> int:
+    """Put key and length before what stands from ``begin`` + :data:`HEAD` to ``at``."""
+    size = at - begin - HEAD
+    return shift(head(begin, number, size), begin + HEAD, size)
+
+
+@numba.njit(cache=True)
+def digits(at: int, number: int) -> int:
+    """Write a number that is not negative."""
+    size, rest = 1, number // 10
+    while rest:
+        size += 1
+        rest //= 10
     for i in range(size):
-        out[at + i] = blob[begin + i]
+        put(at + size - 1 - i, _NOUGHT + number % 10)
+        number //= 10
     return at + size
 
 
 @numba.njit(cache=True)
-def optional(out: Bytes, at: int, number: int, value: float) -> int:
-    """A double that is there, whatever it is."""
-    out[at] = number << 3 | 1
-    bits = np.float64(value).view(np.int64)
-    for i in range(8):
-        out[at + 1 + i] = bits >> 8 * i & 0xFF
-    return at + 9
-
-
-@numba.njit(cache=True)
-def double(out: Bytes, at: int, number: int, value: float) -> int:
-    """A double; minus zero is no default."""
-    return at if np.float64(value).view(np.int64) == 0 else optional(out, at, number, value)
-
-
-@numba.njit(cache=True)
-def close(out: Bytes, begin: int, at: int, number: int) -> int:
-    """Put key and length before what stands from ``begin`` + :data:`HEAD` to ``at``."""
-    size = at - begin - HEAD
-    out[begin] = number << 3 | 2
-    to = varint(out, begin + 1, size)
-    for i in range(size):
-        out[to + i] = out[begin + HEAD + i]
-    return to + size
-
-
-@numba.njit(cache=True)
-def whole(out: Bytes, at: int, number: int) -> int:
-    """A number that is not negative, in digits."""
-    digits = 1
-    rest = number // 10
-    while rest:
-        digits += 1
-        rest //= 10
-    for i in range(digits):
-        out[at + digits - 1 - i] = _NOUGHT + number % 10
-        number //= 10
-    return at + digits
-
-
-@numba.njit(cache=True)
-def fixed(out: Bytes, at: int, value: float, decimals: int) -> int:
-    """A number with so many decimals, 0 to 2, as ``f"{value:.2f}"`` has it; or :data:`UNTOLD`.
+def fixed(at: int, value: float, decimals: int) -> int:
+    """Write so many decimals, 0 to 2, as ``f"{value:.2f}"`` has them; or give :data:`UNTOLD`.
 
     Exact: the whole bits of a double times 100 fit into 60 bits. What is cut off of them is
     compared with a half, and where it is one, the even digit wins.
@@ -105,30 +80,27 @@ def fixed(out: Bytes, at: int, value: float, decimals: int) -> int:
         mantissa |= 1 << _FRACTION
     else:
         exponent = 1
-    shift = _BIAS - exponent
-    if shift <= 0:
+    below = _BIAS - exponent
+    if below <= 0:
         return UNTOLD
     scale = 1
     for _ in range(decimals):
         scale *= 10
     scaled, found = mantissa * scale, 0
-    if shift < 63:
-        found, half = scaled >> shift, 1 << shift - 1
-        rest = scaled & (1 << shift) - 1
+    if below < 63:
+        found, half = scaled >> below, 1 << below - 1
+        rest = scaled & (1 << below) - 1
         if rest > half or (rest == half and found & 1):
             found += 1
     if bits < 0:
-        out[at] = _MINUS
-        at += 1
-    at = whole(out, at, found // scale)
+        at = put(at, _MINUS)
+    at = digits(at, found // scale)
     if decimals:
-        out[at] = _POINT
-        at += 1
+        at = put(at, _POINT)
         rest = found % scale
         while scale > 1:
             scale //= 10
-            out[at] = _NOUGHT + rest // scale % 10
-            at += 1
+            at = put(at, _NOUGHT + rest // scale % 10)
     return at
 
 

@@ -11,20 +11,36 @@ from typing import Final
 
 import numba
 import numpy as np
+from numba import carray  # type: ignore[attr-defined]
 
 from features.elementary import Floats
-from features.kernels import Integers
-from service import printing, ranking
+from service import printing
 from service.arbitration import FOREMOST, NOTABLE
 from service.drawing import Bytes
 from service.facts import LIKELY
-from service.printing import HEAD, UNTOLD, close, copy, double, fixed, optional
-from service.rules.kernel import YES, Shorts
+from service.printing import HEAD, UNTOLD, close, double, fixed, optional
+from service.rules.kernel import YES
+from service.spans import pointer
+from service.writing import copy, put, real, word
+
+BLOB, ENDS, ROWS, REASONS, INTENTS, PRICES, CHANNELS, OF_CODE, CODES = range(0, 18, 2)
+"""Words of the pieces that hold where an array is, see :class:`service.spans.Spans`: all bytes,
+where each piece begins, and the attributes of :class:`service.pieces.Pieces`; the next word has the
+size of each."""
 
 OF_ROW: Final = 10
-NAMED, ENDED, PRICE, PRICES, FIRST_REASON, LAST_REASON, FIRST_INTENT, LAST_INTENT, MUST, PRIOR = (
-    range(OF_ROW)
-)
+(
+    NAMED,
+    ENDED,
+    PRICE,
+    LAST_PRICE,
+    FIRST_REASON,
+    LAST_REASON,
+    FIRST_INTENT,
+    LAST_INTENT,
+    MUST,
+    PRIOR,
+) = range(OF_ROW)
 """Of an action: pieces before its rank and after its probability (one for each price, and for
 none), where prices, reasons and intents begin and end, whether it is mandatory, and its prior."""
 
@@ -46,175 +62,186 @@ _TEXT: Final = 2  # of a reason
 _RANK: Final = 3 << 3
 _HELD_BACK: Final = 3 << 3
 _PERCENT: Final = ord("%")
+_CHANCES: Final = 7  # where probabilities of intents begin in what is asked of ``ranking``
+_ACCEPTANCE, _VALUE, _CAPACITY, _WEIGHT, _LEVER, _PRIORITY, _MODEL, _EVIDENCE, _UPLIFT = range(
+    3, 12
+)
+"""Of a slot, see :data:`service.choosing.SLOT`."""
 
 
 @numba.njit(cache=True)
-def slate(
-    pieces: tuple[Bytes, Integers, Integers, Integers, Integers, Integers],
-    conditions: Floats,
+def said(at: int, pieces: int, piece: int) -> int:
+    """Write a piece.
+
+    Args:
+        at: Address to write to.
+        pieces: Address of the words of :class:`service.pieces.Pieces`.
+        piece: Number of it.
+    """
+    ends = word(pieces, ENDS)
+    begin = word(ends, piece)
+    return copy(at, word(pieces, BLOB) + begin, word(ends, piece + 1) - begin)
+
+
+@numba.njit(cache=True)
+def slate(  # noqa: PLR0913, PLR0917  a kernel takes what it reads
+    begin: int,
+    pieces: int,
     asked: Floats,
-    verdicts: Shorts,
+    met: Bytes,
+    verdicts: int,
     placement: int,
-    treatments: Integers,
-    slots: Floats,
-    drawn: tuple[float, float],
+    treatments: int,
+    slots: int,
+    size: int,
+    filled: int,
+    held_back: bool,
+    probability: float,
     known: tuple[bool, bool, bool],
     now: int,
-    out: Bytes,
-    begin: int,
 ) -> int:
     """Write one slate as a field of an answer, or give :data:`service.printing.UNTOLD`.
 
     Args:
-        pieces: Blob, ends, rows, reasons, intents and prices of :class:`service.pieces.Pieces`.
-        conditions: [context weights, 5] when each holds.
+        begin: Address to write to; there is room.
+        pieces: Address of the words of :class:`service.pieces.Pieces`.
         asked: Of the request, as :func:`service.ranking.rank` has it.
-        verdicts: [rules] what each says.
+        met: [context weights] whether each holds.
+        verdicts: Address of what each rule says.
         placement: Piece of its name.
-        treatments: [rows] first piece of what the placement shows of each action.
-        slots: [filled, SLOT] row, place, probability and factors of each, see ``choosing``.
-        drawn: Whether the slate is held back, and its probability.
+        treatments: Address of the first piece of what it shows of each action.
+        slots: Address of row, place, probability and factors of each slot.
+        size: Bytes from one slot to the next.
+        filled: How many there are.
+        held_back: Whether chance left it empty.
+        probability: Of the slate.
         known: Whether models, evidence and uplift are told.
         now: Milliseconds since 1970-01-01 UTC.
-        out: Gets the bytes; has room for them.
-        begin: Where.
     """
-    blob, ends = pieces[0], pieces[1]
-    at = copy(out, begin + HEAD, blob, ends, placement)
-    for rank in range(slots.shape[0]):
+    at = said(begin + HEAD, pieces, placement)
+    for rank in range(filled):
         at = _recommendation(
-            pieces, conditions, asked, verdicts, treatments, slots[rank], rank + 1, known, now,
-            out, at,
-        )  # fmt: skip
+            at, pieces, asked, met, verdicts, treatments, slots + size * rank, rank + 1, known, now
+        )
         if at == UNTOLD:
             return UNTOLD
-    if drawn[0] > 0:
-        out[at], out[at + 1] = _HELD_BACK, 1
-        at += 2
-    at = double(out, at, 4, drawn[1])
-    return close(out, begin, at, 7)
+    if held_back:
+        at = put(put(at, _HELD_BACK), 1)
+    return close(begin, double(at, 4, probability), 7)
 
 
 @numba.njit(cache=True)
 def _recommendation(
-    pieces: tuple[Bytes, Integers, Integers, Integers, Integers, Integers],
-    conditions: Floats, asked: Floats, verdicts: Shorts, treatments: Integers, slot: Floats,
-    rank: int, known: tuple[bool, bool, bool], now: int, out: Bytes, begin: int,
+    begin: int, pieces: int, asked: Floats, met: Bytes, verdicts: int, treatments: int, slot: int,
+    rank: int, known: tuple[bool, bool, bool], now: int,
 ) -> int:  # fmt: skip
-    blob, ends, rows, _, _, prices = pieces
-    row = int(slot[0])
-    of = rows[row]
+    row = int(real(slot, 0))
+    of = word(pieces, ROWS) + 8 * OF_ROW * row
     price = 0
-    for place in prices[of[PRICE] : of[PRICES]]:
-        if place < 0 or verdicts[place] == YES:
+    for i in range(word(of, PRICE), word(of, LAST_PRICE)):
+        place = word(word(pieces, PRICES), i)
+        if place < 0 or carray(pointer(verdicts + 2 * place), (1,), np.uint16)[0] == YES:
             break
         price += 1
-    at = copy(out, begin + HEAD, blob, ends, of[NAMED])
-    out[at], out[at + 1] = _RANK, rank
-    at = copy(out, at + 2, blob, ends, treatments[row] + price)
-    at = _factors(slot[3:], known, out, at)
-    at = _reasons(pieces, conditions, asked, of, slot[3:], known, now, out, at)
+    at = said(begin + HEAD, pieces, word(of, NAMED))
+    at = put(put(at, _RANK), rank)
+    at = said(at, pieces, word(treatments, row) + price)
+    at = _factors(at, slot, known)
+    at = _reasons(at, pieces, asked, met, of, slot, known, now)
     if at == UNTOLD:
         return UNTOLD
-    at = double(out, at, 7, slot[2])
-    at = copy(out, at, blob, ends, of[ENDED] + price)
-    return close(out, begin, at, 2)
+    at = double(at, 7, real(slot, 2))
+    at = said(at, pieces, word(of, ENDED) + price)
+    return close(begin, at, 2)
 
 
 @numba.njit(cache=True)
-def _factors(slot: Floats, known: tuple[bool, bool, bool], out: Bytes, begin: int) -> int:
-    """The numbers of an action, from ``ranking.ACCEPTANCE`` on."""
-    at = double(out, begin + HEAD, 1, slot[ranking.ACCEPTANCE - 1])
-    at = double(out, at, 2, slot[ranking.VALUE - 1])
-    at = double(out, at, 3, slot[ranking.WEIGHT - 1])
-    at = double(out, at, 4, slot[ranking.LEVER - 1])
-    at = double(out, at, 5, slot[ranking.PRIORITY - 1])
+def _factors(begin: int, slot: int, known: tuple[bool, bool, bool]) -> int:
+    """The numbers of an action."""
+    at = double(begin + HEAD, 1, real(slot, _ACCEPTANCE))
+    at = double(at, 2, real(slot, _VALUE))
+    at = double(at, 3, real(slot, _WEIGHT))
+    at = double(at, 4, real(slot, _LEVER))
+    at = double(at, 5, real(slot, _PRIORITY))
     if known[0]:
-        at = optional(out, at, 6, slot[ranking.MODEL - 1])
+        at = optional(at, 6, real(slot, _MODEL))
     if known[1]:
-        at = optional(out, at, 7, slot[ranking.EVIDENCE - 1])
-    at = double(out, at, 8, slot[ranking.CAPACITY - 1])
-    if known[2] and not np.isnan(slot[ranking.UPLIFT - 1]):
+        at = optional(at, 7, real(slot, _EVIDENCE))
+    at = double(at, 8, real(slot, _CAPACITY))
+    if known[2] and not np.isnan(real(slot, _UPLIFT)):
         for i in range(3):
-            at = optional(out, at, 9 + i, slot[ranking.UPLIFT - 1 + i])
-    return close(out, begin, at, 5)
+            at = optional(at, 9 + i, real(slot, _UPLIFT + i))
+    return close(begin, at, 5)
 
 
 @numba.njit(cache=True)
 def _reasons(
-    pieces: tuple[Bytes, Integers, Integers, Integers, Integers, Integers],
-    conditions: Floats, asked: Floats, of: Integers, slot: Floats, known: tuple[bool, bool, bool],
-    now: int, out: Bytes, at: int,
+    at: int, pieces: int, asked: Floats, met: Bytes, of: int, slot: int,
+    known: tuple[bool, bool, bool], now: int,
 ) -> int:  # fmt: skip
     """Why an action is shown, strongest first; see ``service.arbitration.Arbiter.reasons``."""
-    blob, ends, _, reasons, intents, _ = pieces
-    chances = asked[7 : 7 + int(asked[4])]
-    facts = asked[7 + len(chances) : 7 + len(chances) + int(asked[5])]
-    said = np.empty(4 + of[LAST_REASON] - of[FIRST_REASON], np.int64)
-    strengths = np.empty(said.shape[0])
+    first, last = word(of, FIRST_REASON), word(of, LAST_REASON)
+    found = np.empty(4 + last - first, np.int64)
+    strengths = np.empty(4 + last - first)
     count = 0
     chance, title = -1.0, 0
     if asked[3]:
-        for i in range(of[FIRST_INTENT], of[LAST_INTENT]):
-            if chances[intents[i, 0]] >= chance:
-                chance, title = chances[intents[i, 0]], int(intents[i, 1])
+        for i in range(word(of, FIRST_INTENT), word(of, LAST_INTENT)):
+            likely = asked[_CHANCES + word(word(pieces, INTENTS), 2 * i)]
+            if likely >= chance:
+                chance, title = likely, word(word(pieces, INTENTS), 2 * i + 1)
         strength = asked[1] + asked[2] * chance
         if chance >= LIKELY and strength >= 1:
-            said[count], strengths[count] = MATCH, strength
+            found[count], strengths[count] = MATCH, strength
             count += 1
-    for i in range(of[FIRST_REASON], of[LAST_REASON]):
-        one = reasons[i]
-        if one[CONDITION] >= 0:
-            holds = ranking.holds(conditions[one[CONDITION]], asked[0], chances, facts)
-        else:
-            holds = one[START] <= now <= one[END]
+    for i in range(first, last):
+        one = word(pieces, REASONS) + 8 * REASON * i
+        condition = word(one, CONDITION)
+        holds = met[condition] != 0 if condition >= 0 else word(one, START) <= now <= word(one, END)
         if holds:
-            said[count], strengths[count] = one[SAID], one.view(np.float64)[STRENGTH]
+            found[count], strengths[count] = word(one, SAID), real(one, STRENGTH)
             count += 1
-    probability, prior = slot[ranking.ACCEPTANCE - 1], of.view(np.float64)[PRIOR]
+    probability, prior = real(slot, _ACCEPTANCE), real(of, PRIOR)
     lift = probability / prior if prior != 0 else 1.0
     if lift >= NOTABLE:
-        said[count], strengths[count] = ACCEPTED, lift
+        found[count], strengths[count] = ACCEPTED, lift
         count += 1
-    lifted = known[2] and not np.isnan(slot[ranking.UPLIFT - 1])
-    said[count], strengths[count] = UPLIFT if lifted else WORTH, 1.0
+    lifted = known[2] and not np.isnan(real(slot, _UPLIFT))
+    found[count], strengths[count] = UPLIFT if lifted else WORTH, 1.0
     count += 1
-    if of[MUST]:
-        said[count], strengths[count] = MANDATORY, FOREMOST
+    if word(of, MUST):
+        found[count], strengths[count] = MANDATORY, FOREMOST
         count += 1
     order = np.empty(count, np.int64)
     printing.sorted_down(strengths, order)
     for place in order:
-        piece, begin = int(said[place]), at
+        piece, begin = int(found[place]), at
         if piece >= MANDATORY:
-            at = copy(out, at, blob, ends, piece)
+            at = said(at, pieces, piece)
             continue
-        inside = copy(out, begin + HEAD, blob, ends, piece)
-        at = copy(out, inside + HEAD, blob, ends, piece + 1)
+        inside = said(begin + HEAD, pieces, piece)
+        at = said(inside + HEAD, pieces, piece + 1)
         if piece == MATCH:
-            at = copy(out, at, blob, ends, title)
-            at = copy(out, at, blob, ends, MATCH_MIDDLE)
-            at = _percent(out, at, chance)
+            at = said(said(at, pieces, title), pieces, MATCH_MIDDLE)
+            at = _percent(at, chance)
         elif piece == ACCEPTED:
-            at = fixed(out, at, lift, 1)
+            at = fixed(at, lift, 1)
             if at == UNTOLD:
                 return UNTOLD
-            at = copy(out, at, blob, ends, LIFT_MIDDLE)
-            at = _percent(out, at, probability)
+            at = _percent(said(at, pieces, LIFT_MIDDLE), probability)
         elif piece == WORTH:
-            at = fixed(out, at, slot[ranking.VALUE - 1], 2)
+            at = fixed(at, real(slot, _VALUE), 2)
         else:
-            for j in range(3):
-                if j:
-                    at = copy(out, at, blob, ends, UPLIFT_TEXT + j)
-                at = fixed(out, at, slot[ranking.UPLIFT - 1 + j], 2)
+            for i in range(3):
+                at = fixed(
+                    said(at, pieces, UPLIFT_TEXT + i) if i else at, real(slot, _UPLIFT + i), 2
+                )
                 if at == UNTOLD:
                     return UNTOLD
         if at == UNTOLD:
             return UNTOLD
-        at = copy(out, at, blob, ends, _last(piece))
-        at = close(out, inside, at, _TEXT)
-        at = close(out, begin, at, 6)
+        at = said(at, pieces, _last(piece))
+        at = close(begin, close(inside, at, _TEXT), 6)
     return at
 
 
@@ -229,10 +256,7 @@ def _last(sentence: int) -> int:
 
 
 @numba.njit(cache=True)
-def _percent(out: Bytes, at: int, chance: float) -> int:
+def _percent(at: int, chance: float) -> int:
     """A chance as ``f"{chance:.0%}"`` has it."""
-    at = fixed(out, at, chance * 100, 0)
-    if at == UNTOLD:
-        return UNTOLD
-    out[at] = _PERCENT
-    return at + 1
+    at = fixed(at, chance * 100, 0)
+    return UNTOLD if at == UNTOLD else put(at, _PERCENT)

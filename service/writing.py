@@ -13,7 +13,7 @@ import numba
 import numpy as np
 from numba import carray  # type: ignore[attr-defined]
 from numba.core import types
-from numba.core.cgutils import raw_memcpy
+from numba.core.cgutils import raw_memcpy, raw_memmove
 from numba.extending import intrinsic
 
 from service.spans import pointer
@@ -21,17 +21,29 @@ from service.spans import pointer
 _BYTES: Final = 2  # kind of a field that says how long it is
 
 
+def _moved(raw: Any, context: Any, builder: Any, arguments: Any) -> Any:
+    address = context.get_value_type(types.voidptr)
+    to, origin = (builder.inttoptr(one, address) for one in arguments[:2])
+    raw(builder, to, origin, arguments[2], 1)
+    return context.get_dummy_value()
+
+
 def _to_move(_typing: Any, _to: Any, _origin: Any, _size: Any) -> Any:
     def build(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        address = context.get_value_type(types.voidptr)
-        to, origin = (builder.inttoptr(one, address) for one in arguments[:2])
-        raw_memcpy(builder, to, origin, arguments[2], 1)  # type: ignore[no-untyped-call]
-        return context.get_dummy_value()
+        return _moved(raw_memcpy, context, builder, arguments)
+
+    return types.void(types.int64, types.int64, types.int64), build
+
+
+def _to_shift(_typing: Any, _to: Any, _origin: Any, _size: Any) -> Any:
+    def build(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return _moved(raw_memmove, context, builder, arguments)
 
     return types.void(types.int64, types.int64, types.int64), build
 
 
 _move: Any = intrinsic(_to_move)
+_shift: Any = intrinsic(_to_shift)
 
 
 @numba.njit(cache=True, inline="always")
@@ -49,6 +61,13 @@ def word(at: int, which: int) -> int:
 
 
 @numba.njit(cache=True, inline="always")
+def real(at: int, which: int) -> float:
+    """The same as a double."""
+    found: float = carray(pointer(at + 8 * which), (1,), np.float64)[0]
+    return found
+
+
+@numba.njit(cache=True, inline="always")
 def put(at: int, byte: int) -> int:
     """Write a byte; where it ends."""
     carray(pointer(at), (1,), np.uint8)[0] = byte
@@ -59,6 +78,13 @@ def put(at: int, byte: int) -> int:
 def copy(at: int, origin: int, size: int) -> int:
     """Write bytes as they stand at another address; where they end."""
     _move(at, origin, size)
+    return at + size
+
+
+@numba.njit(cache=True, inline="always")
+def shift(at: int, origin: int, size: int) -> int:
+    """The same where the two may overlap."""
+    _shift(at, origin, size)
     return at + size
 
 

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from service import printing, wire
+from service import printing, wire, writing
 
 
 def fixed(value: float, decimals: int) -> str | None:
     out = np.zeros(printing.NUMBER, np.uint8)
-    end = printing.fixed(out, 0, value, decimals)
-    return None if end == printing.UNTOLD else out[:end].tobytes().decode()
+    end = printing.fixed(out.ctypes.data, value, decimals)
+    return None if end == printing.UNTOLD else told(out, end).decode()
+
+
+def told(out: Any, end: int) -> bytes:
+    """What was written, up to an address."""
+    written: bytes = out[: end - out.ctypes.data].tobytes()
+    return written
 
 
 halves = st.builds(lambda n, d: float(Fraction(n, d)), st.integers(-10**9, 10**9),
@@ -48,15 +55,16 @@ def test_numbers_are_worded_as_python_words_them(value: float, decimals: int) ->
 @example(0x4000)
 def test_whole_numbers_are_written_as_wire_writes_them(number: int) -> None:
     out = np.zeros(20, np.uint8)
-    assert out[: printing.varint(out, 0, number)].tobytes() == wire.varint(number)
-    assert out[: printing.whole(out, 0, number)].tobytes() == str(number).encode()
+    assert told(out, writing.varint(out.ctypes.data, number)) == wire.varint(number)
+    assert told(out, printing.digits(out.ctypes.data, number)) == str(number).encode()
 
 
 @given(st.floats() | st.sampled_from([0.0, -0.0]), st.integers(1, 15))
 def test_doubles_are_written_as_wire_writes_them(value: float, number: int) -> None:
     out = np.zeros(9, np.uint8)
-    assert out[: printing.double(out, 0, number, value)].tobytes() == wire.double(number, value)
-    assert out[: printing.optional(out, 0, number, value)].tobytes() == wire.optional(number, value)
+    at = out.ctypes.data
+    assert told(out, printing.double(at, number, value)) == wire.double(number, value)
+    assert told(out, printing.optional(at, number, value)) == wire.optional(number, value)
 
 
 @given(st.sampled_from([0, 1, 0x7F, 0x80, 0x3FFF, 0x4000, 20_000]), st.integers(1, 15))
@@ -64,8 +72,9 @@ def test_a_field_is_closed_with_its_key_and_its_length(size: int, number: int) -
     payload = bytes(n % 251 for n in range(size))
     out = np.zeros(3 + printing.HEAD + size, np.uint8)
     out[3 + printing.HEAD :] = np.frombuffer(payload, np.uint8)
-    end = printing.close(out, 3, len(out), number)
-    assert out[3:end].tobytes() == wire.nested(number, payload)
+    at = out.ctypes.data
+    end = printing.close(at + 3, at + len(out), number)
+    assert told(out, end)[3:] == wire.nested(number, payload)
 
 
 @given(st.lists(st.sampled_from([-1.0, 0.5, 1.0, 1e9, math.nan]), max_size=6))

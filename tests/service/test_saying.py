@@ -218,3 +218,17 @@ def test_what_models_say_and_the_chain_shows_is_told_together(
     records["channel"] = 1
     known = inputs.known._replace(records=records)
     alike(pipeline(group), pipeline(group).weigh(inputs._replace(known=known), models()))
+
+
+@pytest.mark.parametrize(
+    ("channels", "words"),
+    [(["ivr"], "ivr"), (["ivr", "web"], "ivr and web"), (["ivr", "web", "app"], "ivr, web and app"),
+     (["ivr", 99, "web", 98], "ivr, web and an unknown channel")],
+)  # fmt: skip
+def test_channels_are_listed_oldest_first(channels: list[str | int], words: str) -> None:
+    whole = Pipeline(msgspec.structs.replace(shop([thing("discount")]), vocabulary=VOCABULARY))
+    failed = [Event(NOW - 1_000 * (9 - n), "failed", one) for n, one in enumerate(channels)]
+    known = Known(chained(unique(failed)), EMPTY, WILLING)
+    built = alike(whole, whole.weigh(given_(known=known), None))
+    tries = "A try" if len(channels) == 1 else f"{len(channels)} tries"
+    assert built.facts[0].text.startswith(f"{tries} at self-service on {words} failed")
