@@ -108,7 +108,7 @@ async def test_what_outranks_a_shown_one_is_told_that_its_group_was_full(client:
     passed_over = [one for one in explained.candidates if one.dropped_by and 0 < one.rank < lowest]
     assert passed_over
     for one in passed_over:
-        assert one.reason.code in ("GROUP_FULL", "BUNDLED"), one
+        assert one.reason.code in ("GROUP_FULL", "BUNDLED", "LIMIT_FULL"), one
         if one.reason.code == "BUNDLED":
             continue
         assert Counter(groups[name] for name in shown(answer))[groups[one.action]] == 2
