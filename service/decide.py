@@ -22,6 +22,7 @@ from service.arbitration import Reason
 from service.budget import Budget, Cost
 from service.business import Business
 from service.chance import Entropy
+from service.crowd import Crowd
 from service.errors import StoreUnavailable
 from service.leases import Leases
 from service.models import Models
@@ -81,7 +82,8 @@ class Decider:
         self._scoring = Cost(0.005)
         self.answers = Answers(business)
         self._entropy = Entropy()
-        self._together = Together(world.store.flush)
+        self._crowd = Crowd()
+        self._together = Together(world.store.flush, self._crowd)
         self._reserving = Reserving(business)
         self._zone = ZoneInfo(business.definitions.time_zone)
         self._ceilings = {one.name: one for one in business.policies.ceilings}
@@ -96,26 +98,21 @@ class Decider:
             budget: How long it may take.
             unread: Why nothing of the customer can be read; None: it can.
         """
+        self._crowd.enter()
+        try:
+            return await self._decided(question, budget, unread)
+        finally:
+            self._crowd.leave()
+
+    async def _decided(self, question: Question, budget: Budget, unread: Reason | None) -> Decision:
         models = self._world.models()
-        known, customer_id = await self._load(question, budget, unread)
-        clock = self._world.clock()
-        inputs = Inputs(
-            question if question.customer_id == customer_id
-            else question._replace(customer_id=customer_id),
-            known,
-            clock,
-            int.from_bytes(self._entropy.bytes(8)) if question.seed is None else question.seed,
-            None if models is None else self._unscored(budget),
-            self._prices(),
-            self._full(clock),
-            self._world.greedy,
-        )  # fmt: skip
-        if models is None and budget.left <= 0:
-            inputs = inputs._replace(unscored=_OUT_OF_TIME)
-        start = time.perf_counter()
-        drafted = await self._together.run(self._draft(inputs, models))
-        if inputs.unscored is None and models is not None:
-            self._scoring.note(time.perf_counter() - start)
+        found: Snapshot | Reason | None = unread
+        if found is None:
+            found = await in_time(self._world.store.read(question.customer_id), budget.read)
+        drafted = await self._together.run(
+            self._draft(question, found, budget, models),
+            self._scoring.spare(budget) * _PATIENCE,
+        )
         decision, weighed = drafted.decision, drafted.decision.answer.weighed
         if drafted.reserved is None:
             return decision
@@ -145,11 +142,16 @@ class Decider:
             answer = self.pipeline.settle(weighed, [_GRANTED] * len(weighed.wants))
             self.answers.written(answer, "")
 
-    def _draft(self, inputs: Inputs, models: Models | None) -> Steps[_Draft]:
+    def _draft(
+        self, question: Question, found: Snapshot | Reason, budget: Budget, models: Models | None
+    ) -> Steps[_Draft]:
         """Decide, ask the store for what is capped, and write the answer that it will allow.
 
         It nearly always does: the answer is written while the question is on its way.
         """
+        start = time.perf_counter()
+        inputs = self._inputs(question, found, budget, models)
+        yield
         weighed = yield from self.pipeline.weighing(inputs, models)
         question = inputs.question
         decision_id = self._name(question.customer_id, weighed.now) if question.recorded else ""
@@ -158,26 +160,39 @@ class Decider:
         expected = [] if reserved is None else [*reserved.replies]
         answer = self.pipeline.settle(weighed, expected)
         written = self.answers.written(answer, decision_id)
+        if inputs.unscored is None and models is not None:
+            self._scoring.note(time.perf_counter() - start)
         return _Draft(
             Decision(answer, decision_id, question.customer_id, written), reserved, expected
         )
 
-    async def _load(
-        self, question: Question, budget: Budget, unread: Reason | None
-    ) -> tuple[Known, str]:
-        """Read the customer; go on without what comes late, and say so."""
-        if unread is not None:
-            return reading.unread(unread), question.customer_id
-        snapshot = await in_time(self._world.store.read(question.customer_id), budget.read)
-        if isinstance(snapshot, Snapshot):
-            return reading.known(snapshot), snapshot.customer_id or question.customer_id
-        return reading.unread(snapshot), question.customer_id
+    def _inputs(
+        self, question: Question, found: Snapshot | Reason, budget: Budget, models: Models | None
+    ) -> Inputs:
+        """All that the decision depends on; what came late is not known, and is said."""
+        if isinstance(found, Reason):
+            known = reading.unread(found)
+        else:
+            known = reading.known(found)
+            if found.customer_id and found.customer_id != question.customer_id:
+                question = question._replace(customer_id=found.customer_id)
+        clock = self._world.clock()
+        return Inputs(
+            question,
+            known,
+            clock,
+            int.from_bytes(self._entropy.bytes(8)) if question.seed is None else question.seed,
+            self._unscored(budget, models),
+            self._prices(),
+            self._full(clock),
+            self._world.greedy,
+        )
 
-    def _unscored(self, budget: Budget) -> Reason | None:
-        """Why there is no time for the models; None: there is."""
+    def _unscored(self, budget: Budget, models: Models | None) -> Reason | None:
+        """Why there is no time for the models; None: there is, or there are none."""
         if budget.left <= 0:
             return _OUT_OF_TIME
-        if not self._scoring.fits(budget):
+        if models is not None and not self._scoring.fits(budget):
             return Reason("MODELS_SKIPPED", "No time was left for the models")
         return None
 
@@ -257,6 +272,9 @@ class Decider:
             amount = ceilings.amount(one, self.business.actions[want.row])
             self._world.leases.give_back(name, ceilings.period(one, now, self._zone), amount)
 
+
+_PATIENCE: Final = 0.25
+"""Share of the time to spare that a decision may wait for others; the store is to reserve yet."""
 
 _GRANTED: Final = Reply()
 _OUT_OF_TIME: Final = Reason("OUT_OF_TIME", "No time was left to compute anything")
