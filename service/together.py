@@ -55,7 +55,8 @@ class Together:
         self._crowd = Crowd() if crowd is None else crowd
         self._waiting: list[tuple[Steps[object], asyncio.Future[object]]] = []
         self._turn_comes = False
-        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm: asyncio.Handle | None = None
+        self._due = 0.0  # when it rings; uvloop's cannot always say
 
     async def run(self, steps: Steps[T], patience: float = 0.0) -> T:
         """Run a computation together with others that wait by the end of this turn of the loop.
@@ -85,11 +86,12 @@ class Together:
 
     def _within(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
         """Run those who wait when the first of them can wait no longer."""
+        due = loop.time() + seconds
         if self._alarm is not None:
-            if self._alarm.when() <= loop.time() + seconds:
+            if self._due <= due:
                 return
             self._alarm.cancel()
-        self._alarm = loop.call_later(seconds, self._turn)
+        self._alarm, self._due = loop.call_later(seconds, self._turn), due
 
     def _turn(self) -> None:
         self._turn_comes, self._alarm = False, None
