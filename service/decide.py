@@ -6,11 +6,9 @@ ladder that it climbs down when the world is late.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import partial
-from typing import Final, NamedTuple, TypeVar, cast
+from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 from features import profile as profiles
@@ -23,7 +21,7 @@ from service.budget import Budget, Cost
 from service.business import Business
 from service.chance import Entropy
 from service.crowd import Crowd
-from service.errors import StoreUnavailable
+from service.deadlines import Deadlines
 from service.leases import Leases
 from service.models import Models
 from service.pipeline import Answer, Inputs, Known, Pipeline, Question
@@ -31,8 +29,6 @@ from service.reserving import Reserving
 from service.store import Snapshot, Store
 from service.together import Steps, Together
 from service.weighed import Reply, Want, Weighed
-
-T = TypeVar("T")
 
 
 class World(NamedTuple):
@@ -82,6 +78,7 @@ class Decider:
         self._scoring = Cost(0.005)
         self.answers = Answers(business)
         self._entropy = Entropy()
+        self._in_time = Deadlines().in_time
         self._crowd = Crowd()
         self._together = Together(world.store.flush, self._crowd)
         self._reserving = Reserving(business)
@@ -108,7 +105,7 @@ class Decider:
         models = self._world.models()
         found: Snapshot | Reason | None = unread
         if found is None:
-            found = await in_time(self._world.store.read(question.customer_id), budget.read)
+            found = await self._in_time(self._world.store.read(question.customer_id), budget.read)
         drafted = await self._together.run(
             self._draft(question, found, budget, models),
             self._scoring.spare(budget) * _PATIENCE,
@@ -130,7 +127,7 @@ class Decider:
         words, and all that is laid out for the models in charge. Takes longer than a turn of the
         loop may, so it is for a server that does not serve yet.
         """
-        await in_time(self._world.store.read(""), 1.0)
+        await self._in_time(self._world.store.read(""), 1.0)
         models, clock = self._world.models(), self._world.clock()
         known = Known(EMPTY, EMPTY, profiles.EMPTY)
         for name, placement in self.business.placements.items():
@@ -242,7 +239,7 @@ class Decider:
     async def _replies(self, weighed: Weighed, of: _Reserved, budget: Budget) -> list[Reply]:
         """Wait for what the store says of each want; give back what is not needed then."""
         if of.granted is not None:
-            granted = await in_time(of.granted, max(0.0, budget.left))
+            granted = await self._in_time(of.granted, max(0.0, budget.left))
             for place, number in enumerate(of.asked):
                 if isinstance(granted, Reason):
                     of.replies[number] = Reply("UNAVAILABLE")
@@ -278,46 +275,3 @@ _PATIENCE: Final = 0.25
 
 _GRANTED: Final = Reply()
 _OUT_OF_TIME: Final = Reason("OUT_OF_TIME", "No time was left to compute anything")
-
-
-async def in_time(asking: Awaitable[T], seconds: float) -> T | Reason:
-    """Wait so long for the store; give what it said, or why there is nothing.
-
-    Args:
-        asking: A future of the caller's own (see :meth:`service.store.Store.read`), which is
-            answered in the store's place when it is late; or anything else that can be awaited,
-            which goes on then.
-        seconds: How long.
-    """
-    loop = asyncio.get_running_loop()
-    if asyncio.isfuture(asking) and not isinstance(asking, asyncio.Task):
-        own = cast("asyncio.Future[T | Reason]", asking)
-    else:
-        own = loop.create_future()
-        # A call in flight is shared and never cancelled.
-        asyncio.ensure_future(asking).add_done_callback(partial(_pass_on, own))
-    alarm = loop.call_later(seconds, _late, own)
-    try:
-        return await own
-    except StoreUnavailable as error:
-        return Reason("STORE_UNAVAILABLE", str(error))
-    finally:
-        alarm.cancel()
-
-
-def _late(own: asyncio.Future[T | Reason]) -> None:
-    if not own.done():
-        own.set_result(Reason("TIMELINE_LATE", "The store did not answer in time"))
-
-
-def _pass_on(own: asyncio.Future[T | Reason], asked: asyncio.Future[T]) -> None:
-    """Give an answer to whoever still waits; an error after that is nobody's business."""
-    error = None if asked.cancelled() else asked.exception()
-    if own.done():
-        return
-    if asked.cancelled():
-        own.cancel()
-    elif error is not None:
-        own.set_exception(error)
-    else:
-        own.set_result(asked.result())

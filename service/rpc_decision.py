@@ -20,7 +20,7 @@ from service.budget import Budget
 from service.business import Business
 from service.checks import Checks
 from service.configuration import Catalogues, Configuration
-from service.decide import in_time
+from service.deadlines import Deadlines
 from service.errors import NotFound, Violation, invalid
 from service.intake import MAX_EVENTS, Taken
 from service.journal import Entry, Journal, Summary
@@ -71,6 +71,7 @@ class Decisions(decision_pb2_grpc.DecisionServiceServicer):
         self._clock = clock
         self._deadline = deadline
         self._catalogues = Catalogues(store)
+        self._in_time = Deadlines().in_time
         self._explaining = asyncio.Semaphore(1)
 
     @property
@@ -129,7 +130,7 @@ class Decisions(decision_pb2_grpc.DecisionServiceServicer):
         So does one that could not be looked up in time, but then nothing is known of them.
         """
         newcomer = identity.newcomer(*identifier)
-        found = await in_time(self._store.resolve([identifier]), budget.read)
+        found = await self._in_time(self._store.resolve([identifier]), budget.read)
         return (newcomer, found) if isinstance(found, Reason) else (found[0] or newcomer, None)
 
     async def RecordEvents(  # type: ignore[override]  # the edge takes what is written already

@@ -102,7 +102,7 @@ class Timed(asyncio.SelectorEventLoop):
 
 def in_time_of(loop: Timed, main: Coroutine[Any, Any, None]) -> None:
     try:
-        loop.run_until_complete(main)
+        loop.run_until_complete(asyncio.wait_for(main, 60.0))  # of its own time
     finally:
         loop.close()
 
