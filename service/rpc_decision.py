@@ -13,7 +13,8 @@ import msgspec
 
 from rapport.v1 import decision_pb2 as pb
 from rapport.v1 import decision_pb2_grpc, event_pb2, log_pb2
-from service import answers, callers, explain, identity, intake, logs, outcomes, questions, trace
+from service import answers, callers, explain, identity, intake, logs, outcomes, trace
+from service.answers import Answers
 from service.arbitration import Reason
 from service.background import Turn
 from service.budget import Budget
@@ -23,6 +24,7 @@ from service.configuration import Catalogues, Configuration
 from service.deadlines import Deadlines
 from service.errors import NotFound, Violation, invalid
 from service.intake import MAX_EVENTS, Taken
+from service.interceptors import reads
 from service.journal import Entry, Journal, Summary
 from service.pipeline import Answer
 from service.registry import Registry
@@ -82,16 +84,17 @@ class Decisions(decision_pb2_grpc.DecisionServiceServicer):
     def _counted(self) -> frozenset[int]:
         return self._configuration.current.counted
 
-    async def Decide(  # type: ignore[override]  # the edge takes what is written already
-        self, request: pb.DecideRequest, context: Context
+    @reads
+    async def Decide(  # type: ignore[override]  # bytes in, bytes out
+        self, sent: bytes, context: Context
     ) -> bytes:
         """See the API."""
         caller = callers.current.get()
         left = context.time_remaining()
         budget = Budget(self._deadline if left is None else left, time.monotonic)
         serving = self._configuration.current
-        who, question = questions.read(request, serving.business, caller, self._clock())
-        unread = None
+        asked = serving.questions.read(sent, caller, self._clock())
+        who, question, unread = asked.who, asked.question, None
         if who.identifier is not None:
             customer_id, unread = await self._whom(who.identifier, budget)
             question = question._replace(customer_id=customer_id)
@@ -106,14 +109,16 @@ class Decisions(decision_pb2_grpc.DecisionServiceServicer):
             entry = Entry(
                 decision_id,
                 Summary(customer_id, question.channel, question.interaction_id, shown),
-                partial(serving.decider.answers.logged, answer, request, written, caller.name),
+                partial(
+                    _entry, serving.decider.answers, answer, asked.written, written, caller.name
+                ),
             )
             if not self._journal.append(entry):
                 response += answers.advisory(_UNJOURNALED)
                 advisories.append(_UNJOURNALED.code)
-        if request.include_trace:
+        if asked.include_trace:
             response += await asyncio.to_thread(_traced, answer, written, serving.business)
-        if request.include_features:
+        if asked.include_features:
             response += answers.features(answer.weighed)
         logs.note(
             customer=logs.Hidden(customer_id),
@@ -288,6 +293,11 @@ class Decisions(decision_pb2_grpc.DecisionServiceServicer):
             parts = await self._registry.contributions(models, row)
             told.contributions.extend(explain.contributions(parts))
         return told
+
+
+def _entry(of: Answers, answer: Answer, sent: bytes, written: bytes, caller: str) -> bytes:
+    """The log entry. It is built in a row with others, where reading the request again is cheap."""
+    return of.logged(answer, pb.DecideRequest.FromString(sent), written, caller)
 
 
 def _traced(answer: Answer, written: bytes, of: Business) -> bytes:
