@@ -269,7 +269,7 @@ def test_what_was_asked_of_others_is_read_as_if_it_were_new(field: str) -> None:
     for scope in scopes:
         for _ in range(2):
             for tried in [*TRIED[field], *TRIED[field]]:
-                for whom in ("ann", "bob", "Zoë", "x" * 125, "x" * 126, "x" * 128, "x" * 129):
+                for whom in ("ann", "", " ", "a\0b", "Zoë", *("x" * n for n in (125, 126, 129))):
                     fields: dict[str, Any] = {**GOOD, "customer": key(whom), field: tried}
                     remembered(reader, pb.DecideRequest(**fields), scope)
     assert len(reader._known) <= 1 + len(TRIED[field])
@@ -314,6 +314,8 @@ def test_a_field_that_nobody_knows_is_not_logged_and_another_order_is_put_right(
 
 
 @given(st.binary(max_size=40), st.booleans())
+@example(b"\x0a\x06\x0a\x01a\x0a\x01b\x12\x05phone", False)  # two ids, of which the last counts
+@example(b"\x0a\x05\x0a\x03\xffnn\x12\x05phone", False)
 def test_bytes_that_are_no_request_are_refused_and_never_more(junk: bytes, begins: bool) -> None:
     reader = questions.Reader(business())
     good = pb.DecideRequest(customer=key("ann"), channel="phone").SerializeToString()
