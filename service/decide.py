@@ -36,7 +36,7 @@ class World(NamedTuple):
 
     store: Store
     models: Callable[[], Models | None]
-    prices: Callable[[], Mapping[str, float]]
+    prices: Callable[[], Mapping[str, float]]  # others come as another mapping
     leases: Leases
     clock: Callable[[], int]  # milliseconds since 1970-01-01 UTC
     worker: str  # four hexadecimal digits
@@ -82,6 +82,7 @@ class Decider:
         self._crowd = Crowd()
         self._together = Together(world.store.flush, self._crowd)
         self._reserving = Reserving(business)
+        self._priced: tuple[Mapping[str, float] | None, Mapping[str, float]] = None, {}
         self._zone = ZoneInfo(business.definitions.time_zone)
         self._ceilings = {one.name: one for one in business.policies.ceilings}
 
@@ -200,8 +201,13 @@ class Decider:
 
     def _prices(self) -> Mapping[str, float]:
         """What resources cost now; another configuration may have come while the store was read."""
-        now, declared = self._world.prices(), self.business.policies.resources
-        return {name: now.get(name, one.price) for name, one in declared.items()}
+        now = self._world.prices()
+        known, prices = self._priced
+        if now is not known:
+            declared = self.business.policies.resources
+            prices = {name: now.get(name, one.price) for name, one in declared.items()}
+            self._priced = now, prices
+        return prices
 
     def _full(self, now: int) -> frozenset[str]:
         """Ceilings that have no room for one more."""
