@@ -14,7 +14,7 @@ from typing import Final
 WINDOW_SECONDS: Final = 0.05
 """How long is looked at before it is said how it is: some dozens of decisions of a busy server."""
 
-BUSY: Final = 0.75
+BUSY: Final = 0.85
 """Share of one core that a busy process takes, its threads included. At half of what it can do it
 takes half, and by chance seldom so much; where others have the same core, it never takes all."""
 
