@@ -174,23 +174,26 @@ class Decider:
             known = reading.known(found)
             if found.customer_id and found.customer_id != question.customer_id:
                 question = question._replace(customer_id=found.customer_id)
+        unscored = None if models is None else self._unscored(budget)
+        if models is None and budget.left <= 0:
+            unscored = _OUT_OF_TIME
         clock = self._world.clock()
         return Inputs(
             question,
             known,
             clock,
             int.from_bytes(self._entropy.bytes(8)) if question.seed is None else question.seed,
-            self._unscored(budget, models),
+            unscored,
             self._prices(),
             self._full(clock),
             self._world.greedy,
         )
 
-    def _unscored(self, budget: Budget, models: Models | None) -> Reason | None:
-        """Why there is no time for the models; None: there is, or there are none."""
+    def _unscored(self, budget: Budget) -> Reason | None:
+        """Why there is no time for the models; None: there is."""
         if budget.left <= 0:
             return _OUT_OF_TIME
-        if models is not None and not self._scoring.fits(budget):
+        if not self._scoring.fits(budget):
             return Reason("MODELS_SKIPPED", "No time was left for the models")
         return None
 
