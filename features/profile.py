@@ -28,14 +28,14 @@ class State(enum.IntEnum):
     unknown = 3
 
 
-class Told(msgspec.Struct, frozen=True, array_like=True):
+class Told(msgspec.Struct, frozen=True, array_like=True, gc=False):  # holds nothing but values
     """An attribute as it was last written; the value None is missing."""
 
     value: Value | None
     updated_at: int
 
 
-class Consent(msgspec.Struct, frozen=True, array_like=True):
+class Consent(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A permission for a purpose, on one channel or (empty) on all that have none of their own."""
 
     purpose: str

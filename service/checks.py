@@ -5,15 +5,16 @@ from __future__ import annotations
 import difflib
 import functools
 import math
-from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, TypeVar
 
 from google.protobuf import struct_pb2, timestamp_pb2
+from google.protobuf.message import DecodeError, Message
 
 from features.duration import DAY, MINUTE
 from features.profile import Value
 from features.vocabulary import Attribute
-from service.errors import InvalidRequest, Violation
+from service.errors import InvalidRequest, Violation, invalid
 
 SKEW: Final = 5 * MINUTE
 """How far ahead of ours a caller's clock may be."""
@@ -25,6 +26,22 @@ EARLIEST: Final = 631_152_000_000  # 1990-01-01
 SHORT: Final = 128
 _HINTS: Final = 4
 LONGEST_VALUE: Final = 256
+
+M = TypeVar("M", bound=Message)
+
+
+def parsed(sent: bytes, parse: Callable[[bytes], M]) -> M:
+    """The message that was sent, without fields that no check covers: they would be logged whole.
+
+    Raises:
+        InvalidRequest: The bytes are no message of the kind.
+    """
+    try:
+        request = parse(sent)
+    except DecodeError as error:
+        raise invalid("request", "is no message of this method; see the API") from error
+    request.DiscardUnknownFields()
+    return request
 
 
 class Checks:

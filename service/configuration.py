@@ -29,6 +29,7 @@ from service.errors import (
     Unfinished,
 )
 from service.policies import counted_outcomes
+from service.questions import Reader
 from service.redis_store import RedisStore
 from service.registry import Registry
 from service.store import Store
@@ -45,6 +46,7 @@ class Serving(NamedTuple):
     business: Business
     decider: Decider
     counted: frozenset[int]  # outcomes that go to the ledger
+    questions: Reader
 
 
 class Configuration:
@@ -88,6 +90,7 @@ class Configuration:
             business,
             Decider(business, self._world),
             counted_outcomes(business),
+            Reader(business),
         )
 
     async def _read(self, path: Path) -> tuple[bytes, Serving] | None:

@@ -6,11 +6,9 @@ ladder that it climbs down when the world is late.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import partial
-from typing import Final, NamedTuple, TypeVar, cast
+from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 from features import profile as profiles
@@ -22,8 +20,9 @@ from service.arbitration import Reason
 from service.budget import Budget, Cost
 from service.business import Business
 from service.chance import Entropy
+from service.crowd import Crowd
+from service.deadlines import Deadlines
 from service.entries import Entries
-from service.errors import StoreUnavailable
 from service.leases import Leases
 from service.models import Models
 from service.pipeline import Answer, Inputs, Known, Pipeline, Question
@@ -32,15 +31,13 @@ from service.store import Snapshot, Store
 from service.together import Steps, Together
 from service.weighed import Reply, Want, Weighed
 
-T = TypeVar("T")
-
 
 class World(NamedTuple):
     """What a decision needs of the world."""
 
     store: Store
     models: Callable[[], Models | None]
-    prices: Callable[[], Mapping[str, float]]
+    prices: Callable[[], Mapping[str, float]]  # others come as another mapping
     leases: Leases
     clock: Callable[[], int]  # milliseconds since 1970-01-01 UTC
     worker: str  # four hexadecimal digits
@@ -83,8 +80,11 @@ class Decider:
         self.answers = Answers(business)
         self.entries = Entries(business)
         self._entropy = Entropy()
-        self._together = Together(world.store.flush)
+        self._in_time = Deadlines().in_time
+        self._crowd = Crowd()
+        self._together = Together(world.store.flush, self._crowd)
         self._reserving = Reserving(business)
+        self._priced: tuple[Mapping[str, float] | None, Mapping[str, float]] = None, {}
         self._zone = ZoneInfo(business.definitions.time_zone)
         self._ceilings = {one.name: one for one in business.policies.ceilings}
 
@@ -98,26 +98,21 @@ class Decider:
             budget: How long it may take.
             unread: Why nothing of the customer can be read; None: it can.
         """
+        self._crowd.enter()
+        try:
+            return await self._decided(question, budget, unread)
+        finally:
+            self._crowd.leave()
+
+    async def _decided(self, question: Question, budget: Budget, unread: Reason | None) -> Decision:
         models = self._world.models()
-        known, customer_id = await self._load(question, budget, unread)
-        clock = self._world.clock()
-        inputs = Inputs(
-            question if question.customer_id == customer_id
-            else question._replace(customer_id=customer_id),
-            known,
-            clock,
-            int.from_bytes(self._entropy.bytes(8)) if question.seed is None else question.seed,
-            None if models is None else self._unscored(budget),
-            self._prices(),
-            self._full(clock),
-            self._world.greedy,
-        )  # fmt: skip
-        if models is None and budget.left <= 0:
-            inputs = inputs._replace(unscored=_OUT_OF_TIME)
-        start = time.perf_counter()
-        drafted = await self._together.run(self._draft(inputs, models))
-        if inputs.unscored is None and models is not None:
-            self._scoring.note(time.perf_counter() - start)
+        found: Snapshot | Reason | None = unread
+        if found is None:
+            found = await self._in_time(self._world.store.read(question.customer_id), budget.read)
+        drafted = await self._together.run(
+            self._draft(question, found, budget, models),
+            self._scoring.spare(budget) * _PATIENCE,
+        )
         decision, weighed = drafted.decision, drafted.decision.answer.weighed
         if drafted.reserved is None:
             return decision
@@ -135,7 +130,7 @@ class Decider:
         words, and all that is laid out for the models in charge. Takes longer than a turn of the
         loop may, so it is for a server that does not serve yet.
         """
-        await in_time(self._world.store.read(""), 1.0)
+        await self._in_time(self._world.store.read(""), 1.0)
         models, clock = self._world.models(), self._world.clock()
         known = Known(EMPTY, EMPTY, profiles.EMPTY)
         for name, placement in self.business.placements.items():
@@ -147,11 +142,16 @@ class Decider:
             answer = self.pipeline.settle(weighed, [_GRANTED] * len(weighed.wants))
             self.answers.written(answer, "")
 
-    def _draft(self, inputs: Inputs, models: Models | None) -> Steps[_Draft]:
+    def _draft(
+        self, question: Question, found: Snapshot | Reason, budget: Budget, models: Models | None
+    ) -> Steps[_Draft]:
         """Decide, ask the store for what is capped, and write the answer that it will allow.
 
         It nearly always does: the answer is written while the question is on its way.
         """
+        start = time.perf_counter()
+        inputs = self._inputs(question, found, budget, models)
+        yield
         weighed = yield from self.pipeline.weighing(inputs, models)
         question = inputs.question
         decision_id = self._name(question.customer_id, weighed.now) if question.recorded else ""
@@ -160,20 +160,36 @@ class Decider:
         expected = [] if reserved is None else [*reserved.replies]
         answer = self.pipeline.settle(weighed, expected)
         written = self.answers.written(answer, decision_id)
+        if inputs.unscored is None and models is not None:
+            self._scoring.note(time.perf_counter() - start)
         return _Draft(
             Decision(answer, decision_id, question.customer_id, written), reserved, expected
         )
 
-    async def _load(
-        self, question: Question, budget: Budget, unread: Reason | None
-    ) -> tuple[Known, str]:
-        """Read the customer; go on without what comes late, and say so."""
-        if unread is not None:
-            return reading.unread(unread), question.customer_id
-        snapshot = await in_time(self._world.store.read(question.customer_id), budget.read)
-        if isinstance(snapshot, Snapshot):
-            return reading.known(snapshot), snapshot.customer_id or question.customer_id
-        return reading.unread(snapshot), question.customer_id
+    def _inputs(
+        self, question: Question, found: Snapshot | Reason, budget: Budget, models: Models | None
+    ) -> Inputs:
+        """All that the decision depends on; what came late is not known, and is said."""
+        if isinstance(found, Reason):
+            known = reading.unread(found)
+        else:
+            known = reading.known(found)
+            if found.customer_id and found.customer_id != question.customer_id:
+                question = question._replace(customer_id=found.customer_id)
+        unscored = None if models is None else self._unscored(budget)
+        if models is None and budget.left <= 0:
+            unscored = _OUT_OF_TIME
+        clock = self._world.clock()
+        return Inputs(
+            question,
+            known,
+            clock,
+            int.from_bytes(self._entropy.bytes(8)) if question.seed is None else question.seed,
+            unscored,
+            self._prices(),
+            self._full(clock),
+            self._world.greedy,
+        )
 
     def _unscored(self, budget: Budget) -> Reason | None:
         """Why there is no time for the models; None: there is."""
@@ -190,8 +206,13 @@ class Decider:
 
     def _prices(self) -> Mapping[str, float]:
         """What resources cost now; another configuration may have come while the store was read."""
-        now, declared = self._world.prices(), self.business.policies.resources
-        return {name: now.get(name, one.price) for name, one in declared.items()}
+        now = self._world.prices()
+        known, prices = self._priced
+        if now is not known:
+            declared = self.business.policies.resources
+            prices = {name: now.get(name, one.price) for name, one in declared.items()}
+            self._priced = now, prices
+        return prices
 
     def _full(self, now: int) -> frozenset[str]:
         """Ceilings that have no room for one more."""
@@ -229,7 +250,7 @@ class Decider:
     async def _replies(self, weighed: Weighed, of: _Reserved, budget: Budget) -> list[Reply]:
         """Wait for what the store says of each want; give back what is not needed then."""
         if of.granted is not None:
-            granted = await in_time(of.granted, max(0.0, budget.left))
+            granted = await self._in_time(of.granted, max(0.0, budget.left))
             for place, number in enumerate(of.asked):
                 if isinstance(granted, Reason):
                     of.replies[number] = Reply("UNAVAILABLE")
@@ -260,48 +281,8 @@ class Decider:
             self._world.leases.give_back(name, ceilings.period(one, now, self._zone), amount)
 
 
+_PATIENCE: Final = 0.25
+"""Share of the time to spare that a decision may wait for others; the store is to reserve yet."""
+
 _GRANTED: Final = Reply()
 _OUT_OF_TIME: Final = Reason("OUT_OF_TIME", "No time was left to compute anything")
-
-
-async def in_time(asking: Awaitable[T], seconds: float) -> T | Reason:
-    """Wait so long for the store; give what it said, or why there is nothing.
-
-    Args:
-        asking: A future of the caller's own (see :meth:`service.store.Store.read`), which is
-            answered in the store's place when it is late; or anything else that can be awaited,
-            which goes on then.
-        seconds: How long.
-    """
-    loop = asyncio.get_running_loop()
-    if asyncio.isfuture(asking) and not isinstance(asking, asyncio.Task):
-        own = cast("asyncio.Future[T | Reason]", asking)
-    else:
-        own = loop.create_future()
-        # A call in flight is shared and never cancelled.
-        asyncio.ensure_future(asking).add_done_callback(partial(_pass_on, own))
-    alarm = loop.call_later(seconds, _late, own)
-    try:
-        return await own
-    except StoreUnavailable as error:
-        return Reason("STORE_UNAVAILABLE", str(error))
-    finally:
-        alarm.cancel()
-
-
-def _late(own: asyncio.Future[T | Reason]) -> None:
-    if not own.done():
-        own.set_result(Reason("TIMELINE_LATE", "The store did not answer in time"))
-
-
-def _pass_on(own: asyncio.Future[T | Reason], asked: asyncio.Future[T]) -> None:
-    """Give an answer to whoever still waits; an error after that is nobody's business."""
-    error = None if asked.cancelled() else asked.exception()
-    if own.done():
-        return
-    if asked.cancelled():
-        own.cancel()
-    elif error is not None:
-        own.set_exception(error)
-    else:
-        own.set_result(asked.result())

@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import grpc
 import structlog
 from google.protobuf import any_pb2
-from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 from service import callers, logs
 from service.callers import Callers
-from service.errors import InvalidRequest, RapportError, invalid
+from service.checks import parsed
+from service.errors import InvalidRequest, RapportError
 from service.metrics import Metrics
 
 _MESSAGE = 600
@@ -26,6 +26,19 @@ message may take three."""
 
 Details = tuple[tuple[str, str | bytes], ...]
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def reads(method: Method) -> Method:
+    """Let a method of a servicer have its requests as they were sent: it reads them itself."""
+    vars(method)["reads"] = True
+    return method
+
+
+def _reads(method: Any) -> bool:
+    return getattr(method, "reads", False) is True
 
 
 class Edge:
@@ -74,7 +87,7 @@ class _Method:
     def __init__(self, name: str, handler: Handler, known: Callers, metrics: Metrics) -> None:
         self._name = name
         self._behaviour: Any = handler.unary_unary
-        self._parse = handler.request_deserializer
+        self._parse = None if _reads(self._behaviour) else handler.request_deserializer
         self._write = handler.response_serializer
         self._known = known
         self._metrics = metrics
@@ -94,7 +107,8 @@ class _Method:
             who = self._known.identify(authorization)
             caller = who.name
             callers.current.set(who)
-            answer = await self._behaviour(_parsed(sent, self._parse), context)
+            request = sent if self._parse is None else parsed(sent, self._parse)
+            answer = await self._behaviour(request, context)
             # A decision is written by the method itself: building it first takes too long.
             return answer if type(answer) is bytes or self._write is None else self._write(answer)
         except RapportError as error:
@@ -122,22 +136,6 @@ class _Method:
             logs.line(
                 logs.Call(self._name, status, seconds, caller, request_id, noted, time.time_ns())
             )
-
-
-def _parsed(sent: bytes, parse: Callable[[bytes], Any] | None) -> Any:
-    """The message that was sent, without fields that no check covers: they would be logged whole.
-
-    Raises:
-        InvalidRequest: The bytes are no message of the kind.
-    """
-    if parse is None:
-        return sent
-    try:
-        request = parse(sent)
-    except DecodeError as error:
-        raise invalid("request", "is no message of this method; see the API") from error
-    request.DiscardUnknownFields()
-    return request
 
 
 def _details(error: RapportError) -> Details:

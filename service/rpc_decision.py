@@ -13,27 +13,18 @@ import msgspec
 
 from rapport.v1 import decision_pb2 as pb
 from rapport.v1 import decision_pb2_grpc, event_pb2, log_pb2
-from service import (
-    answers,
-    callers,
-    deliberation,
-    explain,
-    identity,
-    intake,
-    logs,
-    outcomes,
-    questions,
-    trace,
-)
+from service import answers, callers, deliberation, explain, identity, intake, logs, outcomes, trace
 from service.arbitration import Reason
 from service.background import Turn
 from service.budget import Budget
 from service.business import Business
 from service.checks import Checks
 from service.configuration import Catalogues, Configuration
-from service.decide import in_time
+from service.deadlines import Deadlines
+from service.entries import Entries
 from service.errors import NotFound, Violation, invalid
 from service.intake import MAX_EVENTS, Taken
+from service.interceptors import reads
 from service.journal import Entry, Journal, Summary
 from service.pipeline import Answer
 from service.registry import Registry
@@ -82,6 +73,7 @@ class Decisions(decision_pb2_grpc.DecisionServiceServicer):
         self._clock = clock
         self._deadline = deadline
         self._catalogues = Catalogues(store)
+        self._in_time = Deadlines().in_time
         self._explaining = asyncio.Semaphore(1)
 
     @property
@@ -92,16 +84,17 @@ class Decisions(decision_pb2_grpc.DecisionServiceServicer):
     def _counted(self) -> frozenset[int]:
         return self._configuration.current.counted
 
-    async def Decide(  # type: ignore[override]  # the edge takes what is written already
-        self, request: pb.DecideRequest, context: Context
+    @reads
+    async def Decide(  # type: ignore[override]  # bytes in, bytes out
+        self, sent: bytes, context: Context
     ) -> bytes:
         """See the API."""
         caller = callers.current.get()
         left = context.time_remaining()
         budget = Budget(self._deadline if left is None else left, time.monotonic)
         serving = self._configuration.current
-        who, question = questions.read(request, serving.business, caller, self._clock())
-        unread = None
+        asked = serving.questions.read(sent, caller, self._clock())
+        who, question, unread = asked.who, asked.question, None
         if who.identifier is not None:
             customer_id, unread = await self._whom(who.identifier, budget)
             question = question._replace(customer_id=customer_id)
@@ -116,14 +109,16 @@ class Decisions(decision_pb2_grpc.DecisionServiceServicer):
             entry = Entry(
                 decision_id,
                 Summary(customer_id, question.channel, question.interaction_id, shown),
-                partial(serving.decider.entries.written, answer, request, written, caller.name),
+                partial(
+                    _entry, serving.decider.entries, answer, asked.written, written, caller.name
+                ),
             )
             if not self._journal.append(entry):
                 response += answers.advisory(_UNJOURNALED)
                 advisories.append(_UNJOURNALED.code)
-        if request.include_trace:
+        if asked.include_trace:
             response += await asyncio.to_thread(_traced, answer, written, serving.business)
-        if request.include_features:
+        if asked.include_features:
             response += answers.features(answer.weighed)
         logs.note(
             customer=logs.Hidden(customer_id),
@@ -140,7 +135,7 @@ class Decisions(decision_pb2_grpc.DecisionServiceServicer):
         So does one that could not be looked up in time, but then nothing is known of them.
         """
         newcomer = identity.newcomer(*identifier)
-        found = await in_time(self._store.resolve([identifier]), budget.read)
+        found = await self._in_time(self._store.resolve([identifier]), budget.read)
         return (newcomer, found) if isinstance(found, Reason) else (found[0] or newcomer, None)
 
     async def RecordEvents(  # type: ignore[override]  # the edge takes what is written already
@@ -298,6 +293,11 @@ class Decisions(decision_pb2_grpc.DecisionServiceServicer):
             parts = await self._registry.contributions(models, row)
             told.contributions.extend(explain.contributions(parts))
         return told
+
+
+def _entry(of: Entries, answer: Answer, sent: bytes, written: bytes, caller: str) -> bytes:
+    """The log entry. It is built in a row with others, where reading the request again is cheap."""
+    return of.written(answer, pb.DecideRequest.FromString(sent), written, caller)
 
 
 def _traced(answer: Answer, written: bytes, of: Business) -> bytes:

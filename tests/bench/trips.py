@@ -20,7 +20,7 @@ from redis import Redis
 from features.duration import DAY
 from features.record import RECORD, RESERVED, LogId, decode, encode, pack
 from service import keys
-from service.decide import in_time
+from service.deadlines import Deadlines
 from service.embedded import EmbeddedStore
 from service.redis_store import RedisStore
 from service.store import Cap, Hold
@@ -80,19 +80,20 @@ async def measure(url: str) -> None:
     now = time.time_ns() // 1_000_000
     fill(url, now)
     store = RedisStore(url)
+    deadlines = Deadlines()
     batch = 16
 
     async def read(number: int) -> object:
-        return await in_time(store.read(f"c{number % CUSTOMERS}"), 1.0)
+        return await deadlines.in_time(store.read(f"c{number % CUSTOMERS}"), 1.0)
 
     async def reserve(number: int) -> object:
         customer = f"c{number % CUSTOMERS}"
-        return await in_time(store.reserve(customer, now, [hold(number, now)]), 1.0)
+        return await deadlines.in_time(store.reserve(customer, now, [hold(number, now)]), 1.0)
 
     async def counted(number: int) -> object:
         customer = f"c{number % CUSTOMERS}"
         at, _ = decode((await store.read(customer)).ledger)
-        return await in_time(store.reserve(customer, now, [hold(number, now)], at), 1.0)
+        return await deadlines.in_time(store.reserve(customer, now, [hold(number, now)], at), 1.0)
 
     async def nothing(number: int) -> object:
         return hold(number, now)

@@ -19,7 +19,7 @@ from features import record
 from features.record import RESERVED, decode
 from rapport.v1 import decision_pb2
 from service.bundle import Bundle
-from service.decide import in_time
+from service.deadlines import Deadlines
 from service.embedded import EmbeddedStore
 from service.redis_store import RedisStore
 from service.store import Cap, Hold, Snapshot, Write
@@ -87,9 +87,10 @@ async def test_reads_and_reservations_that_are_given_up_leave_the_others_in_step
     packs = {name: record.pack(occurred_at=NOW, hash=hashed(name), type=1) for name in names}
     await store.record([(name, Write(packed, False, b"")) for name, packed in packs.items()])
     dice = random.Random(3)
+    deadlines = Deadlines()
 
     async def asks(name: str, n: int) -> None:
-        found = await in_time(store.read(name), dice.choice([0.0, 0.0005, 5.0]))
+        found = await deadlines.in_time(store.read(name), dice.choice([0.0, 0.0005, 5.0]))
         if isinstance(found, Snapshot):
             assert decode(found.timeline)[1]["hash"].tolist() == [hashed(name)]
         # Each takes the place that there is, or sees that it is taken; nobody else is told.
@@ -97,7 +98,7 @@ async def test_reads_and_reservations_that_are_given_up_leave_the_others_in_step
             occurred_at=NOW, hash=n + 1, type=1, action=1, outcome=RESERVED, value=3_600.0
         )
         hold = Hold(packed, [Cap(1, 86_400_000, 0, b"\1\0")], b"")
-        granted = await in_time(store.reserve(f"{name}-{n}", NOW, [hold, hold]), 5.0)
+        granted = await deadlines.in_time(store.reserve(f"{name}-{n}", NOW, [hold, hold]), 5.0)
         assert granted == [True, True], "the same one again is granted again"
 
     for turn in range(15):

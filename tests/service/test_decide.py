@@ -25,7 +25,7 @@ from service.arbitration import Reason
 from service.budget import Budget
 from service.business import Business
 from service.catalogue import Exploration
-from service.decide import Decider, Decision, World, in_time
+from service.decide import Decider, Decision, World
 from service.declared import Ceiling, ContextWeight, Limit, Resource, Target, When
 from service.errors import StoreUnavailable
 from service.leases import Leases
@@ -583,37 +583,7 @@ async def test_a_configuration_that_came_while_the_store_was_read_disturbs_nobod
     assert found.answer.weighed.inputs.prices == {"agents": 2.0}
 
 
-# Waiting for the store
-
-
-async def test_a_read_that_is_given_up_is_not_cancelled() -> None:
-    released = asyncio.Event()
-    done = []
-
-    async def slow() -> int:
-        await released.wait()
-        done.append(True)
-        return 1
-
-    found = await in_time(slow(), 0.01)
-    assert isinstance(found, Reason)
-    assert found.code == "TIMELINE_LATE"
-    released.set()
-    await asyncio.sleep(0.01)
-    assert done == [True]
-    assert await in_time(slow(), 0.01) == 1
-
-
-async def test_a_read_that_fails_says_why_and_other_errors_are_no_secret() -> None:
-    async def away() -> int:
-        raise StoreUnavailable("gone fishing")
-
-    async def broken() -> int:
-        raise ZeroDivisionError
-
-    assert await in_time(away(), 1.0) == Reason("STORE_UNAVAILABLE", "gone fishing")
-    with pytest.raises(ZeroDivisionError):
-        await in_time(broken(), 1.0)
+# Before it serves
 
 
 async def test_a_rehearsal_asks_for_nothing_and_leaves_every_placement_laid_out() -> None:
