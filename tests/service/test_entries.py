@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from functools import cache
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -30,7 +32,7 @@ from service.weighed import Reply
 from tests.chain import NOW, Event, chained
 from tests.service import former_answers
 from tests.service.test_answers import models_of, odd, response, sold, words
-from tests.service.test_choice import asked, pipeline, tight
+from tests.service.test_choice import asked, models, pipeline, tight
 from tests.service.test_pipeline import (
     WILLING,
     WORDS,
@@ -137,6 +139,19 @@ def test_the_bank(of: tuple[str, Inputs, Models | None], refused: int) -> None:
 def test_a_shop_whose_limits_are_near(situation: tuple[Business, Inputs], refused: int) -> None:
     of, inputs = situation
     alike(Entries(of), settled(Pipeline(of), inputs, None, refused), of)
+
+
+@settings(max_examples=50, deadline=None)
+@given(asked(), st.sets(st.integers(0, 20), max_size=3))
+def test_what_models_do_not_see_of_an_action_is_not_logged_as_seen(
+    of: tuple[str, Inputs, Models | None], felt: set[int]
+) -> None:
+    group, inputs, _ = of
+    blind = copy.copy(models())
+    blind._hiding = frozenset(range(0, len(blind.names), 2))
+    blind._felt = np.array(sorted(felt), np.int64)
+    answer = settled(pipeline(group), inputs, blind)
+    alike(Entries(tight(group)), answer, tight(group))
 
 
 # Catalogues of more than one word
