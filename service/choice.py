@@ -89,16 +89,6 @@ class Chosen(NamedTuple):
     factors: Factors
 
 
-class Columns(NamedTuple):
-    """Candidates and their numbers as bytes, see :data:`service.ranking.ROW` and its like."""
-
-    candidates: int
-    told: memoryview  # columns of 8 bytes for each candidate, one after another
-    model: bool  # whether that column means something
-    evidence: bool
-    uplift: bool
-
-
 class Chooser:
     """Chooses for one configuration.
 
@@ -423,15 +413,6 @@ class Choice:
             told[ranking.EVIDENCE] if self._told else None,
             told[ranking.UPLIFT :].reshape(count, 3) if self._lifted else None,
         )
-
-    def columns(self, number: int) -> Columns:
-        """The numbers of :meth:`ranked` as they stand, for whoever writes them out."""
-        out, count, at = self._of(number)
-        height = ranking.UPLIFT + 3 * self._lifted
-        return Columns(
-            count, out[at : at + height * count].view(np.uint8).data,
-            self._modelled, self._told, self._lifted,
-        )  # fmt: skip
 
     @property
     def block(self) -> tuple[Floats, Sequence[int], tuple[bool, bool, bool]]:

@@ -46,10 +46,10 @@ ASKED: Final = 19
     CUSTOMER, REQUEST, RESPONSE, CALLER, INPUTS, SHOWN, LAID, CLOCK, SEED,
 ) = range(ASKED)  # fmt: skip
 """What is asked, first of a deliberation and then of the entry around it: how many numbers it is
-in all, where that is laid out which :mod:`service.dropping` reads (nothing, where all causes
-are given), and :data:`USUAL` and so on, sizes of the given parts in bytes, and others. Behind
-them follow what is asked of each placement, rows of shown actions that models saw, and [width]
-rows whose bundles are dropped before all counting.
+in all, where that is laid out which :mod:`service.dropping` reads (nothing, where all causes are
+given), and :data:`USUAL` and so on, sizes of the given parts in bytes, and others. Behind them
+follow what is asked of each placement, rows of shown actions that models saw, and [width] of those
+whose bundles are dropped before all counting.
 
 Behind the numbers come the parts, as the entry has them: customer, request, response, caller,
 inputs, causes before the rules, those after the limits, two of each placement, rooms."""

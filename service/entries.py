@@ -15,7 +15,6 @@ from typing import Final
 
 import numpy as np
 
-from rapport.v1 import decision_pb2 as pb
 from service import deliberation, entering
 from service.arbitration import Reason
 from service.business import Business
@@ -45,14 +44,12 @@ class Entries:
         self._prices: tuple[dict[str, float], bytes] = {}, b""
         self._out = np.empty(_SIZE, np.uint8)
 
-    def written(
-        self, answer: Answer, request: pb.DecideRequest, response: bytes, caller: str
-    ) -> bytes:
+    def written(self, answer: Answer, request: bytes, response: bytes, caller: str) -> bytes:
         """Write the :class:`log_pb2.LogEntry` of a decision: what it takes to compute it again.
 
         Args:
             answer: The decision.
-            request: As the caller sent it.
+            request: Of the caller, every field of it known and in order.
             response: The answer, trace and vector aside, as written.
             caller: Who asked.
         """
@@ -68,7 +65,7 @@ class Entries:
             if sight.layout.actions:
                 rows = answer.rows
         front = (
-            inputs.question.customer_id.encode(), request.SerializeToString(deterministic=True),
+            inputs.question.customer_id.encode(), request,
             response, caller.encode(), self._inputs(answer),
         )  # fmt: skip
         own = *map(len, front), len(rows), laid.address, inputs.clock, inputs.seed

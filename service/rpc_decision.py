@@ -21,7 +21,6 @@ from service.business import Business
 from service.checks import Checks
 from service.configuration import Catalogues, Configuration
 from service.deadlines import Deadlines
-from service.entries import Entries
 from service.errors import NotFound, Violation, invalid
 from service.intake import MAX_EVENTS, Taken
 from service.interceptors import reads
@@ -110,7 +109,7 @@ class Decisions(decision_pb2_grpc.DecisionServiceServicer):
                 decision_id,
                 Summary(customer_id, question.channel, question.interaction_id, shown),
                 partial(
-                    _entry, serving.decider.entries, answer, asked.written, written, caller.name
+                    serving.decider.entries.written, answer, asked.written, written, caller.name
                 ),
             )
             if not self._journal.append(entry):
@@ -293,11 +292,6 @@ class Decisions(decision_pb2_grpc.DecisionServiceServicer):
             parts = await self._registry.contributions(models, row)
             told.contributions.extend(explain.contributions(parts))
         return told
-
-
-def _entry(of: Entries, answer: Answer, sent: bytes, written: bytes, caller: str) -> bytes:
-    """The log entry. It is built in a row with others, where reading the request again is cheap."""
-    return of.written(answer, pb.DecideRequest.FromString(sent), written, caller)
 
 
 def _traced(answer: Answer, written: bytes, of: Business) -> bytes:

@@ -14,7 +14,6 @@ from features.profile import EMPTY
 from features.record import NEVER, Records, decode, encode, pack
 from features.usage import Counting
 from features.vocabulary import Type, Vocabulary
-from rapport.v1 import decision_pb2 as pb
 from service import deliberation, exploration, forest
 from service.arbitration import Arbiter, Scores, Situation
 from service.business import Business
@@ -98,7 +97,7 @@ def _decided(vocabulary: Vocabulary, definitions: Definitions, records: Records)
     pipeline = Pipeline(of)
     weighed = pipeline.weigh(Inputs(question, Known(records, records, EMPTY), 2, 0), None)
     answer = pipeline.settle(weighed, [Reply()] * len(weighed.wants))
-    Entries(of).written(answer, pb.DecideRequest(), b"", "")
+    Entries(of).written(answer, b"", b"", "")
     deliberation.written(weighed, 1)
 
 

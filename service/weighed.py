@@ -14,7 +14,7 @@ from rapport.v1 import decision_pb2 as pb
 from service import facts
 from service.arbitration import Ranked, Reason, Situation
 from service.causes import Cause, Filtered
-from service.choice import Choice, Chosen, Columns, Placing
+from service.choice import Choice, Chosen, Placing
 from service.choosing import CHANCE_OF_SLOT, FILLED, HELD_BACK, PLACED, PROBABILITY, SLOT
 from service.exploration import Drawn, Slot
 from service.facts import Fact
@@ -117,11 +117,6 @@ class Weighing:
     def ranked(self) -> Ranked:
         """All candidates with their numbers, best first."""
         return self.choice.ranked(self.number)
-
-    @property
-    def columns(self) -> Columns:
-        """The same as bytes."""
-        return self.choice.columns(self.number)
 
     @property
     def fates(self) -> bytes:

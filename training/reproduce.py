@@ -81,7 +81,9 @@ def reproduce(logged: bytes, entries: Mapping[str, Sequence[Entry]], past: Past)
         return Reproduced(decision.response.decision_id, differences)
     answer = past.pipeline.settle(weighed, replies)
     response = Answers(business).written(answer, decision.response.decision_id)
-    again = Entries(business).written(answer, decision.request, response, decision.caller)
+    again = Entries(business).written(
+        answer, decision.request.SerializeToString(deterministic=True), response, decision.caller
+    )
     if again == logged:
         return Reproduced(decision.response.decision_id, [])
     differences = list(_differences(entry, log_pb2.LogEntry.FromString(again), ""))

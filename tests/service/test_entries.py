@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from functools import cache
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -30,7 +32,7 @@ from service.weighed import Reply
 from tests.chain import NOW, Event, chained
 from tests.service import former_answers
 from tests.service.test_answers import models_of, odd, plainly, response, sold, words
-from tests.service.test_choice import asked, pipeline, tight
+from tests.service.test_choice import asked, models, pipeline, tight
 from tests.service.test_pipeline import (
     WILLING,
     WORDS,
@@ -43,7 +45,12 @@ from tests.service.test_rooms import crowded
 
 
 def logged(answer: Answer, of: Business, request: pb.DecideRequest) -> log_pb2.LogEntry:
-    packed = Entries(of).written(answer, request, Answers(of).written(answer, "id"), "ivr")
+    packed = Entries(of).written(
+        answer,
+        request.SerializeToString(deterministic=True),
+        Answers(of).written(answer, "id"),
+        "ivr",
+    )
     entry = log_pb2.LogEntry.FromString(packed)
     assert entry.SerializeToString(deterministic=True) == packed, "as protobuf writes it"
     return entry
@@ -105,7 +112,10 @@ def alike(
     expected = former_answers.logged(answer, request, packed, of, caller)
     compared = former_answers.deliberation(answer.weighed, len(of.actions))
     for _ in range(2):  # made, and then remembered
-        assert entries.written(answer, request, packed, caller) == expected
+        assert (
+            entries.written(answer, request.SerializeToString(deterministic=True), packed, caller)
+            == expected
+        )
         assert deliberation.written(answer.weighed, len(of.actions)) == compared
     return expected
 
@@ -137,6 +147,19 @@ def test_the_bank(of: tuple[str, Inputs, Models | None], refused: int) -> None:
 def test_a_shop_whose_limits_are_near(situation: tuple[Business, Inputs], refused: int) -> None:
     of, inputs = situation
     alike(Entries(of), settled(Pipeline(of), inputs, None, refused), of)
+
+
+@settings(max_examples=50, deadline=None)
+@given(asked(), st.sets(st.integers(0, 20), max_size=3))
+def test_what_models_do_not_see_of_an_action_is_not_logged_as_seen(
+    of: tuple[str, Inputs, Models | None], felt: set[int]
+) -> None:
+    group, inputs, _ = of
+    blind = copy.copy(models())
+    blind._hiding = frozenset(range(0, len(blind.names), 2))
+    blind._felt = np.array(sorted(felt), np.int64)
+    answer = settled(pipeline(group), inputs, blind)
+    alike(Entries(tight(group)), answer, tight(group))
 
 
 # Catalogues of more than one word

@@ -121,7 +121,7 @@ def decide(
 def written(answer: Answer, of: Business) -> bytes:
     """The log entry of an answer."""
     response = Answers(of).written(answer, "id")
-    return Entries(of).written(answer, pb.DecideRequest(), response, "ivr")
+    return Entries(of).written(answer, b"", response, "ivr")
 
 
 def names(answer: Answer, of: Business) -> dict[str, list[str]]:

@@ -79,7 +79,7 @@ for used in (models, None):
             asked = Question("c", bank.placements["agent_hint"].channels[0], 1, places)
             weighed = whole.weigh(Inputs(asked, known, NOW, 2**64 - 1), used)
             answer = whole.settle(weighed, [Reply()] * len(weighed.wants))
-            Entries(bank).written(answer, pb.DecideRequest(), b"", "")
+            Entries(bank).written(answer, b"", b"", "")
             deliberation.written(weighed, len(bank.actions))
 after = [compiled(one) for one in KERNELS]
 assert before == after, [(m, n) for m, n in zip(before, after) if m != n]

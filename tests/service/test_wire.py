@@ -75,3 +75,14 @@ def test_what_is_remembered_is_written_once_until_there_is_too_much() -> None:
     assert [*memory] == [4]
     assert memory[1] == b"1"
     assert made == [1, 2, 3, 4, 1]
+
+
+def test_what_is_kept_belongs_to_one_object_and_begins_anew_where_it_is_full() -> None:
+    kept = wire.Kept[list[int], str](2)
+    one, same, third = [1], [1], [3]
+    kept.keep(one, "one")
+    assert id(same) not in kept, "equal is not the same"
+    assert kept.keep(same, "same") == (same, "same")
+    assert kept[id(one)] == (one, "one")
+    kept.keep(third, "third")
+    assert list(kept.values()) == [(third, "third")]

@@ -154,7 +154,9 @@ def decided(folder: Path, business: Business, each: int = 2, seed: int = 3) -> P
             weighed = pipeline.weigh(inputs, None)
             answer = pipeline.settle(weighed, [Reply()] * len(weighed.wants))
             response = writer.written(answer, f"{number:020x}{time:05x}")
-            packed = kept.written(answer, request, response, "test")
+            packed = kept.written(
+                answer, request.SerializeToString(deterministic=True), response, "test"
+            )
             id = LogId(clock, 1_000_000 + number)
             entries.setdefault(partition(history.customer_id), []).append(Entry.parse(id, packed))
     for at, some in entries.items():

@@ -142,7 +142,9 @@ class Bank:
         decision_id = f"{partition(customer):02x}{now:011x}{len(self.decisions):012x}"
         self.decisions.append(decision_id)
         response = Answers(BUSINESS).written(decision.answer, decision_id)
-        return Entries(BUSINESS).written(decision.answer, request, response, "test")
+        return Entries(BUSINESS).written(
+            decision.answer, request.SerializeToString(deterministic=True), response, "test"
+        )
 
     async def keep(self, customer: str, entry: bytes) -> str:
         """Journal a decision; give its id."""
