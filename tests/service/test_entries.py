@@ -278,3 +278,10 @@ def test_each_row_is_told_apart(count: int) -> None:
         blocked = next(one for one in read.causes if one.code == "BLOCKED")
         assert int.from_bytes(blocked.actions, "little") == 1 << row
         assert any(one.code == "CONTACT_LIMIT" for one in read.causes)
+
+
+def test_prices_are_those_of_the_decision_and_minus_zero_is_not_zero() -> None:
+    of = sold()
+    entries = Entries(of)
+    for price in (0.0, -0.0, 1.5, 1.5, 0.0):
+        alike(entries, decide(of, given_(prices={"z": price, "b": 2.0})), of)
