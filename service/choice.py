@@ -24,7 +24,6 @@ from service.business import Business
 from service.catalogue import Exploration
 from service.causes import Cause, Rows
 from service.chance import signed
-from service.drawing import Bytes
 from service.loader import sources
 from service.pieces import Pieces
 from service.policies import Offers, Policies
@@ -259,7 +258,9 @@ class Chooser:
             text,
         )
         told = by_models != 0 and evidence is not None
-        return Choice(out, text, self, placings, how, told=told, lifted=uplift is not None)
+        size = out.view(np.int64).item(choosing.SAID)
+        said = None if size == UNTOLD else text[:size].tobytes()
+        return Choice(out, said, self, placings, how, told=told, lifted=uplift is not None)
 
     def _how(self, asked: Choosing, sight: Sight) -> int:
         """Bits of how to choose."""
@@ -292,7 +293,8 @@ class Choice:
 
     Args:
         out: What the kernel wrote.
-        text: The slates that it wrote.
+        said: Intents, facts, and slates as they were drawn, as fields of an answer; None: they hold
+            what no kernel writes.
         chooser: Whose choice it is.
         placings: What was asked for.
         how: Bits of how it was chosen.
@@ -300,24 +302,15 @@ class Choice:
         lifted: Whether uplift was asked.
     """
 
-    __slots__ = ("_chooser", "_ends", "_lifted", "_modelled", "_out", "_text", "_told", "placings")
+    __slots__ = ("_chooser", "_ends", "_lifted", "_modelled", "_out", "_told", "placings", "said")
 
     def __init__(
-        self, out: Floats, text: Bytes, chooser: Chooser, placings: Placings, how: int, *,
+        self, out: Floats, said: bytes | None, chooser: Chooser, placings: Placings, how: int, *,
         told: bool, lifted: bool,
     ) -> None:  # fmt: skip
-        self._out, self._text, self._chooser = out, text, chooser
+        self._out, self.said, self._chooser = out, said, chooser
         self._ends, self.placings = placings.ends, placings.each
         self._modelled, self._told, self._lifted = how & choosing.BY_MODELS != 0, told, lifted
-
-    @property
-    def said(self) -> bytes | None:
-        """Intents, facts, and slates as they were drawn, as fields of an answer.
-
-        None: they hold what no kernel writes.
-        """
-        size = self._out.view(np.int64).item(choosing.SAID)
-        return None if size == UNTOLD else self._text[:size].tobytes()
 
     @property
     def dropped(self) -> Rows:

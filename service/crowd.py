@@ -37,7 +37,8 @@ class Crowd:
     ) -> None:
         self._clock = clock
         self._spent = spent
-        self._inside = 0
+        self.inside = 0
+        """How many are under way."""
         self._most = 0  # in this window
         self._since = self._until = clock()
         self._spent_before = spent()
@@ -47,16 +48,16 @@ class Crowd:
 
     def enter(self) -> None:
         """Count one more."""
-        self._inside += 1
-        if self._inside > self._most:  # noqa: PLR1730  max() is a call
-            self._most = self._inside
+        self.inside += 1
+        if self.inside > self._most:  # noqa: PLR1730  max() is a call
+            self._most = self.inside
         now = self._clock()
         if now >= self._until:
             self._look(now)
 
     def leave(self) -> None:
         """Count one less."""
-        self._inside -= 1
+        self.inside -= 1
 
     def _look(self, now: float) -> None:
         """Say how it was, and begin another window."""
@@ -64,4 +65,4 @@ class Crowd:
         busy = spent - self._spent_before >= BUSY * (now - self._since)
         self.size = self._most if busy and self._most >= SEVERAL else 0
         self._since, self._until = now, now + WINDOW_SECONDS
-        self._spent_before, self._most = spent, self._inside
+        self._spent_before, self._most = spent, self.inside

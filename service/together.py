@@ -65,6 +65,8 @@ class Together:
             steps: The computation.
             patience: Seconds that it may wait for others to come, if that gains anything.
         """
+        if self._crowd.inside == 1 and not self._waiting:
+            return self._alone(steps)
         loop = asyncio.get_running_loop()
         result: asyncio.Future[T] = loop.create_future()
         self._waiting.append((steps, result))  # type: ignore[arg-type]
@@ -75,6 +77,16 @@ class Together:
             else:
                 self._within(loop, min(patience, LONGEST_SECONDS))
         return await result
+
+    def _alone(self, steps: Steps[T]) -> T:
+        """Run a computation at once: nobody comes by the end of this turn."""
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                found: T = end.value
+                return found
+            self._stepped()
 
     def _soon(self, loop: asyncio.AbstractEventLoop) -> None:
         """Run those who wait by the end of this turn."""

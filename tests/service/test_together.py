@@ -251,3 +251,27 @@ def test_decisions_that_take_turns_come_out_as_alone() -> None:
         other = by_customer[one.inputs.question.customer_id]
         answers = [pipeline.settle(each, [Reply()] * len(each.wants)) for each in (one, other)]
         assert written(answers[0], business()) == written(answers[1], business())
+
+
+async def test_whoever_is_alone_waits_for_no_turn_of_the_loop() -> None:
+    crowd, seen, stepped = Crowd(), list[str](), list[int]()
+    together = Together(lambda: stepped.append(len(seen)), crowd)
+    crowd.enter()
+    running = together.run(counting("a", 2, seen))
+    with pytest.raises(StopIteration) as end:
+        running.send(None)
+    assert end.value.value == "a"
+    assert stepped == [1, 2], "what a step asked of others is on its way before the next"
+    crowd.enter()
+    assert await asyncio.gather(*(together.run(counting(one, 1, seen)) for one in "bc")) == [
+        "b",
+        "c",
+    ]
+    crowd.leave()
+    with pytest.raises(ZeroDivisionError):
+        await together.run(_broken())
+
+
+def _broken() -> Steps[int]:
+    yield
+    raise ZeroDivisionError
