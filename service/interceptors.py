@@ -129,13 +129,18 @@ class _Method:
             internal = grpc.StatusCode.INTERNAL
             await context.abort(internal, f"internal error; quote request id {request_id}")
         finally:
-            seconds = time.perf_counter() - start
-            self._metrics.call(self._name, status, seconds)
-            if "rung" in noted:
-                self._metrics.decision(noted["rung"])
-            logs.line(
-                logs.Call(self._name, status, seconds, caller, request_id, noted, time.time_ns())
+            seconds, at = time.perf_counter() - start, time.time_ns()
+            # Not now: what is answered leaves first.
+            asyncio.get_running_loop().call_soon(
+                self._tell, logs.Call(self._name, status, seconds, caller, request_id, noted, at)
             )
+
+    def _tell(self, call: logs.Call) -> None:
+        """Count a call, and write its line."""
+        self._metrics.call(self._name, call.status, call.seconds)
+        if "rung" in call.noted:
+            self._metrics.decision(call.noted["rung"])
+        logs.line(call)
 
 
 def _details(error: RapportError) -> Details:

@@ -62,9 +62,14 @@ class Journal:
         """Decisions that are not in the log yet."""
         return len(self._waiting)
 
+    @property
+    def room(self) -> bool:
+        """Whether one more can be taken."""
+        return len(self._waiting) < self._capacity
+
     def append(self, entry: Entry) -> bool:
         """Take a decision; False where there is no room, and the answer must say so."""
-        if len(self._waiting) >= self._capacity:
+        if not self.room:
             self.dropped += 1
             return False
         self._waiting[entry.decision_id] = entry

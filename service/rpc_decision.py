@@ -19,13 +19,14 @@ from service.background import Turn
 from service.budget import Budget
 from service.business import Business
 from service.checks import Checks
-from service.configuration import Catalogues, Configuration
+from service.configuration import Catalogues, Configuration, Serving
 from service.deadlines import Deadlines
+from service.decide import Decision
 from service.errors import NotFound, Violation, invalid
 from service.intake import MAX_EVENTS, Taken
 from service.interceptors import reads
 from service.journal import Entry, Journal, Summary
-from service.pipeline import Answer
+from service.questions import Asked
 from service.registry import Registry
 from service.store import ERASED, UNAVAILABLE, Store, Write
 from service.taking import Taking
@@ -97,36 +98,43 @@ class Decisions(decision_pb2_grpc.DecisionServiceServicer):
         if who.identifier is not None:
             customer_id, unread = await self._whom(who.identifier, budget)
             question = question._replace(customer_id=customer_id)
-        answer, decision_id, customer_id, written = await serving.decider.decide(
-            question, budget, unread
-        )
-        response = written
+        decision = await serving.decider.decide(question, budget, unread)
+        response, keep = decision.written, partial(self._keep, serving, asked, decision)
+        if question.recorded and not self._journal.room:
+            response += answers.advisory(_UNJOURNALED)
+            keep()
+        else:  # the answer leaves first
+            asyncio.get_running_loop().call_soon(keep)
+        if asked.include_trace:
+            response += await asyncio.to_thread(_traced, decision, serving.business)
+        if asked.include_features:
+            response += answers.features(decision.answer.weighed)
+        return response
+
+    def _keep(self, serving: Serving, asked: Asked, decision: Decision) -> None:
+        """Give a decision to the journal, and note what its line will tell."""
+        answer, question = decision.answer, decision.answer.weighed.inputs.question
         advisories = [one.code for one in answer.advisories]
         if question.recorded:
             actions = serving.business.actions
             shown = [actions[row].name for row in answer.rows]
             entry = Entry(
-                decision_id,
-                Summary(customer_id, question.channel, question.interaction_id, shown),
+                decision.decision_id,
+                Summary(decision.customer_id, question.channel, question.interaction_id, shown),
                 partial(
-                    serving.decider.entries.written, answer, asked.written, written, caller.name
+                    serving.decider.entries.written, answer, asked.written, decision.written,
+                    callers.current.get().name,
                 ),
-            )
+            )  # fmt: skip
             if not self._journal.append(entry):
-                response += answers.advisory(_UNJOURNALED)
                 advisories.append(_UNJOURNALED.code)
-        if asked.include_trace:
-            response += await asyncio.to_thread(_traced, answer, written, serving.business)
-        if asked.include_features:
-            response += answers.features(answer.weighed)
         logs.note(
-            customer=logs.Hidden(customer_id),
-            decision_id=decision_id,
+            customer=logs.Hidden(decision.customer_id),
+            decision_id=decision.decision_id,
             rung=_RUNGS[answer.weighed.rung],
             events=answer.weighed.events,
             advisories=advisories,
         )
-        return response
 
     async def _whom(self, identifier: tuple[str, str], budget: Budget) -> tuple[str, Reason | None]:
         """The customer that an identifier means; one of nobody's means a newcomer.
@@ -294,11 +302,11 @@ class Decisions(decision_pb2_grpc.DecisionServiceServicer):
         return told
 
 
-def _traced(answer: Answer, written: bytes, of: Business) -> bytes:
+def _traced(decision: Decision, of: Business) -> bytes:
     """Everything that was compared, as a field of the answer."""
-    told = deliberation.written(answer.weighed, len(of.actions))
+    told = deliberation.written(decision.answer.weighed, len(of.actions))
     compared = log_pb2.Deliberation.FromString(told)
-    slates = pb.DecideResponse.FromString(written).slates
+    slates = pb.DecideResponse.FromString(decision.written).slates
     return answers.traced(trace.candidates(compared, slates, of))
 
 

@@ -224,6 +224,7 @@ class Server:
         """
         # A thread that computes gives the interpreter back to the loop after this; 5 ms by default.
         sys.setswitchinterval(_SWITCH_SECONDS)
+        heap.give_back()
         self._workshop.start()
         await asyncio.to_thread(warm.kernels)
         await self._store.check()

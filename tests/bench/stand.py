@@ -31,6 +31,7 @@ class Work(NamedTuple):
 
     business: Business
     config: Path
+    published: Path  # the same, checked: what a server is given in production
     bundle: Path
     other: Path | None  # of other trees, to be swapped in
 
@@ -66,7 +67,9 @@ def work(
     second = None
     if other:
         second = learn.save(learn.bundle(business, show, kind._replace(seed=2)), f"{name}-other")
-    return Work(business, config, bundle, second)
+    published = config.with_suffix(".json")
+    published.write_bytes(business.written())
+    return Work(business, config, published, bundle, second)
 
 
 def question(customer_id: str) -> bytes:
@@ -97,7 +100,7 @@ def address(way: str, name: str) -> str:
 
 def serve_words(work: Work, url: str, address: str) -> list[str]:
     """The command that serves, as an operator would give it."""
-    return ["-m", "service.cli", "serve", "--config", str(work.config), "--store", url,
+    return ["-m", "service.cli", "serve", "--config", str(work.published), "--store", url,
             "--bundle", str(work.bundle), "--listen", address]  # fmt: skip
 
 
