@@ -130,10 +130,11 @@ class _Method:
             await context.abort(internal, f"internal error; quote request id {request_id}")
         finally:
             seconds, at = time.perf_counter() - start, time.time_ns()
-            # Not now: what is answered leaves first.
-            asyncio.get_running_loop().call_soon(
-                self._tell, logs.Call(self._name, status, seconds, caller, request_id, noted, at)
-            )
+            call = logs.Call(self._name, status, seconds, caller, request_id, noted, at)
+            if status == "OK":  # the answer leaves first
+                asyncio.get_running_loop().call_soon(self._tell, call)
+            else:
+                self._tell(call)
 
     def _tell(self, call: logs.Call) -> None:
         """Count a call, and write its line."""
