@@ -48,4 +48,8 @@ class Cost:
 
     def fits(self, budget: Budget) -> bool:
         """Whether the step would be done in time, with half as much again for bad luck."""
-        return 1.5 * self._seconds < budget.left
+        return self.spare(budget) > 0
+
+    def spare(self, budget: Budget) -> float:
+        """Seconds that are left beside the step, were it as unlucky; negative where it is late."""
+        return budget.left - 1.5 * self._seconds

@@ -20,6 +20,7 @@ from service.arbitration import Reason
 from service.budget import Budget, Cost
 from service.business import Business
 from service.chance import Entropy
+from service.crowd import Crowd
 from service.deadlines import Deadlines
 from service.entries import Entries
 from service.leases import Leases
@@ -80,8 +81,8 @@ class Decider:
         self.entries = Entries(business)
         self._entropy = Entropy()
         self._in_time = Deadlines().in_time
-        self._under_way = 0
-        self._together = Together(world.store.flush)
+        self._crowd = Crowd()
+        self._together = Together(world.store.flush, self._crowd)
         self._reserving = Reserving(business)
         self._priced: tuple[Mapping[str, float] | None, Mapping[str, float]] = None, {}
         self._zone = ZoneInfo(business.definitions.time_zone)
@@ -97,22 +98,21 @@ class Decider:
             budget: How long it may take.
             unread: Why nothing of the customer can be read; None: it can.
         """
-        self._under_way += 1
+        self._crowd.enter()
         try:
             return await self._decided(question, budget, unread)
         finally:
-            self._under_way -= 1
+            self._crowd.leave()
 
     async def _decided(self, question: Question, budget: Budget, unread: Reason | None) -> Decision:
         models = self._world.models()
         found: Snapshot | Reason | None = unread
         if found is None:
             found = await self._in_time(self._world.store.read(question.customer_id), budget.read)
-        draft = self._draft(question, found, budget, models)
-        if self._under_way == 1:
-            drafted = self._together.alone(draft)
-        else:
-            drafted = await self._together.run(draft)
+        drafted = await self._together.run(
+            self._draft(question, found, budget, models),
+            self._scoring.spare(budget) * _PATIENCE,
+        )
         decision, weighed = drafted.decision, drafted.decision.answer.weighed
         if drafted.reserved is None:
             return decision
@@ -280,6 +280,9 @@ class Decider:
             amount = ceilings.amount(one, self.business.actions[want.row])
             self._world.leases.give_back(name, ceilings.period(one, now, self._zone), amount)
 
+
+_PATIENCE: Final = 0.25
+"""Share of the time to spare that a decision may wait for others; the store is to reserve yet."""
 
 _GRANTED: Final = Reply()
 _OUT_OF_TIME: Final = Reason("OUT_OF_TIME", "No time was left to compute anything")

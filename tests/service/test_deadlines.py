@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import pytest
 import uvloop
@@ -15,31 +14,7 @@ from service.arbitration import Reason
 from service.deadlines import Deadlines
 from service.errors import StoreUnavailable
 from service.redis_client import settle
-
-
-class Timed(asyncio.SelectorEventLoop):
-    """A loop in which time passes only when it sleeps, and then at once."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = 1_000.0
-
-    def time(self) -> float:
-        return self.now
-
-    def _run_once(self) -> None:
-        scheduled = [one.when() for one in self._scheduled if not one.cancelled()]  # type: ignore[attr-defined]
-        if not self._ready and scheduled:  # type: ignore[attr-defined]
-            self.now = max(self.now, min(scheduled))
-        super()._run_once()  # type: ignore[misc]
-
-
-def in_time_of(loop: Timed, main: Coroutine[Any, Any, None]) -> None:
-    try:
-        loop.run_until_complete(asyncio.wait_for(main, 60.0))  # of its own time
-    finally:
-        loop.close()
-
+from tests.service.test_together import Timed, in_time_of
 
 LATE = Reason("TIMELINE_LATE", "The store did not answer in time")
 

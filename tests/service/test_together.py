@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
+from contextlib import suppress
+from typing import Any
 
 import msgspec
 import pytest
+import uvloop
+from hypothesis import given
+from hypothesis import strategies as st
 
 from features import profile as profiles
 from features.record import EMPTY, decode
 from service import bundle as bundles
 from service.bundle import Golden
+from service.crowd import Crowd
 from service.models import Models
 from service.pipeline import Inputs, Known, Pipeline, Question
-from service.together import Steps, Together, finished
+from service.together import LONGEST_SECONDS, MOST, Steps, Together, finished
 from service.weighed import Reply
 from tests.integration.serving import business, sealed
 from tests.service.test_pipeline import written
@@ -69,6 +75,151 @@ async def test_the_error_of_one_is_its_own_and_whoever_leaves_is_not_computed_fo
     assert seen.count("left") <= 1
 
 
+class Crowded(Crowd):
+    """So many are worth waiting for."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+
+class Timed(asyncio.SelectorEventLoop):
+    """A loop in which time passes only when it sleeps, and then at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 1_000.0
+
+    def time(self) -> float:
+        return self.now
+
+    def _run_once(self) -> None:
+        scheduled = [one.when() for one in self._scheduled if not one.cancelled()]  # type: ignore[attr-defined]
+        if not self._ready and scheduled:  # type: ignore[attr-defined]
+            self.now = max(self.now, min(scheduled))
+        super()._run_once()  # type: ignore[misc]
+
+
+def in_time_of(loop: Timed, main: Coroutine[Any, Any, None]) -> None:
+    try:
+        loop.run_until_complete(asyncio.wait_for(main, 60.0))  # of its own time
+    finally:
+        loop.close()
+
+
+def numbered(number: int) -> Steps[int]:
+    yield
+    return number
+
+
+def started(at: list[float], loop: asyncio.AbstractEventLoop) -> Steps[float]:
+    at.append(loop.time())
+    yield
+    return loop.time()
+
+
+@given(
+    st.integers(0, 20),
+    st.lists(
+        st.tuples(
+            st.floats(0.0, 0.004),  # seconds after the one before
+            st.sampled_from([0.0, -1.0, 0.0003, 0.0011, 0.0017, 0.5]),  # patience
+            st.sampled_from(["stays", "stays", "stays", "breaks", "leaves"]),
+        ),
+        max_size=30,
+    ),
+)
+def test_nobody_waits_for_longer_than_they_can_and_nobody_is_lost(
+    size: int, calls: list[tuple[float, float, str]]
+) -> None:
+    loop = Timed()
+    together = Together(crowd=Crowded(size))
+
+    def one(asked: float, patience: float, what: str) -> Steps[float]:
+        waited = loop.time() - asked
+        assert waited <= max(0.0, min(patience, LONGEST_SECONDS)) + 1e-6
+        if size <= 1:
+            assert waited == 0
+        yield
+        if what == "breaks":
+            raise ZeroDivisionError
+        return asked
+
+    async def main() -> None:
+        tasks = []
+        for seconds, patience, what in calls:
+            if seconds:
+                await asyncio.sleep(seconds)
+            asked = loop.time()
+            task = asyncio.create_task(together.run(one(asked, patience, what), patience))
+            if what == "leaves":
+                loop.call_later(0.0005, task.cancel)
+            tasks.append((asked, what, task))
+        for asked, what, task in tasks:
+            if what == "breaks":
+                with pytest.raises(ZeroDivisionError):
+                    await task
+            else:
+                with suppress(*[asyncio.CancelledError][: what == "leaves"]):
+                    assert await task == asked
+        await asyncio.sleep(LONGEST_SECONDS)  # who left is dropped with the others
+        assert not together._waiting
+        assert together._alarm is None
+
+    in_time_of(loop, main())
+
+
+@pytest.mark.parametrize("size", [4, MOST, 40])
+def test_as_many_as_there_were_of_late_run_at_once_and_together(size: int) -> None:
+    loop, together, at = Timed(), Together(crowd=Crowded(size)), list[float]()
+
+    async def main() -> None:
+        asked = []
+        for number in range(min(size, MOST)):
+            if number:
+                await asyncio.sleep(0.0001)
+            asked.append(asyncio.create_task(together.run(started(at, loop), 1.0)))
+        await asyncio.gather(*asked)
+        assert at == [pytest.approx(1_000.0 + 0.0001 * (min(size, MOST) - 1))] * len(asked)
+        assert loop.time() < 1_000.0 + LONGEST_SECONDS
+
+    in_time_of(loop, main())
+
+
+def test_whoever_can_wait_least_is_not_kept_by_the_others() -> None:
+    loop, together, at = Timed(), Together(crowd=Crowded(8)), list[float]()
+
+    async def main() -> None:
+        patient = asyncio.create_task(together.run(started(at, loop), 1.0))
+        await asyncio.sleep(0.0002)
+        hasty = asyncio.create_task(together.run(started(at, loop), 0.0005))
+        await asyncio.gather(patient, hasty)
+        assert at == [pytest.approx(1_000.0007)] * 2
+
+    in_time_of(loop, main())
+
+
+def test_the_loop_that_serves_keeps_to_it_too() -> None:
+    async def main() -> list[int]:
+        together = Together(crowd=Crowded(8))
+        patience = [0.0015, 0.0012, 0.0004, 0.0001, 0.0, -1.0]  # to uvloop, some of it is no time
+        asked = [together.run(numbered(n), some) for n, some in enumerate(patience)]
+        return await asyncio.wait_for(asyncio.gather(*asked), 1.0)
+
+    assert uvloop.run(main()) == [*range(6)]
+
+
+def test_without_a_crowd_nobody_waits_though_all_could() -> None:
+    loop, together, at = Timed(), Together(crowd=Crowded(0)), list[float]()
+
+    async def main() -> None:
+        for _ in range(20):
+            await together.run(started(at, loop), 1.0)
+        assert at == [1_000.0] * 20
+
+    in_time_of(loop, main())
+
+
 def customers() -> Iterator[Inputs]:
     cases = msgspec.msgpack.decode(sealed().files[bundles.GOLDEN], type=list[Golden])
     for number, case in enumerate(cases):
@@ -102,15 +253,25 @@ def test_decisions_that_take_turns_come_out_as_alone() -> None:
         assert written(answers[0], business()) == written(answers[1], business())
 
 
-def test_whoever_is_alone_waits_for_no_turn_of_the_loop() -> None:
-    seen, stepped = list[str](), list[int]()
-    together = Together(lambda: stepped.append(len(seen)))
-    assert together.alone(counting("a", 2, seen)) == "a"
+async def test_whoever_is_alone_waits_for_no_turn_of_the_loop() -> None:
+    crowd, seen, stepped = Crowd(), list[str](), list[int]()
+    together = Together(lambda: stepped.append(len(seen)), crowd)
+    crowd.enter()
+    running = together.run(counting("a", 2, seen))
+    with pytest.raises(StopIteration) as end:
+        running.send(None)
+    assert end.value.value == "a"
     assert stepped == [1, 2], "what a step asked of others is on its way before the next"
-
-    def broken() -> Steps[int]:
-        yield
-        raise ZeroDivisionError
-
+    crowd.enter()
+    assert await asyncio.gather(*(together.run(counting(one, 1, seen)) for one in "bc")) == [
+        "b",
+        "c",
+    ]
+    crowd.leave()
     with pytest.raises(ZeroDivisionError):
-        together.alone(broken())
+        await together.run(_broken())
+
+
+def _broken() -> Steps[int]:
+    yield
+    raise ZeroDivisionError
