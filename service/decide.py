@@ -100,28 +100,28 @@ class Decider:
         """
         self._crowd.enter()
         try:
-            return await self._decided(question, budget, unread)
+            models = self._world.models()
+            found: Snapshot | Reason | None = unread
+            if found is None:
+                asking = self._world.store.read(question.customer_id)
+                if self._crowd.inside == 1:  # nobody else asks in this turn
+                    self._world.store.flush()
+                found = await self._in_time(asking, budget.read)
+            drafted = await self._together.run(
+                self._draft(question, found, budget, models),
+                self._scoring.spare(budget) * _PATIENCE,
+            )
+            decision, weighed = drafted.decision, drafted.decision.answer.weighed
+            if drafted.reserved is None:
+                return decision
+            replies = await self._replies(weighed, drafted.reserved, budget)
+            if replies == drafted.expected:
+                return decision
+            answer = self.pipeline.settle(weighed, replies)
+            written = self.answers.written(answer, decision.decision_id)
+            return decision._replace(answer=answer, written=written)
         finally:
             self._crowd.leave()
-
-    async def _decided(self, question: Question, budget: Budget, unread: Reason | None) -> Decision:
-        models = self._world.models()
-        found: Snapshot | Reason | None = unread
-        if found is None:
-            found = await self._in_time(self._world.store.read(question.customer_id), budget.read)
-        drafted = await self._together.run(
-            self._draft(question, found, budget, models),
-            self._scoring.spare(budget) * _PATIENCE,
-        )
-        decision, weighed = drafted.decision, drafted.decision.answer.weighed
-        if drafted.reserved is None:
-            return decision
-        replies = await self._replies(weighed, drafted.reserved, budget)
-        if replies == drafted.expected:
-            return decision
-        answer = self.pipeline.settle(weighed, replies)
-        written = self.answers.written(answer, decision.decision_id)
-        return decision._replace(answer=answer, written=written)
 
     async def rehearse(self) -> None:
         """Decide for nobody once at every placement, and read nobody.
