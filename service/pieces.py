@@ -36,6 +36,7 @@ from service.wire import double, moment, nested, text
 
 _FACTORS: Final = 2 + 11 * 9  # bytes of all of them
 _NUMBERS: Final = 16 * (printing.HEAD + printing.NUMBER)  # bytes of what stands between pieces
+_BETWEEN: Final = ", "
 _TRIES: Final = (facts.ONE_TRY, facts.TRIES.format(""))
 _UNITS: Final = (
     spoken(0),
@@ -80,6 +81,7 @@ class Pieces:
         first = len(self._pieces)
         channels = self._of_channels(vocabulary.channels)
         told = fixed + sum(map(len, self._pieces[first:])) + _NUMBERS
+        told += len(_BETWEEN) * len(vocabulary.channels)  # the one piece that comes many times
         self.most_told = told + (sight.LIKELY + 2) * (longest + _FACTORS)
         self.placements = {name: self._piece(text(1, name)) for name in business.placements}
         said = sum(map(len, self._pieces[: saying.TITLES])) + longest + _FACTORS + _NUMBERS
@@ -152,7 +154,7 @@ class Pieces:
         """Sentences in the order in which ``service.telling`` counts them."""
         self._pieces += text(1, "failed_self_service"), *map(str.encode, _TRIES)
         self._cut(facts.FAILED_TEXT)
-        self._pieces += map(str.encode, (", ", " and ", facts.STRANGE))
+        self._pieces += map(str.encode, (_BETWEEN, " and ", facts.STRANGE))
         self._pieces += nested(6, facts.STRANGE.encode()), *map(str.encode, _UNITS)
         self._piece(text(1, "repeat_contact"))
         self._cut(facts.LOOKS_TEXT)

@@ -21,6 +21,7 @@ from service.catalogue import Exploration, Price, Validity
 from service.declared import ContextWeight, ControlGroups, Goal, Lever, Ranking, Target, When
 from service.models import Models
 from service.pipeline import Inputs, Known, Pipeline
+from service.printing import HEAD
 from service.sight import Layout
 from service.weighed import Reply, Weighed
 from tests.chain import NOW, VOCABULARY, Event, chained, events, unique
@@ -232,3 +233,15 @@ def test_channels_are_listed_oldest_first(channels: list[str | int], words: str)
     built = alike(whole, whole.weigh(given_(known=known), None))
     tries = "A try" if len(channels) == 1 else f"{len(channels)} tries"
     assert built.facts[0].text.startswith(f"{tries} at self-service on {words} failed")
+
+
+def test_there_is_room_for_all_that_may_be_told() -> None:
+    channels = {f"c{number}": number for number in range(1, 255)}
+    words = msgspec.structs.replace(VOCABULARY, channels={"phone": 255, **channels})
+    whole = Pipeline(msgspec.structs.replace(shop([thing("discount")]), vocabulary=words))
+    failed = [Event(NOW - 1_000 * number, "failed", number) for number in channels.values()]
+    records = chained(unique(failed))
+    weighed = whole.weigh(given_(known=Known(records, EMPTY, WILLING)), None)
+    assert len(weighed.sight.journey.failed_on) == len(channels)
+    facts = pb.DecideResponse(facts=alike(whole, weighed).facts).SerializeToString()
+    assert len(facts) + HEAD <= whole._chooser._pieces.most_told
