@@ -18,6 +18,7 @@ from service.store import Store
 
 CAPACITY: Final = 20_000
 _BATCH: Final = 32
+_PLENTY: Final = 1_000
 _GATHER_SECONDS: Final = 0.005
 """What a decision waits for others: a trip to the store costs as much as writing several of them.
 One that is asked for sooner is found here, or looked for again; see ``service.rpc_decision``."""
@@ -63,13 +64,13 @@ class Journal:
         return len(self._waiting)
 
     @property
-    def room(self) -> bool:
-        """Whether one more can be taken."""
-        return len(self._waiting) < self._capacity
+    def plenty(self) -> bool:
+        """Whether there is room for more than are answered in one turn of the loop."""
+        return len(self._waiting) + _PLENTY < self._capacity
 
     def append(self, entry: Entry) -> bool:
         """Take a decision; False where there is no room, and the answer must say so."""
-        if not self.room:
+        if len(self._waiting) >= self._capacity:
             self.dropped += 1
             return False
         self._waiting[entry.decision_id] = entry

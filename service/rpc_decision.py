@@ -100,19 +100,22 @@ class Decisions(decision_pb2_grpc.DecisionServiceServicer):
             question = question._replace(customer_id=customer_id)
         decision = await serving.decider.decide(question, budget, unread)
         response, keep = decision.written, partial(self._keep, serving, asked, decision)
-        if question.recorded and not self._journal.room:
-            response += answers.advisory(_UNJOURNALED)
-            keep()
-        else:  # the answer leaves first
+        if not question.recorded or self._journal.plenty:  # the answer leaves first
             asyncio.get_running_loop().call_soon(keep)
+        elif not keep():
+            response += answers.advisory(_UNJOURNALED)
         if asked.include_trace:
             response += await asyncio.to_thread(_traced, decision, serving.business)
         if asked.include_features:
             response += answers.features(decision.answer.weighed)
         return response
 
-    def _keep(self, serving: Serving, asked: Asked, decision: Decision) -> None:
-        """Give a decision to the journal, and note what its line will tell."""
+    def _keep(self, serving: Serving, asked: Asked, decision: Decision) -> bool:
+        """Give a decision to the journal, and note what its line will tell.
+
+        False where there was no room, and the answer must say so.
+        """
+        kept = True
         answer, question = decision.answer, decision.answer.weighed.inputs.question
         advisories = [one.code for one in answer.advisories]
         if question.recorded:
@@ -126,7 +129,8 @@ class Decisions(decision_pb2_grpc.DecisionServiceServicer):
                     callers.current.get().name,
                 ),
             )  # fmt: skip
-            if not self._journal.append(entry):
+            kept = self._journal.append(entry)
+            if not kept:
                 advisories.append(_UNJOURNALED.code)
         logs.note(
             customer=logs.Hidden(decision.customer_id),
@@ -135,6 +139,7 @@ class Decisions(decision_pb2_grpc.DecisionServiceServicer):
             events=answer.weighed.events,
             advisories=advisories,
         )
+        return kept
 
     async def _whom(self, identifier: tuple[str, str], budget: Budget) -> tuple[str, Reason | None]:
         """The customer that an identifier means; one of nobody's means a newcomer.

@@ -29,14 +29,15 @@ LONGEST_SECONDS: Final = 0.002
 """That one waits for others, whatever its caller could spare."""
 
 
-def finished(steps: Steps[T]) -> T:
-    """Run a computation alone."""
+def finished(steps: Steps[T], stepped: Callable[[], None] = lambda: None) -> T:
+    """Run a computation alone; ``stepped`` is called after each step but the last."""
     while True:
         try:
             next(steps)
         except StopIteration as end:
             found: T = end.value
             return found
+        stepped()
 
 
 class Together:
@@ -66,7 +67,7 @@ class Together:
             patience: Seconds that it may wait for others to come, if that gains anything.
         """
         if self._crowd.inside == 1 and not self._waiting:
-            return self._alone(steps)
+            return finished(steps, self._stepped)  # nobody comes by the end of this turn
         loop = asyncio.get_running_loop()
         result: asyncio.Future[T] = loop.create_future()
         self._waiting.append((steps, result))  # type: ignore[arg-type]
@@ -77,16 +78,6 @@ class Together:
             else:
                 self._within(loop, min(patience, LONGEST_SECONDS))
         return await result
-
-    def _alone(self, steps: Steps[T]) -> T:
-        """Run a computation at once: nobody comes by the end of this turn."""
-        while True:
-            try:
-                next(steps)
-            except StopIteration as end:
-                found: T = end.value
-                return found
-            self._stepped()
 
     def _soon(self, loop: asyncio.AbstractEventLoop) -> None:
         """Run those who wait by the end of this turn."""
