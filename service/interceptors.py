@@ -41,6 +41,24 @@ def _reads(method: Any) -> bool:
     return getattr(method, "reads", False) is True
 
 
+class Unregistered:
+    """Where a servicer of somebody else's registers its methods; they are served by name alone.
+
+    grpc.aio waits for the next call of each registered method, with a task of its own, and goes
+    over all of these tasks at every call of any: with all methods registered, that takes as long as
+    a decision's answer does. What is not registered is found by its name in a dictionary.
+
+    Args:
+        server: Serves the methods.
+    """
+
+    def __init__(self, server: grpc.aio.Server) -> None:
+        self.add_generic_rpc_handlers = server.add_generic_rpc_handlers
+
+    def add_registered_method_handlers(self, service: str, handlers: dict[str, Handler]) -> None:
+        """Nothing more: generic handlers have all of them."""
+
+
 class Edge:
     """Identifies callers, translates our errors, counts, and writes the canonical line.
 
@@ -48,7 +66,7 @@ class Edge:
     and wraps each once: an interceptor would be asked anew for every call.
 
     Args:
-        server: Serves the wrapped methods; health and reflection register there themselves.
+        server: Serves the wrapped methods by name, see :class:`Unregistered`.
         known: Callers.
         metrics: Where calls are counted.
     """
@@ -71,7 +89,6 @@ class Edge:
         self._server.add_generic_rpc_handlers(
             [grpc.method_handlers_generic_handler(service, wrapped)]
         )
-        self._server.add_registered_method_handlers(service, wrapped)
 
     def _wrapped(self, name: str, handler: Handler) -> Handler:
         return grpc.unary_unary_rpc_method_handler(

@@ -18,7 +18,8 @@ import grpc
 import structlog
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
+from grpc_reflection.v1alpha._async import ReflectionServicer
 
 from rapport.v1 import (
     admin_pb2,
@@ -37,7 +38,7 @@ from service.capacity import Prices
 from service.configuration import Configuration
 from service.decide import World
 from service.errors import ConfigurationError
-from service.interceptors import Edge
+from service.interceptors import Edge, Unregistered
 from service.job import Settings
 from service.journal import Journal
 from service.lag import LoopLag
@@ -164,14 +165,15 @@ class Server:
             ),
             edge,
         )
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.enable_server_reflection(
-            (
-                *SERVICES,
-                reflection.SERVICE_NAME,
-                health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
-            ),
-            self._server,
+        open_to_all: Any = Unregistered(self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, open_to_all)
+        told = (
+            *SERVICES,
+            reflection.SERVICE_NAME,
+            health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
+        )
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
+            ReflectionServicer(told), open_to_all
         )
         self.port = 0
 

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -57,17 +57,33 @@ class Process:
         words: What to run, after the interpreter.
         address: Where it will listen.
         on: Cores that it may use.
+        place: The checkout that it is run in.
+        variables: Added to its environment.
 
     Raises:
         SystemExit: It did not start; the message ends with its last words.
     """
 
-    def __init__(self, name: str, words: Sequence[str], address: str, on: Sequence[int]) -> None:
+    def __init__(
+        self,
+        name: str,
+        words: Sequence[str],
+        address: str,
+        on: Sequence[int],
+        place: Path = Path(),
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
         self.name, self.address = name, address
         self._log = WORK / f"{name}.log"
+        environment = {**os.environ, "PYTHONPATH": _python_path(place), **(variables or {})}
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, *words], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                [sys.executable, *words],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=place,
+                env=environment,
             )
         pin(self._process.pid, on)  # threads to come inherit it
         self._await_serving()
@@ -128,6 +144,11 @@ class Process:
         trace: TracebackType | None,
     ) -> None:
         self.stop()
+
+
+def _python_path(place: Path) -> str:
+    """What makes an interpreter that has this checkout installed import from another."""
+    return os.pathsep.join([str(place.resolve()), str(place.resolve() / "proto")])
 
 
 def pin(pid: int, on: Sequence[int]) -> None:

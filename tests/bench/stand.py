@@ -100,8 +100,8 @@ def address(way: str, name: str) -> str:
 
 def serve_words(work: Work, url: str, address: str) -> list[str]:
     """The command that serves, as an operator would give it."""
-    return ["-m", "service.cli", "serve", "--config", str(work.published), "--store", url,
-            "--bundle", str(work.bundle), "--listen", address]  # fmt: skip
+    return ["-m", "service.cli", "serve", "--config", str(work.published.resolve()), "--store", url,
+            "--bundle", str(work.bundle.resolve()), "--listen", address]  # fmt: skip
 
 
 def full(work: Work, url: str, way: str, name: str = "full") -> Process:
