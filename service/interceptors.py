@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 import grpc
@@ -13,6 +14,7 @@ from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
 
 from service import callers, logs
+from service.afterwards import Afterwards
 from service.callers import Callers
 from service.checks import parsed
 from service.errors import InvalidRequest, RapportError
@@ -69,12 +71,16 @@ class Edge:
         server: Serves the wrapped methods by name, see :class:`Unregistered`.
         known: Callers.
         metrics: Where calls are counted.
+        afterwards: When they are, and their lines are written: no answer waits for that.
     """
 
-    def __init__(self, server: grpc.aio.Server, known: Callers, metrics: Metrics) -> None:
+    def __init__(
+        self, server: grpc.aio.Server, known: Callers, metrics: Metrics, afterwards: Afterwards
+    ) -> None:
         self._server = server
         self._known = known
         self._metrics = metrics
+        self._afterwards = afterwards
 
     def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
         """Registered methods are all that is served: these would pass unchecked."""
@@ -92,7 +98,7 @@ class Edge:
 
     def _wrapped(self, name: str, handler: Handler) -> Handler:
         return grpc.unary_unary_rpc_method_handler(
-            _Method(name, handler, self._known, self._metrics).answer,
+            _Method(name, handler, self._known, self._metrics, self._afterwards).answer,
             request_deserializer=None,  # nothing that an unknown caller sends is parsed
             response_serializer=None,  # what is answered is written already
         )
@@ -101,13 +107,16 @@ class Edge:
 class _Method:
     """One method with all that is around it."""
 
-    def __init__(self, name: str, handler: Handler, known: Callers, metrics: Metrics) -> None:
+    def __init__(
+        self, name: str, handler: Handler, known: Callers, metrics: Metrics, afterwards: Afterwards
+    ) -> None:
         self._name = name
         self._behaviour: Any = handler.unary_unary
         self._parse = None if _reads(self._behaviour) else handler.request_deserializer
         self._write = handler.response_serializer
         self._known = known
         self._metrics = metrics
+        self._afterwards = afterwards
 
     async def answer(self, sent: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         """Answer a call with the bytes of its response."""
@@ -120,6 +129,7 @@ class _Method:
             elif key == "authorization":
                 authorization = str(value)
         status, caller = "OK", "nobody"
+        self._afterwards.begin()
         try:
             who = self._known.identify(authorization)
             caller = who.name
@@ -148,10 +158,8 @@ class _Method:
         finally:
             seconds, at = time.perf_counter() - start, time.time_ns()
             call = logs.Call(self._name, status, seconds, caller, request_id, noted, at)
-            if status == "OK":  # the answer leaves first
-                asyncio.get_running_loop().call_soon(self._tell, call)
-            else:
-                self._tell(call)
+            self._afterwards.add(partial(self._tell, call))
+            self._afterwards.end()
 
     def _tell(self, call: logs.Call) -> None:
         """Count a call, and write its line."""

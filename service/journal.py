@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Awaitable, Callable
 from itertools import islice
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 import structlog
 
 from service import background
+from service.afterwards import Afterwards
 from service.background import Turn
 from service.errors import StoreUnavailable
 from service.store import Store
 
 CAPACITY: Final = 20_000
 _BATCH: Final = 32
-_PLENTY: Final = 1_000
-_GATHER_SECONDS: Final = 0.005
-"""What a decision waits for others: a trip to the store costs as much as writing several of them.
-One that is asked for sooner is found here, or looked for again; see ``service.rpc_decision``."""
 _SLOWEST_RETRY: Final = 2.0
 _RETRY_AT_END: Final = 0.1
 
@@ -35,20 +31,53 @@ class Summary(msgspec.Struct, frozen=True, array_like=True):
     actions: list[str]
 
 
-class Entry(NamedTuple):
-    """A decision that waits. Its log entry is built when it is its turn, off the answer's path."""
+class Entry(Protocol):
+    """A decision that waits. What is kept of it is made when it is its turn, or asked for."""
+
+    @property
+    def decision_id(self) -> str:
+        """Its name."""
+
+    @property
+    def summary(self) -> Summary:
+        """For outcomes."""
+
+    def build(self) -> bytes:
+        """Its log entry."""
+
+
+class Built(NamedTuple):
+    """One whose log entry is made."""
 
     decision_id: str
     summary: Summary
-    build: Callable[[], bytes]
+    entry: bytes
+
+    def build(self) -> bytes:
+        """It, as it is."""
+        return self.entry
 
 
 class Journal:
-    """Appends decisions to the store's log; keeps trying while the store is away."""
+    """Appends decisions to the store's log; keeps trying while the store is away.
 
-    def __init__(self, store: Store, capacity: int = CAPACITY) -> None:
+    Args:
+        store: Whose log it is.
+        capacity: Decisions that may wait.
+        gather: Waits a little for more of them: a trip to the store costs as much as writing
+            several. One that is asked for sooner is found here, or looked for again; see
+            ``service.rpc_decision``.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        capacity: int = CAPACITY,
+        gather: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         self._store = store
         self._capacity = capacity
+        self._gather = gather or Afterwards().wait
         self._waiting: dict[str, Entry] = {}
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -62,11 +91,6 @@ class Journal:
     def pending(self) -> int:
         """Decisions that are not in the log yet."""
         return len(self._waiting)
-
-    @property
-    def plenty(self) -> bool:
-        """Whether there is room for more than are answered in one turn of the loop."""
-        return len(self._waiting) + _PLENTY < self._capacity
 
     def append(self, entry: Entry) -> bool:
         """Take a decision; False where there is no room, and the answer must say so."""
@@ -86,7 +110,7 @@ class Journal:
         while True:
             await self._wake.wait()
             if len(self._waiting) < _BATCH:
-                await asyncio.sleep(_GATHER_SECONDS)
+                await self._gather()
             self._wake.clear()
             while self._waiting:
                 try:
@@ -104,17 +128,18 @@ class Journal:
         """Build what waits: as bytes it takes less memory, and the collector has less to walk."""
         turn = Turn()
         for entry in list(self._waiting.values()):
-            if not _built(entry):
-                built = partial(bytes, entry.build())
-                self._waiting[entry.decision_id] = entry._replace(build=built)
+            if not isinstance(entry, Built):
+                built = Built(entry.decision_id, entry.summary, entry.build())
+                self._waiting[entry.decision_id] = built
                 await turn.pause()
 
     async def _flush_some(self) -> None:
         some = list(islice(self._waiting.values(), _BATCH))
         rows, turn = [], Turn()
         for e in some:
-            summary = msgspec.msgpack.encode(e.summary)
-            rows.append((e.summary.customer_id, e.decision_id, summary, e.build()))
+            told = e.summary
+            summary = msgspec.msgpack.encode(told)
+            rows.append((told.customer_id, e.decision_id, summary, e.build()))
             await turn.pause()
         written = await self._store.journal(rows)
         for entry, done in zip(some, written, strict=True):
@@ -138,8 +163,3 @@ class Journal:
         except TimeoutError:
             self.dropped += len(self._waiting)
             structlog.get_logger().error("journal lost decisions", lost=len(self._waiting))
-
-
-def _built(entry: Entry) -> bool:
-    """Whether its log entry is there already."""
-    return isinstance(entry.build, partial) and entry.build.func is bytes

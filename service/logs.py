@@ -24,8 +24,10 @@ from typing import Any, Final, TextIO
 import msgspec
 import structlog
 
+from service import threads
+
 _CAPACITY: Final = 10_000
-_TOGETHER: Final = 500  # lines
+_TOGETHER: Final = 16  # lines; whoever waits for the interpreter gets it after so many
 _LOOK_SECONDS: Final = 0.03
 
 Event = MutableMapping[str, Any]
@@ -71,6 +73,11 @@ def begin() -> dict[str, Any]:
     fields: dict[str, Any] = {}
     _noted.set(fields)
     return fields
+
+
+def noted() -> dict[str, Any] | None:
+    """What the canonical line of the call that is being answered will say; None: there is none."""
+    return _noted.get()
 
 
 def note(**fields: Any) -> None:
@@ -123,7 +130,8 @@ class Writer:
         self.at_close = ExitStack()
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
-        self._thread.start()
+        with threads.patient():
+            self._thread.start()
 
     def msg(self, message: str | Call | Event) -> None:
         """Take a line, or what will be one: it is worded by whoever writes it."""

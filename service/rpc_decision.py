@@ -14,6 +14,7 @@ import msgspec
 from rapport.v1 import decision_pb2 as pb
 from rapport.v1 import decision_pb2_grpc, event_pb2, log_pb2
 from service import answers, callers, deliberation, explain, identity, intake, logs, outcomes, trace
+from service.afterwards import Afterwards
 from service.arbitration import Reason
 from service.background import Turn
 from service.budget import Budget
@@ -25,7 +26,7 @@ from service.decide import Decision
 from service.errors import NotFound, Violation, invalid
 from service.intake import MAX_EVENTS, Taken
 from service.interceptors import reads
-from service.journal import Entry, Journal, Summary
+from service.journal import Journal, Summary
 from service.questions import Asked
 from service.registry import Registry
 from service.store import ERASED, UNAVAILABLE, Store, Write
@@ -54,6 +55,55 @@ def _result(one: pb.EventResult) -> bytes:
 _RESULTS: Final = {code: _result(pb.EventResult(status=one)) for code, one in _STATUS.items()}
 
 
+class _Kept:
+    """A decision for the journal."""
+
+    __slots__ = ("_asked", "_caller", "_decision", "_serving")
+
+    def __init__(
+        self, serving: Serving, asked: Asked, decision: Decision, caller: callers.Caller
+    ) -> None:
+        self._serving, self._asked, self._decision = serving, asked, decision
+        self._caller = caller
+
+    @property
+    def decision_id(self) -> str:
+        return self._decision.decision_id
+
+    @property
+    def summary(self) -> Summary:
+        answer, actions = self._decision.answer, self._serving.business.actions
+        question = answer.weighed.inputs.question
+        return Summary(
+            self._decision.customer_id,
+            question.channel,
+            question.interaction_id,
+            [actions[row].name for row in answer.rows],
+        )
+
+    def build(self) -> bytes:
+        return self._serving.decider.entries.written(
+            self._decision.answer, self._asked.written, self._decision.written, self._caller.name
+        )
+
+
+def _note(noted: dict[str, Any] | None, decision: Decision, *, lost: bool) -> None:
+    """Note what the line of a decision tells."""
+    if noted is None:
+        return
+    answer = decision.answer
+    advisories = [one.code for one in answer.advisories]
+    if lost:
+        advisories.append(_UNJOURNALED.code)
+    noted.update(
+        customer=logs.Hidden(decision.customer_id),
+        decision_id=decision.decision_id,
+        rung=_RUNGS[answer.weighed.rung],
+        events=answer.weighed.events,
+        advisories=advisories,
+    )
+
+
 class Decisions(decision_pb2_grpc.DecisionServiceServicer):
     """Decide, RecordEvents, RecordOutcome and Explain."""
 
@@ -65,6 +115,7 @@ class Decisions(decision_pb2_grpc.DecisionServiceServicer):
         journal: Journal,
         clock: Callable[[], int],
         deadline: float,
+        afterwards: Afterwards,
     ) -> None:
         self._configuration = configuration
         self._store = store
@@ -72,6 +123,7 @@ class Decisions(decision_pb2_grpc.DecisionServiceServicer):
         self._journal = journal
         self._clock = clock
         self._deadline = deadline
+        self._afterwards = afterwards
         self._catalogues = Catalogues(store)
         self._in_time = Deadlines().in_time
         self._explaining = asyncio.Semaphore(1)
@@ -99,47 +151,17 @@ class Decisions(decision_pb2_grpc.DecisionServiceServicer):
             customer_id, unread = await self._whom(who.identifier, budget)
             question = question._replace(customer_id=customer_id)
         decision = await serving.decider.decide(question, budget, unread)
-        response, keep = decision.written, partial(self._keep, serving, asked, decision)
-        if not question.recorded or self._journal.plenty:  # the answer leaves first
-            asyncio.get_running_loop().call_soon(keep)
-        elif not keep():
-            response += answers.advisory(_UNJOURNALED)
+        response, lost = decision.written, False
+        if question.recorded:
+            lost = not self._journal.append(_Kept(serving, asked, decision, caller))
+            if lost:
+                response += answers.advisory(_UNJOURNALED)
+        self._afterwards.add(partial(_note, logs.noted(), decision, lost=lost))
         if asked.include_trace:
             response += await asyncio.to_thread(_traced, decision, serving.business)
         if asked.include_features:
             response += answers.features(decision.answer.weighed)
         return response
-
-    def _keep(self, serving: Serving, asked: Asked, decision: Decision) -> bool:
-        """Give a decision to the journal, and note what its line will tell.
-
-        False where there was no room, and the answer must say so.
-        """
-        kept = True
-        answer, question = decision.answer, decision.answer.weighed.inputs.question
-        advisories = [one.code for one in answer.advisories]
-        if question.recorded:
-            actions = serving.business.actions
-            shown = [actions[row].name for row in answer.rows]
-            entry = Entry(
-                decision.decision_id,
-                Summary(decision.customer_id, question.channel, question.interaction_id, shown),
-                partial(
-                    serving.decider.entries.written, answer, asked.written, decision.written,
-                    callers.current.get().name,
-                ),
-            )  # fmt: skip
-            kept = self._journal.append(entry)
-            if not kept:
-                advisories.append(_UNJOURNALED.code)
-        logs.note(
-            customer=logs.Hidden(decision.customer_id),
-            decision_id=decision.decision_id,
-            rung=_RUNGS[answer.weighed.rung],
-            events=answer.weighed.events,
-            advisories=advisories,
-        )
-        return kept
 
     async def _whom(self, identifier: tuple[str, str], budget: Budget) -> tuple[str, Reason | None]:
         """The customer that an identifier means; one of nobody's means a newcomer.

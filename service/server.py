@@ -31,6 +31,7 @@ from rapport.v1 import (
 )
 from service import heap, threads, warm
 from service.addresses import own_machine, place
+from service.afterwards import Afterwards
 from service.bundle import Bundle
 from service.business import Business
 from service.callers import Callers
@@ -127,7 +128,8 @@ class Server:
             settings.configuration, business, store, self.registry, self.prices, world,
             self._workshop,
         )  # fmt: skip
-        self.journal = Journal(store)
+        self._afterwards = Afterwards()
+        self.journal = Journal(store, gather=self._afterwards.wait)
         self.retention = Retention(
             store,
             settings.log_age,
@@ -142,10 +144,18 @@ class Server:
         self._health = HealthServicer()
         with threads.patient():  # gRPC starts its threads now
             self._server = grpc.aio.server(options=_options(settings))
-        edge: Any = Edge(self._server, known, self.metrics)  # to the stubs it is the server
+        edge: Any = Edge(
+            self._server, known, self.metrics, self._afterwards
+        )  # to the stubs it is the server
         decision_pb2_grpc.add_DecisionServiceServicer_to_server(
             Decisions(
-                self.configuration, store, self.registry, self.journal, clock, settings.deadline
+                self.configuration,
+                store,
+                self.registry,
+                self.journal,
+                clock,
+                settings.deadline,
+                self._afterwards,
             ),
             edge,
         )
@@ -199,6 +209,7 @@ class Server:
         )
 
     async def _page(self) -> Page:
+        self._afterwards.finish()
         return Page(self.metrics.page(), kind=METRICS)
 
     async def _ready(self) -> Page:
@@ -285,6 +296,7 @@ class Server:
         self._ready_to_serve = False
         await self._health.enter_graceful_shutdown()
         await self._server.stop(self._settings.grace)
+        self._afterwards.finish()
         await self.journal.close(self._settings.grace)
         await self.retention.close()
         await self.configuration.close()
@@ -304,6 +316,7 @@ def _options(settings: Settings) -> list[tuple[str, int]]:
     options = [
         ("grpc.max_receive_message_length", _MAX_MESSAGE),
         ("grpc.so_reuseport", int(bool(settings.own))),
+        ("grpc.enable_channelz", 0),  # counts each call for a service that is not served here
     ]
     if settings.connection_age:
         options += [

@@ -16,6 +16,7 @@ import pytest
 
 from rapport.v1 import decision_pb2
 from tests.bench import load, wire
+from tests.bench.hpack import literal
 from tests.bench.load import DECIDE, Job
 from tests.bench.wire import Connection, Method, framed
 
@@ -103,6 +104,24 @@ def test_no_more_is_sent_than_the_receiver_takes(tmp_path: Path) -> None:
             receiver.sendall(bytes.fromhex("000004080000000000") + (30_000).to_bytes(4, "big"))
             assert connection.receive() == []
             assert received(receiver).count(b"x" * 9_995) == 3
+        connection.close()
+
+
+def test_a_call_that_is_reset_after_its_end_ended_once(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "s"))
+        listening.listen()
+        connection = Connection(f"unix:{tmp_path}/s", Method(DECIDE))
+        receiver, _ = listening.accept()
+        with receiver:
+            streams = [connection.call(framed(b"x")) for _ in range(2)]
+            connection.flush()
+            trailers = literal("grpc-status", "0")
+            ended = len(trailers).to_bytes(3, "big") + b"\1\5" + streams[0].to_bytes(4, "big")
+            reset = [b"\0\0\4\3\0" + one.to_bytes(4, "big") + bytes(4) for one in streams]
+            receiver.sendall(ended + trailers + b"".join(reset))
+            told = all_ended(connection)
+            assert {one: told[one].status for one in streams} == {1: "0", 3: "reset 0"}
         connection.close()
 
 

@@ -93,7 +93,7 @@ class Connection:
         self._rest = b""
         self._received = 0
         self._bodies: dict[int, list[bytes]] = {}
-        self.open = 0
+        self.open = set[int]()  # streams of calls that have not ended
         settings = struct.pack(">HI", 4, _LARGEST)  # window of every stream
         self._out.append(
             _PREFACE
@@ -114,7 +114,7 @@ class Connection:
         self._block = self._method.later
         if keep:
             self._bodies[stream] = []
-        self.open += 1
+        self.open.add(stream)
         head = _HEAD.pack(0, len(block), _HEADERS, _END_HEADERS, stream) + block
         size = len(message)
         if size <= _FRAME:
@@ -180,7 +180,7 @@ class Connection:
     ) -> None:
         """Frames that carry no answer."""
         match kind:
-            case 3:  # reset
+            case 3 if stream in self.open:  # a server may still reset what it has answered
                 ended.append(self._ended(stream, f"reset {int.from_bytes(payload, 'big')}"))
             case 4 if not flags & _ACK:
                 for number, value in struct.iter_unpack(">HI", payload):
@@ -204,7 +204,7 @@ class Connection:
                 raise ConnectionError("continued headers are not read here")
 
     def _ended(self, stream: int, status: str) -> Answered:
-        self.open -= 1
+        self.open.discard(stream)
         kept = self._bodies.pop(stream, None)
         body = b"" if kept is None else b"".join(kept)[5:]
         return Answered(stream, status, body)

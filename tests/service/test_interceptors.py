@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import grpc
 import pytest
@@ -12,11 +13,14 @@ import structlog
 from google.rpc import status_pb2
 
 from service import callers, logs
+from service.afterwards import Afterwards
 from service.callers import Callers
 from service.errors import Conflict, InvalidRequest, NotFound, StoreUnavailable, Violation, invalid
 from service.interceptors import Edge
 from service.metrics import Metrics
 from tests.integration.serving import callers_file, token, until, violations
+
+AFTERWARDS: Final = Afterwards()
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -64,7 +68,7 @@ async def channel(
 ) -> AsyncIterator[grpc.aio.Channel]:
     path: Path = callers_file(tmp_path_factory.mktemp("callers"), {"ivr": ["decide"]})
     server = grpc.aio.server()
-    edge, handlers = Edge(server, Callers(path), Metrics()), Odd().handlers()
+    edge, handlers = Edge(server, Callers(path), Metrics(), AFTERWARDS), Odd().handlers()
     edge.add_generic_rpc_handlers(
         [grpc.method_handlers_generic_handler("odd.Service", handlers)]  # serves nothing
     )
@@ -87,17 +91,26 @@ async def failed(
     channel: grpc.aio.Channel, request: bytes, **options: Any
 ) -> tuple[grpc.aio.AioRpcError, dict[str, Any]]:
     """The error of a call, and its line."""
-    with structlog.testing.capture_logs() as told:
+    with lines() as told:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await do(channel, request, **options)
-        await until(lambda: bool(told))
+        await until(lambda: any(one["event"] == "call" for one in told))
     return caught.value, dict(told[-1])
+
+
+@contextmanager
+def lines() -> Iterator[list[Any]]:
+    """The lines of calls that begin in the block."""
+    AFTERWARDS.finish()
+    with structlog.testing.capture_logs() as told:
+        yield told
 
 
 async def test_a_caller_is_known_to_the_method_and_to_the_line(channel: grpc.aio.Channel) -> None:
     metadata = (*token("ivr"), ("x-request-id", "abc"))
-    with structlog.testing.capture_logs() as told:
+    with lines() as told:
         assert await do(channel, b"fine", metadata=metadata) == b"ivr"
+        await until(lambda: bool(told))
     (line,) = told
     assert (line["method"], line["status"], line["caller"]) == ("Do", "OK", "ivr")
     assert (line["noted"], line["request_id"]) == ("fine", "abc")

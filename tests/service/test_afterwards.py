@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import asyncio
+import time
+from functools import partial
+from typing import Any
+
+import pytest
+
+from service import afterwards as module
+from service.afterwards import Afterwards
+from tests.integration.serving import until
+
+
+@pytest.fixture(autouse=True)
+def long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So long that a machine that is busy with others cannot be taken for one that is due."""
+    monkeypatch.setattr(module, "LONGEST_SECONDS", 0.5)
+
+
+async def test_what_was_added_is_done_in_order_once_nobody_waits_for_an_answer() -> None:
+    afterwards, done = Afterwards(), list[int]()
+    afterwards.begin()
+    for number in range(3):
+        afterwards.add(partial(done.append, number))
+    await asyncio.sleep(0.05)
+    assert not done, "somebody waits"
+    start = time.monotonic()
+    afterwards.end()
+    await until(lambda: bool(done))
+    assert done == [0, 1, 2]
+    assert time.monotonic() - start < 0.4, "long before it was due"
+
+
+async def test_nothing_waits_for_longer_than_that_however_many_wait_for_answers() -> None:
+    afterwards, done = Afterwards(), list[int]()
+    afterwards.begin()
+    start = time.monotonic()
+    afterwards.add(partial(done.append, 1))
+    await asyncio.sleep(0.3)
+    afterwards.add(partial(done.append, 2))
+    await until(lambda: bool(done))
+    assert time.monotonic() - start >= 0.5
+    assert done == [1], "the other is not due yet"
+    await until(lambda: len(done) == 2)
+    assert time.monotonic() - start >= 0.8
+
+
+async def test_calls_that_come_and_go_all_the_time_leave_no_moment_for_it() -> None:
+    afterwards, done = Afterwards(), list[int]()
+    afterwards.add(partial(done.append, 1))
+    end = time.monotonic() + 0.1
+    while time.monotonic() < end:
+        afterwards.begin()
+        afterwards.end()
+        await asyncio.sleep(0)
+    assert not done
+    await until(lambda: bool(done))
+
+
+async def test_a_moment_without_calls_is_not_filled_for_longer_than_a_turn() -> None:
+    afterwards, done = Afterwards(), list[int]()
+    turns = 0
+
+    def work() -> None:
+        time.sleep(0.001)
+        done.append(turns)
+
+    for _ in range(5):
+        afterwards.add(work)
+    while len(done) < 5:
+        turns += 1
+        await asyncio.sleep(0)
+    assert len(set(done)) == 5, "others had the loop after each"
+
+
+async def test_the_error_of_one_is_told_and_keeps_nobody_else_from_being_done() -> None:
+    afterwards, done, told = Afterwards(), list[int](), list[Exception]()
+
+    def handler(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        told.append(context["exception"])
+
+    asyncio.get_running_loop().set_exception_handler(handler)
+    afterwards.add(lambda: 1 / 0)
+    afterwards.add(partial(done.append, 1))
+    await until(lambda: bool(done))
+    assert [type(error) for error in told] == [ZeroDivisionError]
+
+
+async def test_whoever_waits_is_told_in_turn_and_may_have_gone() -> None:
+    afterwards, done = Afterwards(), list[int]()
+    gone = asyncio.create_task(afterwards.wait())
+    await asyncio.sleep(0)
+    gone.cancel()
+    afterwards.add(partial(done.append, 1))
+    await afterwards.wait()
+    assert done == [1]
+
+
+async def test_everything_can_be_done_at_once_and_more_can_be_added_by_what_is_done() -> None:
+    afterwards, done = Afterwards(), list[int]()
+    afterwards.begin()
+    afterwards.add(lambda: afterwards.add(partial(done.append, 2)))
+    afterwards.add(partial(done.append, 1))
+    afterwards.finish()
+    assert done == [1, 2]
+    afterwards.end()
+    await asyncio.sleep(0.01)
+    assert done == [1, 2]
