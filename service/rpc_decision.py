@@ -15,6 +15,7 @@ from rapport.v1 import decision_pb2 as pb
 from rapport.v1 import decision_pb2_grpc, event_pb2, log_pb2
 from service import answers, callers, deliberation, explain, identity, intake, logs, outcomes, trace
 from service.arbitration import Reason
+from service.asked import Asked
 from service.background import Turn
 from service.budget import Budget
 from service.business import Business
@@ -26,7 +27,6 @@ from service.errors import NotFound, Violation, invalid
 from service.intake import MAX_EVENTS, Taken
 from service.interceptors import reads
 from service.journal import Entry, Journal, Summary
-from service.questions import Asked
 from service.registry import Registry
 from service.store import ERASED, UNAVAILABLE, Store, Write
 from service.taking import Taking
