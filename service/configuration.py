@@ -17,6 +17,7 @@ import structlog
 
 from features.vocabulary import Vocabulary
 from service import background, ceilings, heap
+from service.asked import Reader
 from service.business import Business, published
 from service.capacity import Prices
 from service.decide import Decider, World
@@ -29,7 +30,6 @@ from service.errors import (
     Unfinished,
 )
 from service.policies import counted_outcomes
-from service.questions import Reader
 from service.redis_store import RedisStore
 from service.registry import Registry
 from service.store import Store

@@ -1,13 +1,9 @@
-"""Turn a DecideRequest into a question, or say what is wrong with it. Pure but for a memory.
-
-An application asks the same for one customer after the other: what follows the customer is byte for
-byte what it sent before, and has been checked (:class:`Reader`).
-"""
+"""Turn a DecideRequest into a question, or say what is wrong with it. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from features.duration import DAY
 from features.profile import Value
@@ -16,7 +12,7 @@ from rapport.v1 import decision_pb2 as pb
 from service import intake
 from service.business import Business
 from service.callers import Caller
-from service.checks import SHORT, Checks, parsed
+from service.checks import SHORT, Checks
 from service.intake import Named
 from service.pipeline import Question
 
@@ -42,7 +38,7 @@ _CONTACT: Final = (
     ("skill", pb.DecideRequest.SKILL_FIELD_NUMBER),
     ("queue", pb.DecideRequest.QUEUE_FIELD_NUMBER),
 )
-_NO_CONTACT: Final = {name: "" for name, _ in _CONTACT}
+NO_CONTACT: Final = {name: "" for name, _ in _CONTACT}
 _TEXTS: Final = frozenset(
     (
         _LOCALE,
@@ -51,7 +47,7 @@ _TEXTS: Final = frozenset(
         *(number for _, number in _CONTACT),
     )
 )
-_USUAL: Final = _TEXTS | {
+USUAL: Final = _TEXTS | {
     _CUSTOMER,
     _CHANNEL,
     _DIRECTION,
@@ -61,79 +57,7 @@ _USUAL: Final = _TEXTS | {
     pb.DecideRequest.INCLUDE_TRACE_FIELD_NUMBER,
     pb.DecideRequest.INCLUDE_FEATURES_FIELD_NUMBER,
 }
-_REPEATED: Final = _USUAL - _TEXTS | {_LOCALE}
-"""Fields of which an application has few values; what names a contact is new in each request."""
-
-_REMEMBERED: Final = 1_000
-_KEY: Final = 0x0A  # field 1 with a length, of the request and of its CustomerKey
-_HEAD: Final = 4  # such a key and its length, and those within it
-_LONGEST: Final = 0x7F  # a length of one byte
-
-
-class Asked(NamedTuple):
-    """A request that was read."""
-
-    who: Named
-    question: Question
-    include_trace: bool
-    include_features: bool
-    written: bytes  # as it is logged: every field of it is known, and in order
-
-
-class Reader:
-    """Reads what callers send, for one configuration."""
-
-    def __init__(self, business: Business) -> None:
-        self._business = business
-        self._known: dict[bytes, Asked] = {}  # by what follows the customer
-
-    def read(self, sent: bytes, caller: Caller, now: int) -> Asked:
-        """Read a request; see :func:`read`.
-
-        Raises:
-            InvalidRequest: The bytes are no request, or a field is wrong; all wrong ones are named.
-            Denied: See :func:`read`.
-        """
-        customer_id, rest = _customer(sent)
-        asked = self._known.get(rest) if customer_id else None
-        if asked is None:
-            return self._read(sent, caller, now, rest if customer_id else None)
-        caller.need("decide")
-        question = Question(customer_id, *asked.question[1:])
-        return Asked(Named(customer_id), question, *asked[2:4], sent)
-
-    def _read(self, sent: bytes, caller: Caller, now: int, rest: bytes | None) -> Asked:
-        request = parsed(sent, pb.DecideRequest.FromString)
-        who, question = read(request, self._business, caller, now)
-        written = request.SerializeToString(deterministic=True)
-        asked = Asked(who, question, request.include_trace, request.include_features, written)
-        # Only where the request is written as we write it do its bytes say all that it says.
-        if rest is not None and written == sent and _repeated(request):
-            if len(self._known) >= _REMEMBERED:  # by one who goes through all there are
-                self._known.clear()
-            self._known[rest] = asked
-        return asked
-
-
-def _repeated(request: pb.DecideRequest) -> bool:
-    """Whether others like it will come."""
-    return all(field.number in _REPEATED for field, _ in request.ListFields())
-
-
-def _customer(sent: bytes) -> tuple[str, bytes]:
-    """The customer's id and what follows, as requests are usually written; empty for any other."""
-    if len(sent) <= _HEAD or not sent[0] == sent[2] == _KEY or sent[1] > _LONGEST:
-        return "", b""
-    end = sent[1] + 2
-    if sent[3] != sent[1] - 2 or len(sent) < end:
-        return "", b""
-    try:
-        customer_id = sent[_HEAD:end].decode()
-    except UnicodeDecodeError:
-        return "", b""
-    return (
-        (customer_id, sent[end:]) if customer_id.strip() and "\0" not in customer_id else ("", b"")
-    )
+"""Fields that the configuration alone judges: what was right with them once stays right."""
 
 
 def read(
@@ -152,7 +76,7 @@ def read(
     # Most requests say little: only what is said is looked at, and where anything may be wrong
     # with that, everything is.
     said = {field.number: value for field, value in request.ListFields()}
-    question = _usual(said, business) if _USUAL.issuperset(said) else None
+    question = _usual(said, business) if USUAL.issuperset(said) else None
     if question is None:
         return checked(request, business, caller, now)
     caller.need("decide")
@@ -191,7 +115,7 @@ def _usual(said: Mapping[int, Any], business: Business) -> Question | None:
         said.get(_LOCALE, ""),
         "",
         {},
-        {name: said.get(number, "") for name, number in _CONTACT} if texts else _NO_CONTACT,
+        {name: said.get(number, "") for name, number in _CONTACT} if texts else NO_CONTACT,
         said.get(_INTERACTION, ""),
         None,
         None,

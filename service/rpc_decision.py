@@ -16,6 +16,7 @@ from rapport.v1 import decision_pb2_grpc, event_pb2, log_pb2
 from service import answers, callers, deliberation, explain, identity, intake, logs, outcomes, trace
 from service.afterwards import Afterwards
 from service.arbitration import Reason
+from service.asked import Asked
 from service.background import Turn
 from service.budget import Budget
 from service.business import Business
@@ -27,7 +28,6 @@ from service.errors import NotFound, Violation, invalid
 from service.intake import MAX_EVENTS, Taken
 from service.interceptors import reads
 from service.journal import Journal, Summary
-from service.questions import Asked
 from service.registry import Registry
 from service.store import ERASED, UNAVAILABLE, Store, Write
 from service.taking import Taking

@@ -30,7 +30,7 @@ from service.models import Models
 from service.sight import Seen
 
 STAGES: Final[dict[str, tuple[str, ...]]] = {
-    "request read": ("service.questions:Reader.read",),
+    "request read": ("service.asked:Reader.read",),
     "snapshot decoded": ("service.reading:known",),
     "seen and said": ("service.models:Models.look",),
     "facts told": ("service.facts:tell",),

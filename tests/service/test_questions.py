@@ -13,13 +13,10 @@ from features.vocabulary import Direction
 from rapport.v1 import decision_pb2 as pb
 from rapport.v1 import event_pb2
 from service import questions
-from service.business import Business
 from service.callers import EVERYBODY, Caller, Scope
-from service.checks import parsed
 from service.errors import Denied, InvalidRequest, RapportError
 from service.intake import Named
 from service.pipeline import Question
-from service.questions import Asked
 from tests.business import business
 from tests.chain import NOW
 from tests.integration.serving import key, named, stamp, value
@@ -242,97 +239,3 @@ def test_the_usual_way_and_the_thorough_one_agree_on_all_of_them(
 def test_the_usual_way_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(questions, "checked")
     assert read(agent_id="a7", placements=["hint"], assurance=2)[1].contact["agent_id"] == "a7"
-
-
-# From bytes, with a memory
-
-
-def remembered(reader: questions.Reader, request: pb.DecideRequest, scope: Scope) -> None:
-    """What is read of the bytes is what is read of the message."""
-    sent = request.SerializeToString(deterministic=True)
-
-    def whole(request: pb.DecideRequest, business: Business, caller: Caller, now: int) -> Asked:
-        who, question = questions.read(request, business, caller, now)
-        traced, features = request.include_trace, request.include_features
-        return Asked(who, question, traced, features, sent)
-
-    def again(request: pb.DecideRequest, _: Business, caller: Caller, now: int) -> Asked:
-        return reader.read(sent, caller, now)
-
-    assert found(again, request, scope) == found(whole, request, scope)
-
-
-@pytest.mark.parametrize("field", TRIED)
-def test_what_was_asked_of_others_is_read_as_if_it_were_new(field: str) -> None:
-    reader = questions.Reader(business())
-    scopes: tuple[Scope, ...] = ("decide", "record", "replay")
-    for scope in scopes:
-        for _ in range(2):
-            for tried in [*TRIED[field], *TRIED[field]]:
-                for whom in ("ann", "", " ", "a\0b", "Zoë", *("x" * n for n in (125, 126, 129))):
-                    fields: dict[str, Any] = {**GOOD, "customer": key(whom), field: tried}
-                    remembered(reader, pb.DecideRequest(**fields), scope)
-    assert len(reader._known) <= 1 + len(TRIED[field])
-
-
-def test_an_application_is_known_by_what_it_asks_of_anybody() -> None:
-    reader = questions.Reader(business())
-    for n in range(20):
-        sent = pb.DecideRequest(customer=key(f"c{n}"), channel="phone").SerializeToString()
-        assert reader.read(sent, EVERYBODY, NOW).question.customer_id == f"c{n}"
-    assert len(reader._known) == 1
-
-
-def test_what_is_new_in_each_request_is_not_remembered() -> None:
-    reader = questions.Reader(business())
-    for n in range(20):
-        fields: dict[str, Any] = {**GOOD, "interaction_id": f"i{n}"}
-        request = pb.DecideRequest(**fields)
-        reader.read(request.SerializeToString(), EVERYBODY, NOW)
-    assert not reader._known
-
-
-def test_no_caller_fills_the_memory() -> None:
-    reader = questions.Reader(business())
-    for n in range(questions._REMEMBERED + 50):
-        fields: dict[str, Any] = {**GOOD, "locale": f"nl-{n}"}
-        request = pb.DecideRequest(**fields)
-        reader.read(request.SerializeToString(), EVERYBODY, NOW)
-    assert 0 < len(reader._known) <= questions._REMEMBERED
-
-
-def test_a_field_that_nobody_knows_is_not_logged_and_another_order_is_put_right() -> None:
-    reader = questions.Reader(business())
-    sent = pb.DecideRequest(customer=key("ann"), channel="phone").SerializeToString()
-    at = 2 + sent[1]
-    for odd in (sent + bytes.fromhex("fa0701") + b"x", sent[at:] + sent[:at]):
-        for _ in range(2):
-            asked = reader.read(odd, EVERYBODY, NOW)
-            assert asked.written == sent
-            assert asked.question.customer_id == "ann"
-    assert not reader._known
-
-
-@given(st.binary(max_size=40), st.booleans())
-@example(b"\x0a\x06\x0a\x01a\x0a\x01b\x12\x05phone", False)  # two ids, of which the last counts
-@example(b"\x0a\x05\x0a\x03\xffnn\x12\x05phone", False)
-def test_bytes_that_are_no_request_are_refused_and_never_more(junk: bytes, begins: bool) -> None:
-    reader = questions.Reader(business())
-    good = pb.DecideRequest(customer=key("ann"), channel="phone").SerializeToString()
-    reader.read(good, EVERYBODY, NOW)
-    sent = good[:4] + junk + good[7:] if begins else junk
-
-    def from_bytes() -> object:
-        try:
-            return reader.read(sent, EVERYBODY, NOW)[:2]
-        except RapportError as error:
-            return type(error), str(error)
-
-    def from_message() -> object:
-        try:
-            request = parsed(sent, pb.DecideRequest.FromString)
-            return questions.read(request, business(), EVERYBODY, NOW)
-        except RapportError as error:
-            return type(error), str(error)
-
-    assert from_bytes() == from_message()
