@@ -11,6 +11,7 @@ from functools import partial
 from importlib import resources
 from typing import Any, Final, NamedTuple
 
+from redis._parsers import _AsyncHiredisParser
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -45,6 +46,27 @@ def outage(error: Exception) -> Exception:
     return ours
 
 
+class _Parser(_AsyncHiredisParser):
+    """Tells the pool that a connection was closed while it was idle.
+
+    The pool asks when it hands one out, before anything is sent, and connects again where this
+    raises. What redis-py answers there it does not heed itself where it speaks RESP3 over TCP
+    (redis-py #4252), and of a connection that was reset it knows nothing. Each connection that a
+    restart of the store closed would cost a caller an error.
+    """
+
+    async def can_read(self) -> bool:
+        """See redis-py.
+
+        Raises:
+            ConnectionResetError: The connection can no longer be used.
+        """
+        stream = self._stream
+        if stream is not None and (stream.at_eof() or stream.exception() is not None):
+            raise ConnectionResetError("the connection was closed while it was idle")
+        return bool(await super().can_read())
+
+
 _READS: Final = ("GET", "MGET")
 Parts = Callable[[], tuple[Any, ...]]
 
@@ -77,6 +99,7 @@ class RedisClient:
             socket_timeout=timeout,
             socket_connect_timeout=timeout,
             retry=Retry(NoBackoff(), 0),  # a write sent twice would answer DUPLICATE
+            parser_class=_Parser,
         )
         self.tenant = tenant
         self._scripts = dict(_scripts())

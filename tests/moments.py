@@ -657,18 +657,11 @@ class _Stage:
         assert not answer.control_group, f"choose another name than {self._moment.customer!r}"
         candidates = answer.trace
         if answer.decision_id:
-            candidates = (await self._explained(answer.decision_id)).candidates
+            explained = await self.client.decisions.Explain(
+                decision_pb2.ExplainRequest(decision_id=answer.decision_id), timeout=5
+            )
+            candidates = explained.candidates
         return Seen(answer, {one.action: one for one in candidates}, seconds)
-
-    async def _explained(self, decision_id: str) -> decision_pb2.ExplainResponse:
-        request = decision_pb2.ExplainRequest(decision_id=decision_id)
-        try:
-            return await self.client.decisions.Explain(request, timeout=5)
-        except grpc.aio.AioRpcError as error:
-            # A store that has returned has closed what was connected to it before.
-            if error.code() != grpc.StatusCode.UNAVAILABLE:
-                raise
-            return await self.client.decisions.Explain(request, timeout=5)
 
     async def _decide(self, ask: Ask) -> decision_pb2.DecideResponse:
         return await self.client.decide(
