@@ -1,8 +1,9 @@
 """Where the milliseconds of a call go when calls come at random, on average and of the slowest.
 
-``python -m tests.bench.waits [CALLS_A_SECOND ...]`` calls the bench's server in an open loop and notes
-when a call was meant to start, and when it was sent and answered; the server notes when it took it
-up, had read the customer, weighed, and was done. Half a minute; without rates, half of the peak.
+``python -m tests.bench.waits [CALLS_A_SECOND ...]`` calls the bench's server in an open loop and
+notes when a call was meant to start, and when it was sent and answered; the server notes when it
+took it up, had read the customer, weighed, and was done. Half a minute; without rates, half of the
+peak.
 """
 
 from __future__ import annotations
