@@ -18,6 +18,9 @@ from service.store import Store
 
 CAPACITY: Final = 20_000
 _BATCH: Final = 32
+_GATHER_SECONDS: Final = 0.005
+"""What a decision waits for others: a trip to the store costs as much as writing several of them.
+One that is asked for sooner is found here, or looked for again; see ``service.rpc_decision``."""
 _SLOWEST_RETRY: Final = 2.0
 _RETRY_AT_END: Final = 0.1
 
@@ -64,20 +67,18 @@ class Journal:
     Args:
         store: Whose log it is.
         capacity: Decisions that may wait.
-        gather: Waits a little for more of them: a trip to the store costs as much as writing
-            several. One that is asked for sooner is found here, or looked for again; see
-            ``service.rpc_decision``.
+        moment: Waits for one in which entries may be built.
     """
 
     def __init__(
         self,
         store: Store,
         capacity: int = CAPACITY,
-        gather: Callable[[], Awaitable[None]] | None = None,
+        moment: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._store = store
         self._capacity = capacity
-        self._gather = gather or Afterwards().wait
+        self._moment = moment or Afterwards().wait
         self._waiting: dict[str, Entry] = {}
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -110,7 +111,8 @@ class Journal:
         while True:
             await self._wake.wait()
             if len(self._waiting) < _BATCH:
-                await self._gather()
+                await asyncio.sleep(_GATHER_SECONDS)
+                await self._moment()
             self._wake.clear()
             while self._waiting:
                 try:

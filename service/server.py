@@ -129,7 +129,7 @@ class Server:
             self._workshop,
         )  # fmt: skip
         self._afterwards = Afterwards()
-        self.journal = Journal(store, gather=self._afterwards.wait)
+        self.journal = Journal(store, moment=self._afterwards.wait)
         self.retention = Retention(
             store,
             settings.log_age,

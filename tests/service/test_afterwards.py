@@ -14,8 +14,9 @@ from tests.integration.serving import until
 
 @pytest.fixture(autouse=True)
 def long(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So long that a machine that is busy with others cannot be taken for one that is due."""
+    """So long that a machine that is busy with other tests makes no difference."""
     monkeypatch.setattr(module, "LONGEST_SECONDS", 0.5)
+    monkeypatch.setattr(module, "AT_ONCE_SECONDS", 0.2)
 
 
 async def test_what_was_added_is_done_in_order_once_nobody_waits_for_an_answer() -> None:
@@ -41,9 +42,29 @@ async def test_nothing_waits_for_longer_than_that_however_many_wait_for_answers(
     afterwards.add(partial(done.append, 2))
     await until(lambda: bool(done))
     assert time.monotonic() - start >= 0.5
-    assert done == [1], "the other is not due yet"
-    await until(lambda: len(done) == 2)
-    assert time.monotonic() - start >= 0.8
+    assert done == [1, 2], "the other costs less now than later"
+    afterwards.add(partial(done.append, 3))
+    await until(lambda: len(done) == 3)
+    assert time.monotonic() - start >= 1.0, "it waits as long, though something was due before"
+
+
+async def test_as_long_as_others_have_something_to_do_it_is_no_moment_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Threads of this process bring the next call when the loop gives the core away."""
+    afterwards, done, given = Afterwards(), list[int](), list[float]()
+
+    def busy() -> None:
+        given.append(time.monotonic())
+        time.sleep(0.001)
+
+    monkeypatch.setattr("os.sched_yield", busy)
+    monkeypatch.setattr(module, "AT_ONCE_SECONDS", 0.0005)
+    start = time.monotonic()
+    afterwards.add(partial(done.append, 1))
+    await until(lambda: bool(done))
+    assert time.monotonic() - start >= 0.5
+    assert 1 < len(given) < 20, "it does not look all the time"
 
 
 async def test_calls_that_come_and_go_all_the_time_leave_no_moment_for_it() -> None:
