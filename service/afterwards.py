@@ -43,8 +43,7 @@ class Afterwards:
         self._begun = 0
         self._waiting: deque[Work] = deque()
         self._alarm: asyncio.Handle | None = None
-        self._looks = False
-        self._looks_left = 0
+        self._looks = 0  # that are left; 0: it does not look
         self._begun_before = 0  # when it began to look
         self._since = 0.0
 
@@ -80,7 +79,7 @@ class Afterwards:
     def _look(self) -> None:
         """Begin to look whether nobody is there."""
         if self._waiting and not self._under_way and not self._looks:
-            self._looks, self._looks_left, self._begun_before = True, _LOOKS, self._begun
+            self._looks, self._begun_before = _LOOKS, self._begun
             asyncio.get_running_loop().call_soon(self._give_way)
 
     def _give_way(self) -> None:
@@ -91,19 +90,17 @@ class Afterwards:
 
     def _looked(self) -> None:
         """Use the moment if nobody had anything to do; look again once they have done it."""
-        self._looks_left -= 1
+        self._looks -= 1
         if self._under_way or self._begun != self._begun_before or not self._waiting:
-            self._looks = False  # until that call was answered
+            self._looks = 0  # until that call was answered
         elif time.perf_counter() - self._since < AT_ONCE_SECONDS:
             end = time.perf_counter() + TURN_SECONDS
             while self._waiting and time.perf_counter() < end:
                 self._do()
-            self._looks = False
+            self._looks = 0
             self._look()
-        elif self._looks_left:
+        elif self._looks:
             self._give_way()
-        else:
-            self._looks = False
 
     def _ring(self) -> None:
         """Do all that waits, in one go: the first of it is due, and the rest is done for less."""

@@ -216,6 +216,9 @@ class RedisClient:
 
     def flush(self) -> None:
         """Send what was asked in this turn now; see :class:`service.store.Store`."""
+        if self._line is not None:  # each step of a decision asks
+            self._line.flush()
+            return
         for line in self._lines():
             line.flush()
 
