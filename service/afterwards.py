@@ -32,13 +32,22 @@ TURN_SECONDS: Final = 0.0003
 
 _LOOKS: Final = 8  # in vain, after an answer
 
+SWEPT: Final = 200
+"""Calls: what they leave is gone in a third of a millisecond."""
+
 Work = Callable[[], object]
 
 
 class Afterwards:
-    """Keeps work until nobody waits for an answer, or for so long."""
+    """Keeps work until nobody waits for an answer, or for so long.
 
-    def __init__(self) -> None:
+    Args:
+        sweep: Done whenever :data:`SWEPT` calls more have left something behind.
+    """
+
+    def __init__(self, sweep: Work = lambda: None) -> None:
+        self._sweep = sweep
+        self._swept = 0  # calls
         self._under_way = 0
         self._begun = 0
         self._waiting: deque[Work] = deque()
@@ -51,6 +60,9 @@ class Afterwards:
         """A call has come."""
         self._under_way += 1
         self._begun += 1
+        if self._begun - self._swept >= SWEPT:
+            self._swept = self._begun
+            self.add(self._sweep)
 
     def end(self) -> None:
         """A call was answered."""

@@ -128,7 +128,7 @@ class Server:
             settings.configuration, business, store, self.registry, self.prices, world,
             self._workshop,
         )  # fmt: skip
-        self._afterwards = Afterwards()
+        self._afterwards = Afterwards(heap.Sweeper().sweep)
         self.journal = Journal(store, moment=self._afterwards.wait)
         self.retention = Retention(
             store,

@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 
 from service import heap
+from service.afterwards import SWEPT
 from service.bundle import Bundle
 from tests.integration.serving import Client, flushed, serving, somebody
 
@@ -69,6 +70,24 @@ async def test_nothing_piles_up(client: Client) -> None:
     await decided(client)
     gc.collect()
     assert len(gc.get_objects()) - before < CALLS
+
+
+async def test_what_calls_leave_is_swept_up_a_little_at_a_time(client: Client) -> None:
+    collected: list[int] = []
+
+    def told(phase: str, found: dict[str, int]) -> None:
+        if phase == "stop":
+            collected.append(found["collected"])
+
+    await decided(client, SWEPT)
+    gc.callbacks.append(told)
+    try:
+        await decided(client, 5 * SWEPT)
+    finally:
+        gc.callbacks.remove(told)
+    assert 4 <= len(collected) <= 6
+    assert sum(collected) > 4 * SWEPT * (OF_GRPC - 1)
+    assert max(collected) < 2 * SWEPT * (OF_GRPC + 1)
 
 
 async def test_a_server_collects_when_there_is_something_to_collect(client: Client) -> None:

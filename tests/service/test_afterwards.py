@@ -95,6 +95,16 @@ async def test_a_moment_without_calls_is_not_filled_for_longer_than_a_turn() -> 
     assert len(set(done)) == 5, "others had the loop after each"
 
 
+async def test_what_calls_leave_is_swept_up_after_so_many_of_them() -> None:
+    swept = list[int]()
+    afterwards = Afterwards(partial(swept.append, 1))
+    for number in range(1, 3 * module.SWEPT):
+        afterwards.begin()
+        afterwards.end()
+        afterwards.finish()
+        assert len(swept) == number // module.SWEPT
+
+
 async def test_the_error_of_one_is_told_and_keeps_nobody_else_from_being_done() -> None:
     afterwards, done, told = Afterwards(), list[int](), list[Exception]()
 
