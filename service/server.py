@@ -144,9 +144,8 @@ class Server:
         self._health = HealthServicer()
         with threads.patient():  # gRPC starts its threads now
             self._server = grpc.aio.server(options=_options(settings))
-        edge: Any = Edge(
-            self._server, known, self.metrics, self._afterwards
-        )  # to the stubs it is the server
+        # To the stubs it is the server.
+        edge: Any = Edge(self._server, known, self.metrics, self._afterwards)
         decision_pb2_grpc.add_DecisionServiceServicer_to_server(
             Decisions(
                 self.configuration,
