@@ -10,6 +10,7 @@ gaps are seen from inside (``tests.bench.watch``); latencies from outside, from 
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import os
 import random
@@ -260,6 +261,7 @@ def serve(url: str, address: str, config: str, output: str) -> None:
     wrapped = Edge._wrapped
 
     def named(self: Edge, method: str, handler: Any) -> Any:
+        @functools.wraps(handler.unary_unary)  # with the mark of one that reads its requests itself
         async def called(request: Any, context: Any) -> Any:
             watch.call(method)
             return await handler.unary_unary(request, context)
