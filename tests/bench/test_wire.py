@@ -40,6 +40,19 @@ def serving(answer: Answer, threads: int = 4) -> Iterator[str]:
         server.stop(None).wait()
 
 
+@contextmanager
+def both_ends(folder: Path) -> Iterator[tuple[Connection, socket.socket]]:
+    """A connection, and the socket of whoever it reached: a test answers itself."""
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(folder / "s"))
+        listening.listen()
+        connection = Connection(f"unix:{folder}/s", Method(DECIDE))
+        receiver, _ = listening.accept()
+        with receiver:
+            yield connection, receiver
+        connection.close()
+
+
 def all_ended(connection: Connection) -> dict[int, wire.Answered]:
     ended: dict[int, wire.Answered] = {}
     while connection.open:
@@ -90,39 +103,27 @@ def test_a_body_that_nobody_wants_is_not_kept() -> None:
 
 
 def test_no_more_is_sent_than_the_receiver_takes(tmp_path: Path) -> None:
-    with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(str(tmp_path / "s"))
-        listening.listen()
-        connection = Connection(f"unix:{tmp_path}/s", Method(DECIDE))
-        receiver, _ = listening.accept()
-        with receiver:
-            for _ in range(10):
-                connection.call(framed(b"x" * 9_995))
-            connection.flush()
-            receiver.settimeout(0.2)
-            assert received(receiver).count(b"x" * 9_995) == 6, "65,535 bytes at first"
-            receiver.sendall(bytes.fromhex("000004080000000000") + (30_000).to_bytes(4, "big"))
-            assert connection.receive() == []
-            assert received(receiver).count(b"x" * 9_995) == 3
-        connection.close()
+    with both_ends(tmp_path) as (connection, receiver):
+        for _ in range(10):
+            connection.call(framed(b"x" * 9_995))
+        connection.flush()
+        receiver.settimeout(0.2)
+        assert received(receiver).count(b"x" * 9_995) == 6, "65,535 bytes at first"
+        receiver.sendall(bytes.fromhex("000004080000000000") + (30_000).to_bytes(4, "big"))
+        assert connection.receive() == []
+        assert received(receiver).count(b"x" * 9_995) == 3
 
 
 def test_a_call_that_is_reset_after_its_end_ended_once(tmp_path: Path) -> None:
-    with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(str(tmp_path / "s"))
-        listening.listen()
-        connection = Connection(f"unix:{tmp_path}/s", Method(DECIDE))
-        receiver, _ = listening.accept()
-        with receiver:
-            streams = [connection.call(framed(b"x")) for _ in range(2)]
-            connection.flush()
-            trailers = literal("grpc-status", "0")
-            ended = len(trailers).to_bytes(3, "big") + b"\1\5" + streams[0].to_bytes(4, "big")
-            reset = [b"\0\0\4\3\0" + one.to_bytes(4, "big") + bytes(4) for one in streams]
-            receiver.sendall(ended + trailers + b"".join(reset))
-            told = all_ended(connection)
-            assert {one: told[one].status for one in streams} == {1: "0", 3: "reset 0"}
-        connection.close()
+    with both_ends(tmp_path) as (connection, receiver):
+        streams = [connection.call(framed(b"x")) for _ in range(2)]
+        connection.flush()
+        trailers = literal("grpc-status", "0")
+        ended = len(trailers).to_bytes(3, "big") + b"\1\5" + streams[0].to_bytes(4, "big")
+        reset = [b"\0\0\4\3\0" + one.to_bytes(4, "big") + bytes(4) for one in streams]
+        receiver.sendall(ended + trailers + b"".join(reset))
+        told = all_ended(connection)
+        assert {one: told[one].status for one in streams} == {1: "0", 3: "reset 0"}
 
 
 def received(receiver: socket.socket) -> bytes:
