@@ -64,12 +64,17 @@ class Process:
                 found.append(int(pid))
         return found
 
+    def ended(self, seconds: float) -> int:
+        """The code it ends with, once its last line is here."""
+        code = self.process.wait(seconds)
+        self._reader.join(seconds)
+        return code
+
     def close(self) -> None:
         if self.process.poll() is None:
             print(*self.lines, sep="\n")
             self.process.kill()
-        self.process.wait(10)
-        self._reader.join(10)
+        self.ended(10)
 
 
 @contextmanager
