@@ -10,6 +10,7 @@ round by round.
 from __future__ import annotations
 
 import argparse
+import re
 import statistics
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -90,7 +91,7 @@ def _options() -> argparse.Namespace:
 def _served(told: str, ready: Stand, pair: Pair) -> tuple[str, Process]:
     """Start a server as it was described."""
     name, _, rest = told.partition("=")
-    checkout, *variables = rest.split(",")
+    checkout, *variables = re.split(r",(?=\w+=)", rest)  # a value may have commas of its own
     at = address("unix", f"versus-{name}")
     words = serve_words(ready.work, pair.store.url, at)
     set_to = dict(one.split("=", 1) for one in variables)

@@ -44,10 +44,14 @@ class Process:
         """The first line of an event, once it is there."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
+            over = self.process.poll() is not None
+            if over:  # all that it said is read then
+                self._reader.join(seconds)
             for one in list(self.lines):
                 if one["event"] == event:
                     return one
-            assert self.process.poll() is None, self.lines
+            if over:
+                break
             time.sleep(0.01)
         raise AssertionError(f"no {event!r} in {self.lines}")
 
