@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import numpy as np
 
 from features import profile as profiles
 from features.record import NEVER, Records, decode, decode_both
 from features.timeline import LIMIT
 from service.arbitration import Reason
+from service.errors import Unreadable
 from service.pipeline import Known, MemberKnown
 from service.store import Snapshot
+
+T = TypeVar("T")
 
 
 def known(snapshot: Snapshot) -> Known:
@@ -65,6 +71,18 @@ def _part_by_part(snapshot: Snapshot) -> Known:
 def unread(why: Reason) -> Known:
     """What is known of a customer who could not be read in time: nothing."""
     return Known(None, None, None, unread=why)
+
+
+def needed(decode: Callable[[bytes | None], T], stored: bytes | None) -> T:
+    """Decode what there is no answer without.
+
+    Raises:
+        Unreadable: It cannot be read.
+    """
+    try:
+        return decode(stored)
+    except ValueError as error:
+        raise Unreadable(f"{error}; restore it, or forget the customer") from error
 
 
 def union(parts: list[Records], limit: int = LIMIT) -> Records:

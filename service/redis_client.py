@@ -28,7 +28,8 @@ from redis.exceptions import (
 
 from service import redis_sentinel
 from service.errors import ConfigurationError, StoreUnavailable
-from service.redis_cluster import Cluster, Command, is_cluster
+from service.redis_cluster import Cluster, is_cluster
+from service.redis_command import Command
 from service.redis_line import Line, Then, packed
 
 _OURS: Final = (DataError, ClusterCrossSlotError)

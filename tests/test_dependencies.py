@@ -23,7 +23,10 @@ GRPC_PREFIXES = ("service.rpc_",)
 REDIS = {
     "service.redis_client",
     "service.redis_cluster",
+    "service.redis_command",
     "service.redis_line",
+    "service.redis_nodes",
+    "service.redis_pipeline",
     "service.redis_sentinel",
 }
 

@@ -14,18 +14,18 @@ ZONES = ["UTC", "Europe/Amsterdam", "Asia/Kolkata", "America/St_Johns", "Africa/
 CLOCKS = {zone: Clock(ZoneInfo(zone)) for zone in ZONES}
 
 
-def agrees(clock: Clock, zone: str, now: int) -> None:
-    wanted = datetime.datetime.fromtimestamp(now / 1000, ZoneInfo(zone))
-    minute = 60 * wanted.hour + wanted.minute
-    assert clock(now) == (wanted.hour, minute, wanted.weekday())
+def truth(zone: str, now: int) -> tuple[int, int, int]:
+    """What the standard library says, asked each time."""
+    local = datetime.datetime.fromtimestamp(now / 1000, ZoneInfo(zone))
+    return local.hour, 60 * local.hour + local.minute, local.weekday()
 
 
 @given(st.sampled_from(ZONES), st.integers(0, 4_000_000_000_000), st.integers(0, 20 * MINUTE))
 def test_the_time_is_that_of_the_zone_however_often_it_is_asked(
     zone: str, now: int, later: int
 ) -> None:
-    agrees(CLOCKS[zone], zone, now)
-    agrees(CLOCKS[zone], zone, now + later)
+    assert CLOCKS[zone](now) == truth(zone, now)
+    assert CLOCKS[zone](now + later) == truth(zone, now + later)
 
 
 @pytest.mark.parametrize(
@@ -43,13 +43,13 @@ def test_a_change_of_clocks_is_seen_on_the_minute_that_it_happens(zone: str, cha
     before, after = Clock(ZoneInfo(zone)), Clock(ZoneInfo(zone))
     for away in (1, 29_999, 30_000, MINUTE, 14 * MINUTE, 16 * MINUTE, HOUR):
         for clock in (before, after):
-            agrees(clock, zone, at - away)
-            agrees(clock, zone, at + away - 1)
+            assert clock(at - away) == truth(zone, at - away)
+            assert clock(at + away - 1) == truth(zone, at + away - 1)
     assert before(at - 1) != after(at)
 
 
 def test_it_forgets_what_it_has_no_room_for() -> None:
     clock = Clock(ZoneInfo("Europe/Amsterdam"))
     for hour in range(3_000):
-        agrees(clock, "Europe/Amsterdam", hour * HOUR)
+        assert clock(hour * HOUR) == truth("Europe/Amsterdam", hour * HOUR)
     assert len(clock._known) <= 1_000

@@ -16,7 +16,7 @@ from redis.asyncio import RedisCluster
 from redis.exceptions import RedisError
 
 from service.embedded import EmbeddedStore
-from service.redis_cluster import SLOTS
+from service.redis_command import SLOTS
 
 PRIMARIES = 3
 _FORMED_SECONDS = 15.0

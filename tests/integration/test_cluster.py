@@ -27,7 +27,8 @@ from features.record import NEVER, decode
 from rapport.v1 import log_pb2
 from service import keys
 from service.errors import ConfigurationError, StoreUnavailable
-from service.redis_cluster import Cluster, slot
+from service.redis_cluster import Cluster
+from service.redis_command import slot
 from service.redis_store import RedisStore
 from service.store import STORED, UNAVAILABLE, Snapshot, Write
 from tests.integration.cluster import PRIMARIES, RunningCluster

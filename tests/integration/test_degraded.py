@@ -220,49 +220,42 @@ async def recovered(client: Client, customer: str) -> None:
 async def test_a_store_that_is_killed_costs_no_answer_and_no_decision(
     tmp_path: Path, bundle: Bundle
 ) -> None:
-    first = EmbeddedStore(tmp_path, port=0)
-    try:
-        await killed_and_started_again(first, tmp_path, bundle)
-    finally:
-        first.stop()
-
-
-async def killed_and_started_again(first: EmbeddedStore, home: Path, bundle: Bundle) -> None:
-    async with serving(first.url, bundle=bundle) as client:
-        customer = await customer_with_all(client)
-        taken = [(await client.decide(customer)).decision_id]
-        os.kill(first.pid, signal.SIGKILL)
-        for timeout in (0.06, 0.25, 1.0):
-            answer = await in_time(partial(client.decide, customer, timeout=timeout))
+    with EmbeddedStore(tmp_path, port=0) as first:
+        async with serving(first.url, bundle=bundle) as client:
+            customer = await customer_with_all(client)
+            taken = [(await client.decide(customer)).decision_id]
+            os.kill(first.pid, signal.SIGKILL)
+            for timeout in (0.06, 0.25, 1.0):
+                answer = await in_time(partial(client.decide, customer, timeout=timeout))
+                assert "STORE_UNAVAILABLE" in codes(answer)
+                assert set(shown(answer)) <= PURPOSELESS
+                assert shown(answer)
+                taken.append(answer.decision_id)
+            whom = named("phone", "0031 20 5551234")
+            answer = await client.decide(whom, "ivr", timeout=0.25)
             assert "STORE_UNAVAILABLE" in codes(answer)
-            assert set(shown(answer)) <= PURPOSELESS
-            assert shown(answer)
-            taken.append(answer.decision_id)
-        whom = named("phone", "0031 20 5551234")
-        answer = await client.decide(whom, "ivr", timeout=0.25)
-        assert "STORE_UNAVAILABLE" in codes(answer)
-        status = await client.admin.GetStatus(admin_pb2.GetStatusRequest())
-        assert not status.store_reachable
-        assert not status.HasField("store_latency_ms")
-        assert status.journal_pending >= 4
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await client.timeline(customer)
-        assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
-        assert await client.record(event(customer)) == [Status.STATUS_UNAVAILABLE]
-        done = await client.outcome(taken[-1], "", event_pb2.OUTCOME_RESOLVED)
-        assert done == Status.STATUS_UNAVAILABLE
-
-        with EmbeddedStore(home, port=first.port):
-            await recovered(client, customer)
-            assert (await client.timeline(customer)).total == 2
-            logged = [one.decision.response.decision_id for one in await client.log(customer)]
-            assert set(taken) <= set(logged)
-            assert len(set(filter(None, logged))) == len([*filter(None, logged)])
-            done = await client.outcome(taken[-1], "", event_pb2.OUTCOME_RESOLVED)
-            assert done == Status.STATUS_STORED
             status = await client.admin.GetStatus(admin_pb2.GetStatusRequest())
-            assert status.store_reachable
-            assert (status.journal_pending, status.journal_dropped) == (0, 0)
+            assert not status.store_reachable
+            assert not status.HasField("store_latency_ms")
+            assert status.journal_pending >= 4
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await client.timeline(customer)
+            assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+            assert await client.record(event(customer)) == [Status.STATUS_UNAVAILABLE]
+            done = await client.outcome(taken[-1], "", event_pb2.OUTCOME_RESOLVED)
+            assert done == Status.STATUS_UNAVAILABLE
+
+            with EmbeddedStore(tmp_path, port=first.port):
+                await recovered(client, customer)
+                assert (await client.timeline(customer)).total == 2
+                logged = [one.decision.response.decision_id for one in await client.log(customer)]
+                assert set(taken) <= set(logged)
+                assert len(set(filter(None, logged))) == len([*filter(None, logged)])
+                done = await client.outcome(taken[-1], "", event_pb2.OUTCOME_RESOLVED)
+                assert done == Status.STATUS_STORED
+                status = await client.admin.GetStatus(admin_pb2.GetStatusRequest())
+                assert status.store_reachable
+                assert (status.journal_pending, status.journal_dropped) == (0, 0)
 
 
 async def test_a_deadline_of_a_millisecond_is_never_an_internal_error(client: Client) -> None:

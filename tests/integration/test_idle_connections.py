@@ -13,7 +13,7 @@ from redis import Redis
 
 from service import keys
 from service.embedded import EmbeddedStore
-from service.redis_cluster import slot
+from service.redis_command import slot
 from service.redis_store import RedisStore
 from tests.integration.cluster import RunningCluster
 from tests.integration.test_sentinel import until, watched
@@ -92,7 +92,7 @@ async def test_nor_does_a_node_of_a_cluster(tmp_path: Path, unread: bool) -> Non
         store = RedisStore(cluster.url, timeout=TIMEOUT)
         await ask(store)
         number = cluster.owners()[slot(keys.models(store.tenant))]
-        node = store._redis._nodes["127.0.0.1", cluster.port(number)]
+        node = store._redis._nodes.known["127.0.0.1", cluster.port(number)]
         kill(cluster.nodes[number].pid, node.client, unread)
         cluster.start_again(number)
         await asyncio.sleep(PAUSE)

@@ -152,9 +152,11 @@ async def test_the_store_dies_with_a_server_that_is_killed() -> None:
     with process("--config", str(CONFIG)) as server:
         server.line("serving")
         (store,) = server.children("valkey")
+        assert alive(store)
         server.process.kill()
-        server.process.wait(10)
+        assert server.process.wait(10) == -signal.SIGKILL, "it had no time to end the store"
         await until(lambda: not alive(store))
+        assert not alive(store)
 
 
 async def test_a_second_server_on_one_address_says_that_it_is_taken(url: str) -> None:

@@ -17,7 +17,7 @@ from service import capacity, configuration, registry
 from service.bundle import Bundle
 from service.pages import fetch
 from tests.integration.processes import copied
-from tests.integration.serving import Client, serving, somebody, until
+from tests.integration.serving import Client, serving, shown, somebody, until
 
 
 @pytest.fixture
@@ -110,9 +110,11 @@ async def test_a_connection_that_is_old_is_given_up_and_no_call_fails(url: str) 
         await client.decide(somebody())
         async with asyncio.timeout(10):
             await client.channel.wait_for_state_change(grpc.ChannelConnectivity.READY)
-        end = asyncio.get_running_loop().time() + 1.0
-        while asyncio.get_running_loop().time() < end:  # over several more of them
-            await client.decide(somebody())
+        given_up, end = 0, asyncio.get_running_loop().time() + 20
+        while given_up < 3 and asyncio.get_running_loop().time() < end:
+            assert shown(await client.decide(somebody()))
+            given_up += client.channel.get_state() is not grpc.ChannelConnectivity.READY
+        assert given_up == 3
 
 
 async def test_a_connection_lasts_where_no_age_is_set(url: str) -> None:

@@ -10,6 +10,7 @@ from features.profile import Consent, Profile
 from features.record import NEVER, LogId, encode
 from service import reading
 from service.arbitration import Reason
+from service.errors import Unreadable
 from service.pipeline import Known, MemberKnown
 from service.store import Member, Snapshot
 from tests.chain import NOW, Event, chained, events, unique
@@ -131,3 +132,9 @@ def test_reading_all_at_once_tells_what_reading_part_by_part_does(
 ) -> None:
     snapshot = Snapshot(timeline, ledger, profile, "ann", (), unfinished)
     assert same(reading.known(snapshot), reading._part_by_part(snapshot))
+
+
+def test_what_an_answer_cannot_do_without_is_an_error_that_says_what_to_do() -> None:
+    assert reading.needed(profiles.decode, None) == (NEVER, profiles.EMPTY)
+    with pytest.raises(Unreadable, match="restore it, or forget the customer"):
+        reading.needed(profiles.decode, b"nonsense")
