@@ -18,7 +18,7 @@ from features.kernels import Integers
 from features.plan import rows_of as places_of
 from features.record import EMPTY, Records
 from features.usage import Counts
-from service import choosing, ranking
+from service import choosing, given, placing, ranking
 from service.arbitration import HOLD_OUT, NO_MODEL, PROBABILITY_ONLY, Arbiter, Factors, Ranked
 from service.business import Business
 from service.catalogue import Exploration
@@ -36,7 +36,7 @@ from service.spans import Spans
 _NONE: Final = np.empty(0)
 _BESIDE: Final = 32  # bytes of a slate beside its name and its recommendations
 _LAYOUTS: Final = 4  # that are laid out at a time
-_DOUBLES: Final = slice(choosing.NOTHING, choosing.NAMED)
+_DOUBLES: Final = slice(placing.NOTHING, placing.NAMED)
 
 
 class Placing(NamedTuple):
@@ -194,21 +194,21 @@ class Chooser:
             nothing: Priority that an action must exceed.
             left_to_chance: How much.
         """
-        at_pieces = choosing.PLACING + self.width
+        at_pieces = placing.PLACING + self.width
         words = np.empty((1, at_pieces + self.actions), np.int64)
-        words[0, choosing.SLOTS], words[0, choosing.PER_GROUP] = slots, per_group
+        words[0, placing.SLOTS], words[0, placing.PER_GROUP] = slots, per_group
         words.view(np.float64)[0, _DOUBLES] = (
             nothing, left_to_chance.hold_back, left_to_chance.temperature, left_to_chance.floor,
         )  # fmt: skip
-        words[0, choosing.NAMED] = self._pieces.placements[name]
-        words[0, choosing.PLACING : at_pieces] = self._set(rows)
+        words[0, placing.NAMED] = self._pieces.placements[name]
+        words[0, placing.PLACING : at_pieces] = self._set(rows)
         words[0, at_pieces:] = self._pieces.offered(offers.treatments)
         most = len(name) * 4 + _BESIDE + slots * self._pieces.most
         return Placing(name, offers, causes, slots, nothing, words, most)
 
     def placings(self, each: Sequence[Placing]) -> Placings:
         """Lay out what several placements ask for together."""
-        words = np.empty((0, choosing.PLACING + self.width + self.actions), np.int64)
+        words = np.empty((0, placing.PLACING + self.width + self.actions), np.int64)
         ends = [self.fixed]
         for one in each:
             ends.append(ends[-1] + _room(self.actions, one.slots))
@@ -229,7 +229,7 @@ class Chooser:
         about = self._about(sight.layout)
         arbiter, placings = self.arbiter, asked.placings
         how = self._how(asked, sight)
-        by_models = how & choosing.BY_MODELS
+        by_models = how & given.BY_MODELS
         uplift = sight.uplift if by_models and arbiter.ranks_by_uplift else None
         before = asked.before
         if asked.instead is not None:
@@ -264,19 +264,19 @@ class Chooser:
 
     def _how(self, asked: Choosing, sight: Sight) -> int:
         """Bits of how to choose."""
-        how = 0 if asked.instead is not None else choosing.FILTERS
+        how = 0 if asked.instead is not None else given.FILTERS
         if asked.ledger is not None:
-            how |= choosing.LEDGER_KNOWN
+            how |= given.LEDGER_KNOWN
         if asked.chain_known:
-            how |= choosing.CHAIN_KNOWN
+            how |= given.CHAIN_KNOWN
         if sight.scored:
-            how |= choosing.ASKED_MODELS
+            how |= given.ASKED_MODELS
             if sight.layout.actions and asked.group != NO_MODEL:
-                how |= choosing.BY_MODELS
+                how |= given.BY_MODELS
         if asked.group == PROBABILITY_ONLY:
-            how |= choosing.BY_PROBABILITY
+            how |= given.BY_PROBABILITY
         elif asked.group == HOLD_OUT:
-            how |= choosing.HELD_OUT
+            how |= given.HELD_OUT
         return how
 
     def _priced(self, prices: Mapping[str, float]) -> Floats:
@@ -310,7 +310,7 @@ class Choice:
     ) -> None:  # fmt: skip
         self._out, self.said, self._chooser = out, said, chooser
         self._ends, self.placings = placings.ends, placings.each
-        self._modelled, self._told, self._lifted = how & choosing.BY_MODELS != 0, told, lifted
+        self._modelled, self._told, self._lifted = how & given.BY_MODELS != 0, told, lifted
 
     @property
     def dropped(self) -> Rows:
@@ -366,17 +366,17 @@ class Choice:
         return found
 
     def drawn(self, number: int) -> list[float]:
-        """What was drawn for a placement, as numbers, see :data:`service.choosing.PLACED`."""
+        """What was drawn for a placement, as numbers, see :data:`service.placing.PLACED`."""
         begin = self._ends[number]
-        end = begin + choosing.PLACED + choosing.SLOT * self.placings[number].slots
+        end = begin + placing.PLACED + placing.SLOT * self.placings[number].slots
         told: list[float] = self._out[begin:end].tolist()
         return told
 
     def chosen(self, drawn: Sequence[float]) -> list[Chosen]:
         """The actions of :meth:`drawn`, with their numbers."""
         found = []
-        first, size = choosing.PLACED, choosing.SLOT
-        for at in range(first, first + size * int(drawn[choosing.FILLED]), size):
+        first, size = placing.PLACED, placing.SLOT
+        for at in range(first, first + size * int(drawn[placing.FILLED]), size):
             row, place, chance, acceptance, value, capacity, weight, lever, priority, model, \
                 evidence, mean, low, high = drawn[at : at + size]  # fmt: skip
             factors = Factors(
@@ -424,13 +424,13 @@ class Choice:
     def _of(self, number: int) -> tuple[Floats, int, int]:
         """What was written, how many candidates a placement had, and where their ranks begin."""
         begin, slots = self._ends[number], self.placings[number].slots
-        at = begin + choosing.PLACED + choosing.SLOT * slots + (self._chooser.actions + 7) // 8
-        return self._out, int(self._out.item(begin + choosing.COUNT)), at
+        at = begin + placing.PLACED + placing.SLOT * slots + (self._chooser.actions + 7) // 8
+        return self._out, int(self._out.item(begin + placing.COUNT)), at
 
 
 def _room(actions: int, slots: int) -> int:
-    """Words of what is written of a placement; see :func:`service.choosing.room_of_placement`."""
+    """Words of what is written of a placement; see :func:`service.placing.room`."""
     return (
-        choosing.PLACED + choosing.SLOT * slots + (actions + 7) // 8
+        placing.PLACED + placing.SLOT * slots + (actions + 7) // 8
         + (ranking.UPLIFT + 3) * actions
     )  # fmt: skip

@@ -66,7 +66,7 @@ _CHANCES: Final = 7  # where probabilities of intents begin in what is asked of 
 _ACCEPTANCE, _VALUE, _CAPACITY, _WEIGHT, _LEVER, _PRIORITY, _MODEL, _EVIDENCE, _UPLIFT = range(
     3, 12
 )
-"""Of a slot, see :data:`service.choosing.SLOT`."""
+"""Of a slot, see :data:`service.placing.SLOT`."""
 
 
 @numba.njit(cache=True)

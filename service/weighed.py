@@ -15,10 +15,10 @@ from service import facts
 from service.arbitration import Ranked, Reason, Situation
 from service.causes import Cause, Filtered
 from service.choice import Choice, Chosen, Placing
-from service.choosing import CHANCE_OF_SLOT, FILLED, HELD_BACK, PLACED, PROBABILITY, SLOT
 from service.exploration import Drawn, Slot
 from service.facts import Fact
 from service.models import Models
+from service.placing import CHANCE_OF_SLOT, FILLED, HELD_BACK, PLACED, PROBABILITY, SLOT
 from service.policies import Circumstances, Offers, Policies, Standing
 from service.rooms import Room
 from service.rules import Answers
