@@ -1,9 +1,10 @@
 """The loop from what was seen of a customer to what is shown. Pure.
 
 Rules, limits, what limits leave to several actions, ranks and draws follow from one another without
-a question to anybody. :mod:`service.choice` prepares what this reads and reads
-what this writes; the steps themselves are :mod:`service.loading`, :mod:`service.rules.kernel`,
-:mod:`features.usage`, :mod:`service.limiting` and :mod:`service.placing`.
+a question to anybody. :mod:`service.chooser` prepares what this reads, and :mod:`service.choice`
+reads what this writes; the steps themselves are :mod:`service.loading`,
+:mod:`service.rules.kernel`, :mod:`features.usage`, :mod:`service.limiting` and
+:mod:`service.placing`.
 """
 
 from __future__ import annotations

@@ -34,7 +34,8 @@ from service.business import Business
 from service.catalogue import ASSURANCE, Exploration, Placement, Price, Treatment
 from service.causes import Cause, rows_of, union
 from service.checks import SKEW
-from service.choice import Chooser, Choosing, Chosen, Placing, Placings
+from service.choice import Chosen, Placing, Placings
+from service.chooser import Chooser, Choosing
 from service.experiments import group_of
 from service.fallbacks import Fallbacks
 from service.models import Models
