@@ -15,8 +15,8 @@ from features.elementary import Floats
 from features.kernels import Integers
 from features.usage import Counts
 from service import choosing, given, placing, ranking
-from service.arbitration import Factors, Ranked
 from service.causes import Cause, Rows
+from service.factors import Factors, Ranked
 from service.policies import Offers, Share
 from service.rooms import Room
 from service.rules import Answers
