@@ -13,12 +13,12 @@ from google.protobuf import timestamp_pb2
 from features.record import NEVER, LogId
 from rapport.v1 import decision_pb2 as pb
 from service import VERSION, pieces, trace, wire
-from service.arbitration import Reason
 from service.business import Business
 from service.catalogue import Price, Treatment
 from service.facts import Fact
 from service.models import Models
 from service.pipeline import Answer, Shown, Slate
+from service.reasons import Reason
 from service.weighed import Weighed
 from service.wire import Memory, amounts, nested, text, whole
 

@@ -9,7 +9,7 @@ the mean of a beta distribution whose prior weighs k presentations.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -18,47 +18,13 @@ from features.elementary import Floats
 from features.kernels import Integers
 from service import ranking
 from service.business import Business
-from service.catalogue import Action
 from service.causes import Rows
-from service.declared import Target, When
-from service.facts import LIKELY, PLACES
-
-NOBODY: Final = ""
-"""Segment of a customer of whom none is known, and control group of those who are in none."""
+from service.declared import Target
+from service.factors import Ranked
+from service.facts import PLACES
+from service.situation import NOBODY, Situation
 
 RANDOM, PROBABILITY_ONLY, NO_MODEL, HOLD_OUT = "random", "probability_only", "no_model", "hold_out"
-
-
-class Reason(NamedTuple):
-    """One reason, for machines and for people."""
-
-    code: str
-    text: str
-
-
-class Factors(NamedTuple):
-    """The numbers that rank an action."""
-
-    acceptance_probability: float
-    value: float
-    context_weight: float
-    lever: float
-    priority: float
-    model: float | None = None
-    evidence: float | None = None
-    capacity: float = 0.0
-    uplift: tuple[float, float, float] | None = None  # mean, low, high
-
-
-class Situation(NamedTuple):
-    """What context weights look at, and what scarce resources cost."""
-
-    channel: str
-    intents: Mapping[str, float]  # probability of each; empty where none was scored
-    facts: Mapping[str, float]  # magnitudes; empty without a timeline
-    now: int  # milliseconds
-    segment: str = NOBODY
-    prices: Mapping[str, float] = {}  # shadow prices by resource
 
 
 class Scores(NamedTuple):
@@ -69,71 +35,11 @@ class Scores(NamedTuple):
     uplift: Floats | None = None  # [rows, 3] mean, low, high
 
 
-class Ranked(NamedTuple):
-    """Some rows of the catalogue with their numbers, best first."""
-
-    rows: Integers
-    acceptance: Floats
-    value: Floats
-    capacity: Floats
-    context_weight: Floats
-    lever: Floats
-    priority: Floats
-    model: Floats | None = None
-    evidence: Floats | None = None
-    uplift: Floats | None = None
-
-    def factors(self, place: int) -> Factors:
-        """The numbers of one of them."""
-        uplift = None if self.uplift is None else tuple(self.uplift[place].tolist())
-        return Factors(
-            float(self.acceptance[place]),
-            float(self.value[place]),
-            float(self.context_weight[place]),
-            float(self.lever[place]),
-            float(self.priority[place]),
-            None if self.model is None else float(self.model[place]),
-            None if self.evidence is None else float(self.evidence[place]),
-            float(self.capacity[place]),
-            None if uplift is None or uplift[0] != uplift[0] else uplift,
-        )
-
-
 _NO_SCORES: Final = Scores()
 _NONE: Final = np.empty(0)
 _NO_UPLIFT: Final = np.empty((0, 3))
 _OTHER: Final = -2.0  # a channel that no context weight names
 _UNKNOWN: Final = float("nan")
-_WORTHS: Final = 10_000  # values of which the words are kept
-NOTABLE: Final = 1.2
-"""Times as likely as usual, from which an action is said to be likely to be accepted."""
-FOREMOST: Final = 1e9
-"""How strong a reason it is that an action must be shown."""
-
-MATCH_TEXT: Final = "They are here about {:s} with {:.0%} probability"
-LIKELY_TEXT: Final = "{:.1f} times as likely to be accepted as usual ({:.0%})"
-WORTH_TEXT: Final = "Worth {:.2f} when accepted"
-UPLIFT_TEXT: Final = "Brings {:.2f} more than doing nothing ({:.2f} to {:.2f})"
-MANDATORY: Final = Reason("MANDATORY", "It must be shown whenever it qualifies")
-
-
-def holds(when: When, situation: Situation) -> bool:
-    """Whether a context weight's situation is at hand."""
-    if when.channel is not None and when.channel != situation.channel:
-        return False
-    if when.intent is not None and situation.intents.get(when.intent, 0.0) < when.at_least:
-        return False
-    if when.fact is None:
-        return True
-    magnitude = situation.facts.get(when.fact, float("nan"))
-    return magnitude >= when.magnitude if when.magnitude >= 0 else magnitude <= when.magnitude
-
-
-class _Strong(NamedTuple):
-    """What may speak for an action, whoever asks."""
-
-    weights: Sequence[tuple[When, float, Reason]]
-    levers: Sequence[tuple[int, int, float, Reason]]  # first and last moment, factor
 
 
 class Arbiter:
@@ -196,8 +102,6 @@ class Arbiter:
         self._width = (len(actions) + 7) // 8
         match = policies.intent_match
         self.match = (match.floor, match.ceiling - match.floor)
-        self._strong: dict[str, _Strong] = {}
-        self._worths: dict[float, Reason] = {}
 
     def _value(self, segment: str) -> list[float]:
         """What each action's wanted outcome is worth to all goals, in one currency, less cost."""
@@ -334,73 +238,6 @@ class Arbiter:
                 *prices,
             ]
         )
-
-    def reasons(self, action: Action, factors: Factors, situation: Situation) -> list[Reason]:
-        """Why an action is shown, strongest first."""
-        strong = self._strong.get(action.name)
-        if strong is None:
-            strong = self._strong[action.name] = self._strengths(action)
-        found: list[tuple[float, Reason]] = []
-        intents = situation.intents
-        if action.intents and intents:
-            chance, name = -1.0, ""
-            for one in action.intents:  # the likeliest; of equal ones the last by name
-                other = intents.get(one, 0.0)
-                if other > chance or (other == chance and one > name):
-                    chance, name = other, one
-            strength = self.match[0] + self.match[1] * chance
-            if chance >= LIKELY and strength >= 1:
-                title = self._business.vocabulary.intents[name].title
-                text = MATCH_TEXT.format(repr(title), chance)
-                found.append((strength, Reason("INTENT_MATCH", text)))
-        for when, weight, reason in strong.weights:
-            if holds(when, situation):
-                found.append((weight, reason))
-        for start, end, factor, reason in strong.levers:
-            if start <= situation.now <= end:
-                found.append((factor, reason))
-        probability = factors.acceptance_probability
-        lift = probability / action.prior if action.prior else 1.0
-        if lift >= NOTABLE:
-            text = LIKELY_TEXT.format(lift, probability)
-            found.append((lift, Reason("LIKELY_ACCEPTED", text)))
-        if factors.uplift is not None:
-            found.append((1.0, Reason("UPLIFT", UPLIFT_TEXT.format(*factors.uplift))))
-        else:
-            found.append((1.0, self._worth(factors.value)))
-        if action.mandatory:
-            found.append((FOREMOST, MANDATORY))
-        if len(found) > 1:
-            found.sort(key=_strength, reverse=True)
-        return [reason for _, reason in found]
-
-    def _worth(self, value: float) -> Reason:
-        """What an action is worth, in words; there are few values, and each is told often."""
-        told = self._worths.get(value)
-        if told is None:
-            told = Reason("VALUE", WORTH_TEXT.format(value))
-            if len(self._worths) < _WORTHS:
-                self._worths[value] = told
-        return told
-
-    def _strengths(self, action: Action) -> _Strong:
-        """What may speak for an action: all that does not weaken it."""
-        policies = self._business.policies
-        weights = [
-            (one.when, one.weight, Reason("CONTEXT_WEIGHT", one.reason))
-            for one in policies.context_weights
-            if one.weight >= 1 and one.target.covers(action)
-        ]
-        levers = [
-            (*one.valid.milliseconds, one.factor, Reason("LEVER", f"Campaign {one.name}"))
-            for one in policies.levers
-            if one.factor >= 1 and one.target.covers(action)
-        ]
-        return _Strong(weights, levers)
-
-
-def _strength(found: tuple[float, Reason]) -> float:
-    return found[0]
 
 
 def _segments(business: Business) -> list[str]:

@@ -9,10 +9,12 @@ import numpy as np
 
 from rapport.v1 import decision_pb2 as pb
 from service import exploration
-from service.arbitration import NOBODY, PROBABILITY_ONLY, Factors
+from service.arbitration import PROBABILITY_ONLY
 from service.business import Business
 from service.causes import Rows
 from service.exploration import Candidates, Fate, Shape
+from service.factors import Factors
+from service.situation import NOBODY
 from service.trace import Fared
 
 _MARGIN: Final = 1e-9

@@ -13,8 +13,8 @@ from functools import partial
 from heapq import heappop, heappush
 from typing import Any, Final, TypeVar, cast
 
-from service.arbitration import Reason
 from service.errors import StoreUnavailable
+from service.reasons import Reason
 
 T = TypeVar("T")
 

@@ -16,7 +16,6 @@ from features.partition import partition
 from features.record import EMPTY
 from service import ceilings, reading
 from service.answers import Answers
-from service.arbitration import Reason
 from service.budget import Budget, Cost
 from service.business import Business
 from service.chance import Entropy
@@ -26,6 +25,7 @@ from service.entries import Entries
 from service.leases import Leases
 from service.models import Models
 from service.pipeline import Answer, Inputs, Known, Pipeline, Question
+from service.reasons import Reason
 from service.reserving import Reserving
 from service.store import Snapshot, Store
 from service.together import Steps, Together

@@ -13,7 +13,7 @@ import numpy as np
 from numba import carray  # type: ignore[attr-defined]
 
 from features.elementary import Floats
-from service import choosing, dropping, ranking
+from service import dropping, placing, ranking
 from service.drawing import Bytes
 from service.sight import AT_TOUCHED, FACTS, TOUCHED
 from service.spans import pointer
@@ -228,7 +228,7 @@ def _of(asked: int, placement: int) -> int:
 @numba.njit(cache=True, inline="always")
 def _candidates(one: int, choice: int) -> int:
     """How many a placement has."""
-    at = choice + 8 * (word(one, BEGIN) + choosing.COUNT)
+    at = choice + 8 * (word(one, BEGIN) + placing.COUNT)
     return int(carray(pointer(at), (1,), np.float64)[0])
 
 
@@ -283,7 +283,7 @@ def _columns(at: int, asked: int, one: int, choice: int) -> int:
     how, count = word(asked, HOW), _candidates(one, choice)
     if not count:
         return at
-    fates = word(one, BEGIN) + choosing.PLACED + choosing.SLOT * word(one, SLOTS)
+    fates = word(one, BEGIN) + placing.PLACED + placing.SLOT * word(one, SLOTS)
     ranks = choice + 8 * (fates + (word(asked, ACTIONS) + 7) // 8)
     at = head(at, 2, 2 * count)
     for i in range(count):

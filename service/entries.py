@@ -16,12 +16,12 @@ from typing import Final
 import numpy as np
 
 from service import deliberation, entering
-from service.arbitration import Reason
 from service.business import Business
 from service.dropping import UNKNOWN
 from service.entering import SCORED
 from service.models import Models
 from service.pipeline import Answer
+from service.reasons import Reason
 from service.spans import Spans
 from service.wire import Kept, amounts, double, nested, text, whole
 

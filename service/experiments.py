@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 
-from service.arbitration import HOLD_OUT, NO_MODEL, NOBODY, PROBABILITY_ONLY, RANDOM
+from service.arbitration import HOLD_OUT, NO_MODEL, PROBABILITY_ONLY, RANDOM
 from service.declared import ControlGroups
+from service.situation import NOBODY
 
 
 def group_of(customer_id: str, declared: ControlGroups) -> str:

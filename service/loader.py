@@ -17,7 +17,7 @@ from features.clock import Clock
 from features.journey import Relationship, Stage
 from features.kernels import Integers
 from features.vocabulary import Direction
-from service import choosing, facts
+from service import facts, loading
 from service.catalogue import ASSURANCE
 from service.rules import Program
 from service.rules.assembly import Loaded
@@ -115,7 +115,7 @@ def _field(to: str, at: int, one: Loaded, *, text: bool) -> Iterator[str]:
 
 
 def sources(program: Program, intents: Sequence[str]) -> tuple[Integers, Integers]:
-    """Say where the fields of :data:`SEEN` come from, for :func:`service.choosing.choose`.
+    """Say where the fields of :data:`SEEN` come from, for :func:`service.loading.load`.
 
     Args:
         program: The conditions of a configuration.
@@ -129,22 +129,22 @@ def sources(program: Program, intents: Sequence[str]) -> tuple[Integers, Integer
     for register, one in enumerate(program.fields):
         if one.root not in SEEN:
             continue
-        source, at, table = choosing.WHETHER, 0, len(tables)
+        source, at, table = loading.WHETHER, 0, len(tables)
         if one.root == "journey":
             at = facts.PLACES[one.name]
-            source = choosing.WHOLE_OF_FACT if one.kind == "whole" else choosing.NUMBER_OF_FACT
+            source = loading.WHOLE_OF_FACT if one.kind == "whole" else loading.NUMBER_OF_FACT
         elif one.key is not None:
-            source = choosing.CHANCE
+            source = loading.CHANCE
             at = intents.index(one.key) if one.key in intents else -1
         elif one.name == "probability":
-            source = choosing.LIKELIEST_CHANCE
+            source = loading.LIKELIEST_CHANCE
         codes = program.code(one)
         if codes is not None:
             names = _NAMED.get((one.root, one.name))
-            source = choosing.TEXT_OF_FACT if names else choosing.LIKELIEST_NAME
+            source = loading.TEXT_OF_FACT if names else loading.LIKELIEST_NAME
             listed = [names[code] for code in sorted(names)] if names else intents
             tables += [codes.get(name, NOWHERE) for name in listed]
         if one.kind == "presence":
-            table = choosing.PRESENCE
+            table = loading.PRESENCE
         loads.append([register, source, at, one.why, one.missing, table])
     return np.array(loads, np.int64), np.array(tables, np.int64)

@@ -18,19 +18,12 @@ from features.journey import Relationship, Stage
 from features.kernels import Integers
 from rapport.v1 import decision_pb2 as pb
 from service import facts, printing, saying, sight, telling
-from service.arbitration import (
-    LIKELY_TEXT,
-    MANDATORY,
-    MATCH_TEXT,
-    UPLIFT_TEXT,
-    WORTH_TEXT,
-    Arbiter,
-    Reason,
-)
+from service.arbitration import Arbiter
 from service.business import Business
 from service.catalogue import Action, Price, Treatment
 from service.conditions import Conditions
 from service.facts import Fact
+from service.reasons import LIKELY_TEXT, MANDATORY, MATCH_TEXT, UPLIFT_TEXT, WORTH_TEXT, Reason
 from service.spans import Spans
 from service.wire import double, moment, nested, text
 

@@ -21,26 +21,22 @@ from features.profile import Profile, Value
 from features.record import EMPTY, NEVER, LogId, Records, interaction_hash
 from rapport.v1 import decision_pb2 as pb
 from service import exploration, facts, sight
-from service.arbitration import (
-    HOLD_OUT,
-    PROBABILITY_ONLY,
-    RANDOM,
-    Arbiter,
-    Factors,
-    Reason,
-    Situation,
-)
+from service.arbitration import HOLD_OUT, PROBABILITY_ONLY, RANDOM, Arbiter
 from service.business import Business
 from service.catalogue import ASSURANCE, Exploration, Placement, Price, Treatment
 from service.causes import Cause, rows_of, union
 from service.checks import SKEW
-from service.choice import Chooser, Choosing, Chosen, Placing, Placings
+from service.choice import Chosen, Placing, Placings
+from service.chooser import Chooser, Choosing
 from service.experiments import group_of
+from service.factors import Factors
 from service.fallbacks import Fallbacks
 from service.models import Models
 from service.policies import Circumstances, Offers, Policies
+from service.reasons import Reason, Reasons
 from service.rules import Answers
 from service.sight import Sight
+from service.situation import Situation
 from service.together import Steps, finished
 from service.variables import Subject
 from service.weighed import Reply, Want, Weighed, Weighing
@@ -183,6 +179,7 @@ class Pipeline:
         self.business = business
         self.policies = Policies(business)
         self.arbiter = Arbiter(business)
+        self.reasons = Reasons(business)
         self._lens = Lens.of(business.vocabulary, business.definitions.journey)
         self.lay_out()
 
@@ -460,7 +457,7 @@ class Pipeline:
         row, offers = one.row, weighing.offers
         treatment = offers.treatments[row]
         assert treatment is not None  # noqa: S101  only offers are drawn
-        reasons = self.arbiter.reasons(self.business.actions[row], one.factors, situation)
+        reasons = self.reasons.of(self.business.actions[row], one.factors, situation)
         if instead_of is not None:
             drawn = self.business.actions[instead_of].name
             reasons = [Reason("FALLBACK", f"{drawn} could not be reserved"), *reasons]

@@ -10,9 +10,9 @@ import numpy as np
 from features import profile as profiles
 from features.record import NEVER, Records, decode, decode_both
 from features.timeline import LIMIT
-from service.arbitration import Reason
 from service.errors import Unreadable
 from service.pipeline import Known, MemberKnown
+from service.reasons import Reason
 from service.store import Snapshot
 
 T = TypeVar("T")

@@ -15,7 +15,6 @@ from rapport.v1 import decision_pb2 as pb
 from rapport.v1 import decision_pb2_grpc, event_pb2, log_pb2
 from service import answers, callers, deliberation, explain, identity, intake, logs, outcomes, trace
 from service.afterwards import Afterwards
-from service.arbitration import Reason
 from service.asked import Asked
 from service.background import Turn
 from service.budget import Budget
@@ -28,6 +27,7 @@ from service.errors import NotFound, Violation, invalid
 from service.intake import MAX_EVENTS, Taken
 from service.interceptors import reads
 from service.journal import Journal, Summary
+from service.reasons import Reason
 from service.registry import Registry
 from service.store import ERASED, UNAVAILABLE, Store, Write
 from service.taking import Taking

@@ -15,10 +15,10 @@ from numba import carray  # type: ignore[attr-defined]
 
 from features.elementary import Floats
 from service import printing
-from service.arbitration import FOREMOST, NOTABLE
 from service.drawing import Bytes
 from service.facts import LIKELY
 from service.printing import HEAD, UNTOLD, close, double, fixed, optional
+from service.reasons import FOREMOST, NOTABLE
 from service.rules.kernel import YES
 from service.spans import pointer
 from service.writing import copy, put, real, word
@@ -66,7 +66,7 @@ _CHANCES: Final = 7  # where probabilities of intents begin in what is asked of 
 _ACCEPTANCE, _VALUE, _CAPACITY, _WEIGHT, _LEVER, _PRIORITY, _MODEL, _EVIDENCE, _UPLIFT = range(
     3, 12
 )
-"""Of a slot, see :data:`service.choosing.SLOT`."""
+"""Of a slot, see :data:`service.placing.SLOT`."""
 
 
 @numba.njit(cache=True)
@@ -179,7 +179,7 @@ def _reasons(
     at: int, pieces: int, asked: Floats, met: Bytes, of: int, slot: int,
     known: tuple[bool, bool, bool], now: int,
 ) -> int:  # fmt: skip
-    """Why an action is shown, strongest first; see ``service.arbitration.Arbiter.reasons``."""
+    """Why an action is shown, strongest first; see ``service.reasons.Reasons.of``."""
     first, last = word(of, FIRST_REASON), word(of, LAST_REASON)
     found = np.empty(4 + last - first, np.int64)
     strengths = np.empty(4 + last - first)

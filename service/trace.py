@@ -15,10 +15,10 @@ from features.elementary import Floats
 from features.kernels import Integers
 from rapport.v1 import decision_pb2 as pb
 from rapport.v1 import log_pb2
-from service.arbitration import Factors, Ranked
 from service.business import Business
 from service.causes import Rows, rows_of
 from service.exploration import Fate
+from service.factors import Factors, Ranked
 from service.rooms import Room
 from service.wire import double, optional
 

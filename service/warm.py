@@ -15,7 +15,7 @@ from features.record import NEVER, Records, decode, encode, pack
 from features.usage import Counting
 from features.vocabulary import Type, Vocabulary
 from service import deliberation, exploration, forest
-from service.arbitration import Arbiter, Scores, Situation
+from service.arbitration import Arbiter, Scores
 from service.business import Business
 from service.catalogue import Action, Placement, Treatment
 from service.chance import Chance
@@ -25,6 +25,7 @@ from service.exploration import Candidates, Shape
 from service.pipeline import Inputs, Known, Pipeline, Question
 from service.rules import Environment, Program
 from service.sight import Compiled, Layout, Seer
+from service.situation import Situation
 from service.weighed import Reply
 
 _MODEL = """tree

@@ -24,9 +24,9 @@ import structlog
 
 from features.duration import DAY, HOUR, MINUTE
 from rapport.v1 import decision_pb2, event_pb2
-from service.arbitration import Situation, holds
 from service.bundle import Bundle
 from service.embedded import EmbeddedStore
+from service.situation import Situation, holds
 from tests.integration.serving import (
     CONFIG,
     Client,

@@ -19,13 +19,13 @@ from rapport.v1 import decision_pb2 as pb
 from rapport.v1 import log_pb2
 from service import VERSION, questions, reading
 from service.answers import Answers
-from service.arbitration import Reason
 from service.business import Business
 from service.callers import EVERYBODY
 from service.entries import Entries
 from service.errors import Precondition
 from service.models import Models
 from service.pipeline import Inputs, Known, MemberKnown, Pipeline
+from service.reasons import Reason
 from service.weighed import Reply
 from training import replay
 from training.archive import Entry

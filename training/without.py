@@ -20,7 +20,7 @@ from features.plan import Context
 from features.profile import Profile
 from features.record import Records
 from service import sight
-from service.arbitration import Arbiter, holds
+from service.arbitration import Arbiter
 from service.business import Business
 from service.causes import Cause, Filtered, rows_of, union
 from service.declared import IntentMatch
@@ -28,8 +28,10 @@ from service.exploration import Fate
 from service.models import Models
 from service.pipeline import Pipeline
 from service.policies import STAGES, Circumstances, Policies
+from service.reasons import Reasons
 from service.rules import Answers
 from service.sight import Layout, Seen, Sight
+from service.situation import holds
 from service.weighed import Weighed
 
 _FILTERS: Final = {
@@ -115,7 +117,8 @@ def pipeline(whole: Pipeline, cause: Key) -> Pipeline:
                 goal = msgspec.structs.replace(policies.goals[cause.name], weights={})
                 goals = {**policies.goals, cause.name: goal}
                 policies = msgspec.structs.replace(policies, goals=goals)
-        changed.arbiter = Arbiter(msgspec.structs.replace(business, policies=policies))
+        other = msgspec.structs.replace(business, policies=policies)
+        changed.arbiter, changed.reasons = Arbiter(other), Reasons(other)
     changed.lay_out()
     return changed
 

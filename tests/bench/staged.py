@@ -36,7 +36,7 @@ STAGES: Final[dict[str, tuple[str, ...]]] = {
     "facts told": ("service.facts:tell",),
     "rules loaded": ("service.conditions:Conditions.load",),
     "what stands": ("service.policies:Policies.standing",),
-    "chosen": ("service.choice:Chooser.choose",),
+    "chosen": ("service.chooser:Chooser.choose",),
     "weighed, the rest": ("service.together:Together._turn",),
     "holds packed": ("service.reserving:Reserving.holds",),
     "answer made": ("service.pipeline:Pipeline.settle",),

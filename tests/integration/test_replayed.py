@@ -13,9 +13,9 @@ import pytest
 from features.partition import PARTITIONS
 from features.record import LogId
 from rapport.v1 import customer_pb2, decision_pb2, event_pb2, log_pb2
-from service.arbitration import Reason
 from service.budget import Budget
 from service.decide import Decider
+from service.reasons import Reason
 from service.store import Hold, Snapshot
 from tests.integration.serving import (
     Client,

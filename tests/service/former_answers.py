@@ -7,11 +7,12 @@ from rapport.v1 import decision_pb2 as pb
 from rapport.v1 import log_pb2
 from service import causes
 from service.answers import log_id, timestamp, versions
-from service.arbitration import Factors, Reason
 from service.business import Business
 from service.catalogue import Price
+from service.factors import Factors
 from service.facts import Fact
 from service.pipeline import Answer, Shown
+from service.reasons import Reason
 from service.weighed import Weighed, Weighing
 
 _INTENTS_SHOWN = 5

@@ -15,17 +15,19 @@ from features.plan import Context
 from features.record import EMPTY, interaction_hash
 from rapport.v1 import decision_pb2 as pb
 from service import exploration, facts
-from service.arbitration import HOLD_OUT, PROBABILITY_ONLY, RANDOM, Ranked, Scores, Situation
+from service.arbitration import HOLD_OUT, PROBABILITY_ONLY, RANDOM, Scores
 from service.catalogue import Exploration
 from service.causes import Filtered, rows_of, union
 from service.chance import Chance
 from service.experiments import group_of
 from service.exploration import Candidates, Drawn, Shape
+from service.factors import Ranked
 from service.models import Models
 from service.pipeline import Inputs, Pipeline
 from service.policies import Circumstances, Policies
 from service.rooms import Room
 from service.rules import Answers
+from service.situation import Situation
 from service.variables import Subject
 
 

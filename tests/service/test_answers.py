@@ -12,13 +12,14 @@ from features.record import EMPTY, NEVER, LogId
 from rapport.v1 import decision_pb2 as pb
 from service import VERSION, answers, trace
 from service.answers import Answers
-from service.arbitration import Factors, Reason
 from service.business import Business
 from service.catalogue import Exploration, Price, Treatment
 from service.declared import ControlGroups, Limit, Release, Resource
+from service.factors import Factors
 from service.facts import Fact
 from service.models import Models
 from service.pipeline import Answer, Known, MemberKnown, Pipeline
+from service.reasons import Reason
 from service.rooms import Room
 from service.weighed import Reply, Weighed, Weighing
 from tests.chain import NOW, Event, chained

@@ -11,19 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.duration import DAY
-from service.arbitration import (
-    HOLD_OUT,
-    NO_MODEL,
-    NOBODY,
-    PROBABILITY_ONLY,
-    RANDOM,
-    Arbiter,
-    Factors,
-    Ranked,
-    Scores,
-    Situation,
-    holds,
-)
+from service.arbitration import HOLD_OUT, NO_MODEL, PROBABILITY_ONLY, RANDOM, Arbiter, Scores
 from service.business import Business
 from service.catalogue import Action, Validity
 from service.causes import rows_of
@@ -37,6 +25,9 @@ from service.declared import (
     Target,
     When,
 )
+from service.factors import Factors, Ranked
+from service.reasons import Reasons
+from service.situation import NOBODY, Situation, holds
 from tests.business import ACTIONS, action, business
 from tests.chain import NOW
 
@@ -73,10 +64,9 @@ def texts(
     one: Action, factors: Factors | None = None, situation: Situation = CALM, **declared: Any
 ) -> list[str]:
     found = business([one], **declared)
-    arbiter = Arbiter(found)
     if factors is None:
-        factors = arbiter.rank(0b1, Scores(), situation).factors(0)
-    return [f"{why.code}: {why.text}" for why in arbiter.reasons(one, factors, situation)]
+        factors = Arbiter(found).rank(0b1, Scores(), situation).factors(0)
+    return [f"{why.code}: {why.text}" for why in Reasons(found).of(one, factors, situation)]
 
 
 # Priority
@@ -565,40 +555,3 @@ def test_all_at_once_each_action_gets_the_numbers_that_it_gets_alone(case: Case)
     names = [case.one.actions[row].name for row in found.rows]
     order = [(-p, name) for p, name in zip(found.priority.tolist(), names, strict=True)]
     assert order == sorted(order)
-
-
-# Reasons
-
-
-def test_reasons_come_strongest_first() -> None:
-    weights = [weight(2.0, Target()), weight(4.0, Target()), weight(3.0, Target())]
-    assert texts(action(prior=0.5), context_weights=weights) == [
-        "CONTEXT_WEIGHT: because of 4",
-        "CONTEXT_WEIGHT: because of 3",
-        "CONTEXT_WEIGHT: because of 2",
-        "VALUE: Worth 10.00 when accepted",
-    ]
-
-
-def test_being_likelier_than_usual_is_a_reason() -> None:
-    one = action(prior=0.1)
-    assert texts(one, Factors(0.5, 10.0, 1.0, 1.0, 5.0)) == [
-        "LIKELY_ACCEPTED: 5.0 times as likely to be accepted as usual (50%)",
-        "VALUE: Worth 10.00 when accepted",
-    ]
-    assert texts(one, Factors(0.12, 10.0, 1.0, 1.0, 5.0))[0].startswith("LIKELY_ACCEPTED: 1.2")
-    assert texts(one, Factors(0.119, 10.0, 1.0, 1.0, 5.0)) == ["VALUE: Worth 10.00 when accepted"]
-    never = texts(action(prior=0.0), Factors(0.5, 10.0, 1.0, 1.0, 5.0))
-    assert never == ["VALUE: Worth 10.00 when accepted"]
-
-
-def test_what_is_ranked_by_uplift_says_what_it_brings() -> None:
-    factors = Factors(0.1, 10.0, 1.0, 1.0, 5.0, uplift=SURE)
-    assert texts(action(), factors) == [
-        "UPLIFT: Brings 3.00 more than doing nothing (1.00 to 5.00)"
-    ]
-
-
-def test_what_must_be_shown_says_so_first() -> None:
-    told = texts(action(mandatory=True), context_weights=[weight(9.0, Target())])
-    assert told[0] == "MANDATORY: It must be shown whenever it qualifies"

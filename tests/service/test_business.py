@@ -19,7 +19,7 @@ from features.profile import Consent, Profile, Told
 from features.record import EMPTY, Records
 from features.vocabulary import Outcome
 from service import config
-from service.arbitration import Arbiter, Scores, Situation
+from service.arbitration import Arbiter, Scores
 from service.business import Business, complete, conditions, load, published
 from service.catalogue import Action, Price
 from service.declared import (
@@ -34,6 +34,7 @@ from service.declared import (
 )
 from service.errors import ConfigurationError
 from service.policies import Circumstances, Policies
+from service.situation import Situation
 from tests.business import ACTIONS, CALLBACK, FILES, OFFER, action, business, rule, written
 from tests.chain import NOW, Event, chained, unique
 

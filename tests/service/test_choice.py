@@ -17,7 +17,7 @@ from features.vocabulary import Outcome
 from service.business import Business
 from service.catalogue import Exploration
 from service.causes import rows_of
-from service.choice import Chooser
+from service.chooser import Chooser
 from service.declared import ControlGroups, Limit
 from service.models import Models
 from service.pipeline import Inputs, Known, Pipeline, Question

@@ -10,9 +10,9 @@ import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.arbitration import Reason
 from service.deadlines import Deadlines
 from service.errors import StoreUnavailable
+from service.reasons import Reason
 from service.redis_client import settle
 from tests.service.test_together import Timed, in_time_of
 

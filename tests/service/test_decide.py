@@ -21,7 +21,6 @@ from rapport.v1 import decision_pb2 as pb
 from rapport.v1 import log_pb2
 from service import ceilings, outcomes
 from service.answers import Answers
-from service.arbitration import Reason
 from service.budget import Budget
 from service.business import Business
 from service.catalogue import Exploration
@@ -31,6 +30,7 @@ from service.errors import StoreUnavailable
 from service.leases import Leases
 from service.models import Models
 from service.pipeline import Answer, Question
+from service.reasons import Reason
 from service.store import Hold, Snapshot, Store
 from tests.chain import NOW, Event, chained
 from tests.integration.serving import business as bank

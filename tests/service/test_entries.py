@@ -21,13 +21,13 @@ from rapport.v1 import decision_pb2 as pb
 from rapport.v1 import log_pb2
 from service import deliberation
 from service.answers import Answers
-from service.arbitration import Reason
 from service.business import Business, complete
 from service.catalogue import Exploration, Placement, Rule
 from service.declared import ControlGroups, Limit, Policies, Ranking, Suppression
 from service.entries import Entries
 from service.models import Models
 from service.pipeline import Answer, Inputs, Known, Pipeline
+from service.reasons import Reason
 from service.weighed import Reply
 from tests.chain import NOW, Event, chained
 from tests.service import former_answers

@@ -19,7 +19,6 @@ from features.vocabulary import Outcome
 from rapport.v1 import decision_pb2 as pb
 from rapport.v1 import log_pb2
 from service import explain, voices
-from service.arbitration import Reason
 from service.business import Business
 from service.catalogue import Exploration, Rule, Treatment, Validity
 from service.declared import (
@@ -32,6 +31,7 @@ from service.declared import (
 from service.errors import Precondition
 from service.models import Models
 from service.pipeline import Answer, Inputs, Known, Pipeline
+from service.reasons import Reason
 from tests.chain import NOW, chained
 from tests.integration.serving import business as bank
 from tests.integration.serving import sealed

@@ -26,7 +26,6 @@ from rapport.v1 import decision_pb2 as pb
 from rapport.v1 import log_pb2
 from service import sight
 from service.answers import Answers
-from service.arbitration import Reason
 from service.business import Business, complete
 from service.catalogue import Action, Exploration, Placement, Price, Treatment
 from service.causes import rows_of
@@ -44,6 +43,7 @@ from service.declared import (
 from service.entries import Entries
 from service.models import Models, Usual
 from service.pipeline import Answer, Inputs, Known, Pipeline, Question
+from service.reasons import Reason
 from service.rooms import full
 from service.sight import Layout, Seen
 from service.weighed import Reply, Want, Weighed

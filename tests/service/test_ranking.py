@@ -12,23 +12,15 @@ from hypothesis import given, settings
 
 from features.elementary import Floats
 from features.kernels import Integers
-from service.arbitration import (
-    NO_MODEL,
-    NOBODY,
-    PROBABILITY_ONLY,
-    Arbiter,
-    Factors,
-    Ranked,
-    Reason,
-    Scores,
-    Situation,
-    holds,
-)
+from service.arbitration import NO_MODEL, PROBABILITY_ONLY, Arbiter, Scores
 from service.business import Business
 from service.catalogue import Action
 from service.causes import rows_of
 from service.declared import Target
+from service.factors import Factors, Ranked
 from service.facts import LIKELY
+from service.reasons import Reason, Reasons
+from service.situation import NOBODY, Situation, holds
 from tests.chain import NOW
 from tests.integration.serving import business as bank
 from tests.service.test_arbitration import Case, cases
@@ -251,11 +243,11 @@ def test_the_loop_gives_the_bits_that_the_arrays_gave(case: Case) -> None:
 @settings(max_examples=300, deadline=None)
 @given(cases())
 def test_the_reasons_are_those_that_every_declaration_was_asked_for(case: Case) -> None:
-    fast, slow = Arbiter(case.one), Slow(case.one)
-    ranked = fast.rank(rows_of(case.rows), case.scores, case.situation, case.group)
+    fast, slow = Reasons(case.one), Slow(case.one)
+    ranked = Arbiter(case.one).rank(rows_of(case.rows), case.scores, case.situation, case.group)
     for place, row in enumerate(ranked.rows.tolist()):
         asked = case.one.actions[row], ranked.factors(place), case.situation
-        assert fast.reasons(*asked) == slow.reasons(*asked)
+        assert fast.of(*asked) == slow.reasons(*asked)
 
 
 def large(actions: int) -> Business:

@@ -9,9 +9,9 @@ from features import profile as profiles
 from features.profile import Consent, Profile
 from features.record import NEVER, LogId, encode
 from service import reading
-from service.arbitration import Reason
 from service.errors import Unreadable
 from service.pipeline import Known, MemberKnown
+from service.reasons import Reason
 from service.store import Member, Snapshot
 from tests.chain import NOW, Event, chained, events, unique
 

@@ -11,12 +11,13 @@ from rapport.v1 import decision_pb2 as pb
 from rapport.v1 import log_pb2
 from service import deliberation, trace
 from service.answers import Answers
-from service.arbitration import Factors, Reason
 from service.business import Business
 from service.catalogue import Exploration, Treatment
 from service.declared import Limit
 from service.exploration import Fate
+from service.factors import Factors
 from service.pipeline import Answer, Inputs, Pipeline
+from service.reasons import Reason
 from service.rooms import Room
 from tests.service.test_pipeline import (
     WORDS,

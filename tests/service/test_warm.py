@@ -44,7 +44,8 @@ from features.plan import Context, Plan, rows_of
 from features.profile import EMPTY
 from features.record import LogId, decode, encode
 from service import exploration
-from service.arbitration import Arbiter, Scores, Situation
+from service.arbitration import Arbiter, Scores
+from service.situation import Situation
 from service.catalogue import Exploration
 from service.chance import Chance
 from service.exploration import Candidates, Shape
