@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import time
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -79,6 +80,34 @@ async def test_calls_that_come_and_go_all_the_time_leave_no_moment_for_it() -> N
     await until(lambda: bool(done))
 
 
+async def test_a_call_that_comes_in_between_puts_it_off_until_that_was_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "LONGEST_SECONDS", 60.0)
+    afterwards, done = Afterwards(), list[int]()
+    afterwards.add(partial(done.append, 1))
+    await asyncio.sleep(0)  # the core was given away
+    afterwards.begin()
+    await asyncio.sleep(0.05)
+    assert not done, "somebody waits"
+    afterwards.end()
+    await until(lambda: bool(done))
+
+
+async def test_what_is_added_by_what_was_due_is_not_due() -> None:
+    afterwards, done = Afterwards(), list[float]()
+
+    def work() -> None:
+        done.append(time.monotonic())
+        if len(done) < 3:
+            afterwards.add(work)
+
+    afterwards.begin()
+    afterwards.add(work)
+    await until(lambda: len(done) == 3)
+    assert all(later - earlier >= 0.4 for earlier, later in pairwise(done))
+
+
 async def test_a_moment_without_calls_is_not_filled_for_longer_than_a_turn() -> None:
     afterwards, done = Afterwards(), list[int]()
     turns = 0
@@ -119,13 +148,15 @@ async def test_the_error_of_one_is_told_and_keeps_nobody_else_from_being_done() 
 
 
 async def test_whoever_waits_is_told_in_turn_and_may_have_gone() -> None:
-    afterwards, done = Afterwards(), list[int]()
+    afterwards, done, told = Afterwards(), list[int](), list[Exception]()
+    asyncio.get_running_loop().set_exception_handler(lambda _, of: told.append(of["exception"]))
     gone = asyncio.create_task(afterwards.wait())
     await asyncio.sleep(0)
     gone.cancel()
     afterwards.add(partial(done.append, 1))
     await afterwards.wait()
     assert done == [1]
+    assert not told, "that is no error"
 
 
 async def test_everything_can_be_done_at_once_and_more_can_be_added_by_what_is_done() -> None:

@@ -78,6 +78,40 @@ def test_a_few_are_tried_now_and_then_and_not_more_often(callers: int) -> None:
     assert machine.crowd.size == 16, "when more have come it is worth it again"
 
 
+def test_nobody_waits_for_a_while_after_a_try_that_was_not_worth_it() -> None:
+    machine = Machine(busy=1.0)
+    ended, rests = 0.0, list[float]()
+    for _ in range(3 * round(REST_SECONDS / 0.001)):
+        before = machine.crowd.size
+        machine.serves(SEVERAL, 0.001)
+        if before and not machine.crowd.size:
+            ended = machine.now
+        elif ended and machine.crowd.size and not before:
+            rests.append(machine.now - ended)
+    assert rests
+    assert min(rests) > REST_SECONDS - 0.002
+
+
+def test_who_was_there_when_a_window_began_was_there_in_it() -> None:
+    machine = Machine(busy=1.0)
+    for _ in range(16):
+        machine.crowd.enter()
+    sizes = []
+    for leaving in (1, 11, 1):
+        for _ in range(leaving):
+            machine.crowd.leave()
+        machine.passes(WINDOW_SECONDS)
+        machine.crowd.enter()
+        sizes.append(machine.crowd.size)
+    assert sizes == [16, 16, 6]
+
+
+def test_a_window_in_which_nobody_came_for_long_is_as_busy_as_all_of_it() -> None:
+    machine = Machine(busy=0.5)
+    machine.serves(16, 40 * WINDOW_SECONDS, each=4 * WINDOW_SECONDS)
+    assert machine.crowd.size == 0
+
+
 @given(st.lists(st.tuples(st.booleans(), st.floats(0.0, 0.02), st.floats(0.0, 1.0)), max_size=200))
 def test_the_size_is_never_more_than_were_there(turns: list[tuple[bool, float, float]]) -> None:
     machine, inside, most = Machine(1.0), 0, 0

@@ -34,7 +34,6 @@ from tests.service import former_answers
 from tests.service.test_answers import models_of, odd, plainly, response, sold, words
 from tests.service.test_choice import asked, models, pipeline, tight
 from tests.service.test_pipeline import (
-    WILLING,
     WORDS,
     decide,
     given_,
@@ -265,19 +264,40 @@ def test_lengths_of_one_byte_and_of_more(size: int) -> None:
     alike(writer, answer, of)
 
 
-@pytest.mark.parametrize("count", SIZES)
+MEMBER = Profile({"age": Told(18.0, 0), "member": Told(True, 0)}, [])
+"""Of whom every rule is known: a loop cannot tell why one is not, and leaves all to Python."""
+
+
+@pytest.mark.parametrize("count", [*SIZES, 300])
 def test_each_row_is_told_apart(count: int) -> None:
     pipeline = shops(count, "", 0.0, uplift=False)
     of = pipeline.business
     for row in {0, 62, 63, 64, count - 1} & set(range(count)):
         name = of.actions[row].name
         past = chained([Event(NOW - HOUR, "outcome", action=row + 1, outcome=Outcome.presented)])
-        inputs = given_(known=Known(EMPTY, past, WILLING), block=[name])
+        inputs = given_(known=Known(EMPTY, past, MEMBER), block=[name])
         answer = settled(pipeline, inputs, None)
         read = log_pb2.LogEntry.FromString(alike(Entries(of), answer, of)).decision.deliberation
         blocked = next(one for one in read.causes if one.code == "BLOCKED")
         assert int.from_bytes(blocked.actions, "little") == 1 << row
         assert any(one.code == "CONTACT_LIMIT" for one in read.causes)
+
+
+@pytest.mark.parametrize(("age", "told"), [(60 * DAY, False), (60 * DAY - 1, True)])
+def test_a_suppression_that_ends_just_now_is_no_cause_beside_a_limit(age: int, told: bool) -> None:
+    pipeline = shops(64, "", 0.0, uplift=False)
+    past = [
+        Event(NOW - age, "outcome", outcome=Outcome.rejected, action=1, id="rejected"),
+        Event(NOW - age, "outcome", outcome=Outcome.rejected, action=2, id="again"),
+        Event(NOW - HOUR, "outcome", "chat", outcome=Outcome.presented, action=3, id="shown"),
+    ]
+    answer = settled(pipeline, given_(known=Known(EMPTY, chained(past), MEMBER)), None)
+    packed = alike(Entries(pipeline.business), answer, pipeline.business)
+    read = log_pb2.LogEntry.FromString(packed).decision.deliberation
+    codes = {one.code for one in read.causes}
+    assert "CONTACT_LIMIT" in codes
+    assert ("SUPPRESSED" in codes) == told
+    assert bool(answer.rows) != told
 
 
 def test_prices_are_those_of_the_decision_and_minus_zero_is_not_zero() -> None:

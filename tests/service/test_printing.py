@@ -37,6 +37,9 @@ halves = st.builds(lambda n, d: float(Fraction(n, d)), st.integers(-10**9, 10**9
 @example(-0.0, 2)
 @example(-1e-300, 1)
 @example(5e-324, 2)
+@example(0.007, 2)  # the least that is not nought: of more bits than it takes to shift all away
+@example(2.0**-7 - 2.0**-60, 2)
+@example(-0.05000000000000001, 1)
 @example(99.995, 2)
 @example(2.0**52 - 0.5, 0)
 @example(-(2.0**52 - 0.5), 2)

@@ -301,6 +301,16 @@ def test_what_the_contact_showed_before_the_window_takes_a_place_again() -> None
     }
 
 
+@pytest.mark.parametrize(("left", "room"), [(1, (0b0011, 1)), (0, (0b0111, 2))])
+def test_what_the_contact_holds_no_longer_takes_a_place_again(
+    left: int, room: tuple[int, int]
+) -> None:
+    of = shop(FOUR, {"max_actions": 3}, limits=[FEW])
+    held = shown_before("c", 600_000 - left, channel="phone", interaction="call",
+                        outcome=RESERVED, value=600.0)  # fmt: skip
+    assert rooms(of, given_(known=known(held), interaction_id="call")) == [Room("few", *room)]
+
+
 def test_a_bundle_takes_the_places_of_its_parts_and_one_alone() -> None:
     bundle = grow("x", 9.5, parts=["p", "q"])
     of = shop([bundle, thing("p", 3.0), thing("q", 3.0), grow("a"), grow("b")],

@@ -13,12 +13,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.duration import DAY
+from features.profile import Profile, Told
 from features.record import EMPTY
 from rapport.v1 import decision_pb2 as pb
 from service.answers import Answers
 from service.business import Business
 from service.catalogue import Exploration, Price, Validity
-from service.declared import ContextWeight, ControlGroups, Goal, Lever, Ranking, Target, When
+from service.declared import (
+    ContextWeight,
+    ControlGroups,
+    Goal,
+    IntentMatch,
+    Lever,
+    Ranking,
+    Target,
+    When,
+)
+from service.facts import LIKELY
 from service.models import Models
 from service.pipeline import Inputs, Known, Pipeline
 from service.printing import HEAD
@@ -179,10 +190,101 @@ def test_what_is_beyond_a_kernels_numbers_is_written_all_the_same() -> None:
     assert built.slates[0].recommendations[0].reasons[0].text == f"Worth {1e18:.2f} when accepted"
 
 
+@pytest.mark.parametrize(
+    "lift", [(2.0**52, 1.0, 3.0), (2.0, -(2.0**52), 3.0), (2.0, 1.0, 2.0**52), (2e18, 1e18, 3e18)]
+)
+def test_an_uplift_beyond_a_kernels_numbers_is_written_all_the_same(lift: Lift) -> None:
+    must = thing("a", mandatory=True)
+    whole = Pipeline(shop([must], ranking={"service": Ranking("uplift")}))
+    used: Any = Saying(whole, [0.1, 0.1, 0.1], [0.5], np.array([lift]))
+    built = alike(whole, whole.weigh(given_(), used), written=False)
+    text = "Brings {:.2f} more than doing nothing ({:.2f} to {:.2f})".format(*lift)
+    assert built.slates[0].recommendations[0].reasons[1].text == text
+
+
+def test_a_lift_beyond_a_kernels_numbers_is_written_all_the_same() -> None:
+    whole = Pipeline(shop([thing("a", prior=1e-17)]))
+    used: Any = Saying(whole, [0.1, 0.1, 0.1], [0.5], None)
+    built = alike(whole, whole.weigh(given_(), used), written=False)
+    text = f"{0.5 / 1e-17:.1f} times as likely to be accepted as usual (50%)"
+    assert built.slates[0].recommendations[0].reasons[0].text == text
+
+
+def said_of(built: pb.DecideResponse) -> list[str]:
+    """Codes of the reasons for the one action that is shown."""
+    (one,) = built.slates[0].recommendations
+    return [reason.code for reason in one.reasons]
+
+
+def test_an_action_for_which_everything_speaks_at_once() -> None:
+    calm, spring = When(channel="phone"), Lever("spring", Target(), 1.2)
+    weight = ContextWeight("phone", calm, Target(), 1.5, "They call")
+    must = thing("a", prior=0.1, intents=["moving"], mandatory=True)
+    whole = Pipeline(shop([must], context_weights=[weight], levers=[spring]))
+    used: Any = Saying(whole, [0.1, 0.8, 0.1], [0.9], None)
+    assert said_of(alike(whole, whole.weigh(given_(), used))) == [
+        "MANDATORY", "LIKELY_ACCEPTED", "INTENT_MATCH", "CONTEXT_WEIGHT", "LEVER", "VALUE",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("chance", "told"), [(0.5, True), (0.4999, False)])
+def test_an_intent_speaks_for_an_action_from_where_it_does_not_weaken_it(
+    chance: float, told: bool
+) -> None:
+    whole = Pipeline(shop([thing("a", intents=["moving"])], intent_match=IntentMatch(0.5, 1.5)))
+    used: Any = Saying(whole, [0.1, chance, 0.1], [0.5], None)
+    assert ("INTENT_MATCH" in said_of(alike(whole, whole.weigh(given_(), used)))) == told
+
+
+@pytest.mark.parametrize(("chance", "told"), [(LIKELY, True), (LIKELY - 1e-9, False)])
+def test_an_intent_is_why_they_are_here_from_when_it_is_likely(chance: float, told: bool) -> None:
+    of = shop([thing("discount", intents=["moving"])])
+    whole = Pipeline(msgspec.structs.replace(of, vocabulary=VOCABULARY))
+    before = chained([Event(NOW - DAY, "contact", "phone", intent="moving")])
+    used: Any = Saying(whole, [0.1, chance, 0.1], [0.5], None)
+    asked = given_(known=Known(before, EMPTY, WILLING))
+    built = alike(whole, whole.weigh(asked, used))
+    assert ("INTENT_MATCH" in said_of(built)) == told
+    assert ("repeat_contact" in {fact.kind for fact in built.facts}) == told
+
+
+@pytest.mark.parametrize(("chance", "told"), [(0.6, True), (0.5999, False)])
+def test_what_is_accepted_more_often_than_usual_is_told_from_where_it_is_notable(
+    chance: float, told: bool
+) -> None:
+    whole = Pipeline(shop([thing("a", prior=0.5)]))
+    used: Any = Saying(whole, [0.1, 0.1, 0.1], [chance], None)
+    assert ("LIKELY_ACCEPTED" in said_of(alike(whole, whole.weigh(given_(), used)))) == told
+
+
+def test_a_campaign_is_named_from_its_first_millisecond_to_its_last() -> None:
+    once = Validity(datetime.date(2020, 1, 1), datetime.date(2020, 2, 1))
+    whole = Pipeline(shop([thing("a")], levers=[Lever("spring", Target(), 1.2, once)]))
+    first, last = once.milliseconds
+    for now, named in ((first - 1, False), (first, True), (last, True), (last + 1, False)):
+        built = alike(whole, whole.weigh(given_()._replace(clock=now), None))
+        assert ("LEVER" in said_of(built)) == named
+
+
+@pytest.mark.parametrize(("mood", "told"), [(20, True), (-20, True), (19, False), (-19, False)])
+def test_a_change_of_mood_is_told_from_where_it_is_notable(mood: int, told: bool) -> None:
+    whole = Pipeline(shop([thing("a")]))
+    moods = [0, 0, mood, mood]
+    felt = [Event(NOW - 1_000 * (9 - n), sentiment=one) for n, one in enumerate(moods)]
+    known = Known(chained(unique(felt)), EMPTY, WILLING)
+    built = alike(whole, whole.weigh(given_(known=known), None))
+    assert ("sentiment_trend" in {fact.kind for fact in built.facts}) == told
+
+
 def test_a_price_is_worded_for_whoever_pays_it() -> None:
     whole = Pipeline(sold())
     for locale in ("en", "nl", ""):
         alike(whole, whole.weigh(given_("hint", "banner", locale=locale), None))
+    for member, amount in ((True, -4.5), (False, 8.0), (None, 8.0)):
+        told = {} if member is None else {"member": Told(member, 0)}
+        asked = given_(locale="en", known=Known(EMPTY, EMPTY, Profile(told, [])))
+        (_, first, _) = alike(whole, whole.weigh(asked, None)).slates[0].recommendations
+        assert first.price.amount == amount
 
 
 def test_nothing_is_asked_for_and_nobody_is_shown_anything() -> None:
@@ -219,6 +321,24 @@ def test_what_models_say_and_the_chain_shows_is_told_together(
     records["channel"] = 1
     known = inputs.known._replace(records=records)
     alike(pipeline(group), pipeline(group).weigh(inputs._replace(known=known), models()))
+
+
+@pytest.mark.parametrize("age", [1_001, 1_003, 59_999])  # in seconds, times 1000, the first is less
+def test_the_last_failure_is_told_to_the_millisecond(age: int) -> None:
+    whole = Pipeline(msgspec.structs.replace(shop([thing("discount")]), vocabulary=VOCABULARY))
+    known = Known(chained([Event(NOW - age, "failed", "ivr")]), EMPTY, WILLING)
+    built = alike(whole, whole.weigh(given_(known=known), None))
+    assert built.facts[0].newest.ToMilliseconds() == NOW - age
+
+
+@pytest.mark.parametrize("code", [6, 7, 65_535])
+def test_contacts_about_what_nobody_declared_are_not_told(code: int) -> None:
+    whole = Pipeline(msgspec.structs.replace(shop([thing("discount")]), vocabulary=VOCABULARY))
+    past = [Event(NOW - n * DAY, "contact", "phone", intent=code) for n in (1, 2, 3)]
+    built = alike(
+        whole, whole.weigh(given_(known=Known(chained(unique(past)), EMPTY, WILLING)), None)
+    )
+    assert "repeat_contact" not in {fact.kind for fact in built.facts}
 
 
 @pytest.mark.parametrize(

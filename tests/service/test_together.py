@@ -180,7 +180,8 @@ def test_as_many_as_there_were_of_late_run_at_once_and_together(size: int) -> No
                 await asyncio.sleep(0.0001)
             asked.append(asyncio.create_task(together.run(started(at, loop), 1.0)))
         await asyncio.gather(*asked)
-        assert at == [pytest.approx(1_000.0 + 0.0001 * (min(size, MOST) - 1))] * len(asked)
+        last = 1_000.0 + 0.0001 * (min(size, MOST) - 1)
+        assert at == [pytest.approx(last, abs=1e-6)] * len(asked)
         assert loop.time() < 1_000.0 + LONGEST_SECONDS
 
     in_time_of(loop, main())
@@ -194,9 +195,33 @@ def test_whoever_can_wait_least_is_not_kept_by_the_others() -> None:
         await asyncio.sleep(0.0002)
         hasty = asyncio.create_task(together.run(started(at, loop), 0.0005))
         await asyncio.gather(patient, hasty)
-        assert at == [pytest.approx(1_000.0007)] * 2
+        assert at == [pytest.approx(1_000.0007, abs=1e-6)] * 2
 
     in_time_of(loop, main())
+
+
+@pytest.mark.parametrize("hasty", [1.0, 0.0005])
+def test_whoever_comes_after_others_have_run_is_not_hurried_by_them(hasty: float) -> None:
+    loop, together, at = Timed(), Together(crowd=Crowded(2 if hasty == 1.0 else 8)), list[float]()
+
+    async def main() -> None:
+        await asyncio.gather(
+            *(together.run(started(at, loop), patience) for patience in (1.0, hasty))
+        )
+        await asyncio.sleep(0.0001)
+        assert len(at) == 2
+        asked = loop.time()
+        await together.run(started(at, loop), 1.0)
+        assert at[2] == pytest.approx(asked + LONGEST_SECONDS, abs=1e-6)
+
+    in_time_of(loop, main())
+
+
+async def test_whoever_came_first_runs_first() -> None:
+    together, seen = Together(), list[str]()
+    names = [str(number) for number in range(3 * MOST)]
+    await asyncio.gather(*(together.run(counting(name, 1, seen)) for name in names))
+    assert seen == names
 
 
 def test_the_loop_that_serves_keeps_to_it_too() -> None:
