@@ -25,8 +25,9 @@ from service.catalogue import Exploration
 from service.causes import Cause, Rows
 from service.chance import signed
 from service.loader import sources
+from service.offers import Offers
 from service.pieces import Pieces
-from service.policies import Offers, Policies
+from service.policies import Policies
 from service.printing import MOST, UNTOLD
 from service.rooms import Room
 from service.rules import Answers
@@ -107,7 +108,7 @@ class Chooser:
         self.width = max(1, -(-self.actions // 64))
         self.rules = len(policies.conditions.program)
         self._verdicts = -(-self.rules // 4)
-        self.keys, self.shares = len(policies.keys), len(policies.shares)
+        self.keys, self.shares = len(policies.limits.keys), len(policies.shares)
         self.fixed = (
             choosing.AT_DROPPED + 2 * self.width + self._verdicts + 2 * self.keys
             + self.shares * (2 + self.width)
@@ -129,7 +130,7 @@ class Chooser:
         """Lay everything out that does not depend on the customer, but on the models' classes."""
         policies, arbiter, width = self.policies, self.arbiter, self.width
         program = policies.conditions.program
-        keys, shares, bundles = policies.keys, policies.shares, policies.bundles
+        keys, shares, bundles = policies.limits.keys, policies.shares, policies.bundles
         loads, tables = sources(program, layout.names)
         places = {name: place for place, name in enumerate(layout.names)}
         pieces = self._pieces
@@ -138,7 +139,7 @@ class Chooser:
                 arbiter.catalogue,
                 arbiter.columns,
                 arbiter.conditions,
-                policies.counting.block,
+                policies.limits.counting.block,
                 np.array(
                     [[key.holds_on, key.room, key.shows, key.within] for key in keys], np.int64
                 ),

@@ -27,8 +27,8 @@ from service import forest, heap
 from service.bundle import Bundle, Calibration, Golden
 from service.business import Business
 from service.errors import BundleRefused
-from service.policies import described
 from service.sight import Compiled, Layout, Seen, Seer, Sight
+from service.usual import described
 
 _TOLERANCE: Final = 1e-12
 _PROBABILITY: Final = itemgetter(1)

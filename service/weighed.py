@@ -16,13 +16,16 @@ from service.arbitration import Ranked, Reason, Situation
 from service.causes import Cause, Filtered
 from service.choice import Choice, Chosen, Placing
 from service.choosing import CHANCE_OF_SLOT, FILLED, HELD_BACK, PLACED, PROBABILITY, SLOT
+from service.circumstances import Circumstances
 from service.exploration import Drawn, Slot
 from service.facts import Fact
 from service.models import Models
-from service.policies import Circumstances, Offers, Policies, Standing
+from service.offers import Offers
+from service.policies import Policies
 from service.rooms import Room
 from service.rules import Answers
 from service.sight import Seen, Sight
+from service.standing import Standing
 from service.store import Cap
 
 if TYPE_CHECKING:
