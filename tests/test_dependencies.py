@@ -53,6 +53,8 @@ TRAINING_MAY_USE = {
     "service.circumstances": "what the filter stages look at, without one cause",
     "service.limits": "which outcomes go to the ledger",
     "service.stages": "names of the stages that have rules",
+    "service.goldens": "writes the cases that a server must reproduce",
+    "service.uplift": "rows as the uplift model sees them",
     "service.usual": "what the catalogue says of actions, as numbers",
     "service.redis_store": "the exporter reads the log",
     "service.registry": "publishing goes through the same door as activation",
