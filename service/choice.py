@@ -17,8 +17,8 @@ from features.usage import Counts
 from service import choosing, given, placing, ranking
 from service.causes import Cause, Rows
 from service.factors import Factors, Ranked
-from service.policies import Offers, Share
-from service.rooms import Room
+from service.offers import Offers
+from service.rooms import Room, Share
 from service.rules import Answers
 
 

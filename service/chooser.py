@@ -24,8 +24,9 @@ from service.causes import Cause, Rows
 from service.chance import signed
 from service.choice import Choice, Extent, Placing, Placings
 from service.loader import sources
+from service.offers import Offers
 from service.pieces import Pieces
-from service.policies import Offers, Policies
+from service.policies import Policies
 from service.printing import MOST, UNTOLD
 from service.sight import Layout, Sight
 from service.spans import Spans
@@ -70,7 +71,7 @@ class Chooser:
         self._row_of_code = places_of(codes)
         self.extent = Extent(
             len(codes), max(1, -(-len(codes) // 64)), len(policies.conditions.program),
-            len(policies.keys), policies.shares,
+            len(policies.limits.keys), policies.shares,
         )  # fmt: skip
         self._pieces = Pieces(business, policies.conditions, arbiter)
         self._abouts: dict[int, tuple[Layout, Spans]] = {}
@@ -89,7 +90,7 @@ class Chooser:
         """Lay everything out that does not depend on the customer, but on the models' classes."""
         policies, arbiter, extent = self.policies, self.arbiter, self.extent
         program = policies.conditions.program
-        keys, shares, bundles = policies.keys, policies.shares, policies.bundles
+        keys, shares, bundles = policies.limits.keys, policies.shares, policies.bundles
         loads, tables = sources(program, layout.names)
         places = {name: place for place, name in enumerate(layout.names)}
         return Spans(
@@ -97,7 +98,7 @@ class Chooser:
                 arbiter.catalogue,
                 arbiter.columns,
                 arbiter.conditions,
-                policies.counting.block,
+                policies.limits.counting.block,
                 np.array(
                     [[key.holds_on, key.room, key.shows, key.within] for key in keys], np.int64
                 ),

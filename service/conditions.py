@@ -15,7 +15,7 @@ from service import variables
 from service.business import Business
 from service.catalogue import Price
 from service.loader import SEEN, Load, loader
-from service.rules import Answers, Checked, Environment, Program, specialise
+from service.rules import Answers, Checked, Environment, Program, Unknown, specialise
 from service.variables import Subject, Values
 
 
@@ -110,3 +110,10 @@ class Conditions:
     def evaluate(self, values: Values) -> Answers:
         """Evaluate all of them; an :class:`service.rules.Unknown` says why one could not be."""
         return self.program.answers(*self.program.told(values), values)
+
+    def price(self, row: int, results: Sequence[bool | Unknown]) -> Price | None:
+        """What a customer pays who meets a public condition; None where there is no price."""
+        for place, price in self.prices[row]:
+            if place is None or results[place] is True:
+                return price
+        return None

@@ -29,7 +29,7 @@ from service.errors import (
     StoreUnavailable,
     Unfinished,
 )
-from service.policies import counted_outcomes
+from service.limits import counted_outcomes
 from service.redis_store import RedisStore
 from service.registry import Registry
 from service.store import Store

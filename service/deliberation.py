@@ -18,11 +18,13 @@ from features.kernels import Integers
 from service import causes, dropping, entering
 from service.causes import Rows
 from service.choice import Placing
+from service.contacts import over
 from service.dropping import UNKNOWN
 from service.entering import BY_MODELS, LIFTED, TOLD
-from service.policies import Policies, Standing, over, part_dropped
+from service.policies import Policies, part_dropped
 from service.rooms import Room
 from service.spans import Spans
+from service.standing import Standing
 from service.weighed import Weighed
 from service.wire import Kept, double, nested, packed, text, whole
 
@@ -164,10 +166,11 @@ def _lay_out(policies: Policies, actions: int) -> Spans:
         ends = np.array([0, *accumulate(map(len, texts))], np.int64)
         return np.frombuffer(b"".join(texts), np.uint8), ends
 
-    declared = {id(key.declared): key.declared for key in policies.keys}
+    limits = policies.limits.keys
+    declared = {id(key.declared): key.declared for key in limits}
     numbers = {name: number for number, name in enumerate(declared)}
-    keys = [[key.holds_on, key.room, numbers[id(key.declared)]] for key in policies.keys]
-    limits = [causes.unset(over(one, 0)) for one in declared.values()]
+    keys = [[key.holds_on, key.room, numbers[id(key.declared)]] for key in limits]
+    said = [causes.unset(over(one, 0)) for one in declared.values()]
     rules = policies.rules.laid()
     bundles = [[row, *words(parts)] for row, parts in policies.bundles]
     return Spans(
@@ -175,8 +178,8 @@ def _lay_out(policies: Policies, actions: int) -> Spans:
             np.array([condition for condition, _ in rules], np.int64),
             *joined([cause for _, cause in rules]),
             np.array(keys, np.int64),
-            np.array([words(key.actions) for key in policies.keys], np.int64),
-            *joined(limits),
+            np.array([words(key.actions) for key in limits], np.int64),
+            *joined(said),
             np.array(bundles, np.int64),
             np.frombuffer(causes.unset(part_dropped(0)), np.uint8),
         ],

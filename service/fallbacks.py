@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from service.business import Business
+from service.caps import Caps
 from service.causes import rows_of, union
-from service.policies import Policies
 from service.rooms import full
 from service.weighed import Reply, Want, Weighed, Weighing
 
@@ -17,7 +17,7 @@ class Fallbacks:
 
     Args:
         business: Whose.
-        policies: Its.
+        caps: What caps its actions.
         weighed: The decision.
         replies: What the store said of each want.
     """
@@ -25,11 +25,11 @@ class Fallbacks:
     def __init__(
         self,
         business: Business,
-        policies: Policies,
+        caps: Caps,
         weighed: Weighed,
         replies: Sequence[tuple[Want, Reply]],
     ) -> None:
-        self._business, self._policies, self._weighed = business, policies, weighed
+        self._business, self._caps, self._weighed = business, caps, weighed
         self._dropped = weighed.filtered.dropped
         drawn = {(one.name, chosen.row) for one in weighed.weighings for chosen in one.chosen}
         kept = drawn - {(want.placement, want.row) for want, reply in replies if reply.refused}
@@ -55,7 +55,7 @@ class Fallbacks:
                 and not dropped >> row & 1
                 and not business.beside[row] & self._standing
                 and self._groups[group] < placement.per_group
-                and self._spent.isdisjoint(self._policies.caps(row, channel))
+                and self._spent.isdisjoint(self._caps.of(row, channel))
             ):
                 self._shown.add(row)
                 self._standing |= 1 << row

@@ -23,16 +23,19 @@ from rapport.v1 import decision_pb2 as pb
 from service import exploration, facts, sight
 from service.arbitration import HOLD_OUT, PROBABILITY_ONLY, RANDOM, Arbiter
 from service.business import Business
+from service.caps import Caps
 from service.catalogue import ASSURANCE, Exploration, Placement, Price, Treatment
 from service.causes import Cause, rows_of, union
 from service.checks import SKEW
 from service.choice import Chosen, Placing, Placings
 from service.chooser import Chooser, Choosing
+from service.circumstances import Circumstances
 from service.experiments import group_of
 from service.factors import Factors
 from service.fallbacks import Fallbacks
 from service.models import Models
-from service.policies import Circumstances, Offers, Policies
+from service.offers import Offering, Offers
+from service.policies import Policies
 from service.reasons import Reason, Reasons
 from service.rules import Answers
 from service.sight import Sight
@@ -178,6 +181,8 @@ class Pipeline:
     def __init__(self, business: Business) -> None:
         self.business = business
         self.policies = Policies(business)
+        self.offering = Offering(business)
+        self._caps = Caps(business, self.policies.limits)
         self.arbiter = Arbiter(business)
         self.reasons = Reasons(business)
         self._lens = Lens.of(business.vocabulary, business.definitions.journey)
@@ -189,7 +194,7 @@ class Pipeline:
         self._placings: dict[tuple[object, ...], Placings] = {}
         self._holds = {
             channel: [
-                (self.policies.caps(row, channel), self.policies.ceilings(row))
+                (self._caps.of(row, channel), self._caps.ceilings(row))
                 for row in range(len(self.business.actions))
             ]
             for channel in self.business.vocabulary.channels
@@ -235,7 +240,7 @@ class Pipeline:
             interaction_hash(question.interaction_id) if question.interaction_id else 0,
         )
         reasons = self._load(question, at, seen, chain_known)
-        standing = self.policies.standing(at)
+        standing = self.policies.standing.of(at)
         filtered = self.policies.instead(
             at,
             lambda: self.policies.conditions.of(self._subject(question, at, seen, chain_known)),
@@ -342,7 +347,7 @@ class Pipeline:
         self, name: str, inputs: Inputs, relationship: str, rung: pb.Rung.ValueType, group: str
     ) -> Placing:
         question, placement = inputs.question, self.business.placements[name]
-        offers = self.policies.offers(name, question.channel, question.locale, relationship)
+        offers = self.offering.of(name, question.channel, question.locale, relationship)
         local = list(self._local(name, placement, offers, question, rung))
         return self._chooser.placing(
             name,
@@ -394,7 +399,7 @@ class Pipeline:
         advisories = [*weighed.advisories]
         answered = list(zip(weighed.wants, replies, strict=True))
         refused = {(want.placement, want.row) for want, reply in answered if reply.refused}
-        fallbacks = Fallbacks(self.business, self.policies, weighed, answered) if refused else None
+        fallbacks = Fallbacks(self.business, self._caps, weighed, answered) if refused else None
         slates = []
         for weighing in weighed.weighings:
             filled = len(weighing.rows)
@@ -461,7 +466,7 @@ class Pipeline:
         if instead_of is not None:
             drawn = self.business.actions[instead_of].name
             reasons = [Reason("FALLBACK", f"{drawn} could not be reserved"), *reasons]
-        price = self.policies.price(row, results)
+        price = self.policies.conditions.price(row, results)
         return Shown(row, treatment, one.factors, reasons, one.probability, price, instead_of)
 
 

@@ -7,10 +7,24 @@ contact has shown today, or holds, stands there already and takes none.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from service.causes import Rows
+from service.causes import Rows, rows_of
+from service.declared import Limit
+from service.limits import Key
+
+
+class Share(NamedTuple):
+    """A limit on showing that more than one action may come up against."""
+
+    name: str
+    key: int  # among the counts
+    holds_on: int  # code of the channel; 0: on every channel
+    at_most: int
+    within: int  # milliseconds
+    rows: Rows  # showing one of them counts
+    takes: int  # how many of them fit into one answer at most
 
 
 class Room(NamedTuple):
@@ -32,3 +46,21 @@ def full(rooms: Sequence[Room], shown: Rows) -> Rows:
         if room.left(shown) <= 0:
             found |= room.rows
     return found
+
+
+def shares(keys: Sequence[Key], bundles: Sequence[tuple[int, Rows]]) -> Iterable[Share]:
+    """Limits on showing that cover more than one action, its bundles included.
+
+    Args:
+        keys: Of all limits.
+        bundles: Rows of bundles with their parts.
+    """
+    for number, key in enumerate(keys):
+        one = key.declared
+        if not isinstance(one, Limit) or one.outcome != "presented":
+            continue
+        rows = key.actions | rows_of(row for row, parts in bundles if parts & key.actions)
+        if rows.bit_count() > 1:
+            # An action, its bundles, and bundles that share a part never stand side by side.
+            takes = key.actions.bit_count()
+            yield Share(one.name, number, key.holds_on, one.at_most, one.within_ms, rows, takes)

@@ -14,17 +14,20 @@ from rapport.v1 import decision_pb2 as pb
 from service import facts
 from service.causes import Cause, Filtered
 from service.choice import Choice, Chosen, Placing
+from service.circumstances import Circumstances
 from service.exploration import Drawn, Slot
 from service.factors import Ranked
 from service.facts import Fact
 from service.models import Models
+from service.offers import Offers
 from service.placing import CHANCE_OF_SLOT, FILLED, HELD_BACK, PLACED, PROBABILITY, SLOT
-from service.policies import Circumstances, Offers, Policies, Standing
+from service.policies import Policies
 from service.reasons import Reason
 from service.rooms import Room
 from service.rules import Answers
 from service.sight import Seen, Sight
 from service.situation import Situation
+from service.standing import Standing
 from service.store import Cap
 
 if TYPE_CHECKING:

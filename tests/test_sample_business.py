@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
+from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
@@ -22,9 +23,10 @@ from service import declared as declarations
 from service import variables
 from service.business import Business, load
 from service.catalogue import ASSURANCE, Action, Placement, treatment
+from service.circumstances import Circumstances
 from service.declared import Release
 from service.experiments import group_of
-from service.policies import Circumstances, Policies
+from service.policies import Policies
 from service.rules import Answers, Source, Value, check
 from training.stories import STORIES
 
@@ -238,7 +240,7 @@ def nothing_known(channel: str) -> Answers:
             "customer": {},
             "context": variables.of_context(
                 {}, {}, channel=channel, direction=int(Direction.inbound), assurance=1, now=NOON,
-                zone=POLICIES.zone,
+                zone=ZoneInfo(SAMPLE.definitions.time_zone),
             ),
             "journey": {},
             "intent": {},

@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from service.business import Business
-from service.policies import STAGES
+from service.stages import STAGES
 from training import proxies, rates
 from training.audited import Cause, Cost, Read, Shown
 from training.rates import Mask, Tally

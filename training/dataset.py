@@ -13,7 +13,7 @@ from features.plan import Context, Plan, rows_of
 from features.record import DIRECTION
 from features.timeline import LIMIT
 from service.business import Business
-from service.policies import described
+from service.usual import described
 from training import labels
 from training.labels import AcceptanceTarget, IntentTarget
 from training.replay import History, Profiles

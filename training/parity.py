@@ -13,8 +13,7 @@ from features.record import NEVER, LogId, Records
 from features.timeline import as_of
 from rapport.v1 import decision_pb2, log_pb2
 from service.business import Business
-from service.models import feelings
-from service.policies import described
+from service.usual import described, feelings
 from training import archive, decisions, replay
 from training.archive import Entry
 

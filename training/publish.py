@@ -16,11 +16,11 @@ from features.profile import Profile, Value
 from features.record import LogId, encode
 from features.timeline import LIMIT, as_of
 from features.vocabulary import Vocabulary
-from service import VERSION
+from service import VERSION, goldens
 from service import bundle as bundles
 from service.bundle import AcceptanceCalibration, Bundle, Calibration, IntentCalibration
 from service.business import Business
-from service.models import Models, goldens
+from service.models import Models
 from training.replay import History
 from training.train import Trained
 from training.uplift import Learnt
@@ -104,7 +104,7 @@ def build(
         )
 
     # The cases are written by the very code that will have to reproduce them.
-    files[bundles.GOLDEN] = msgspec.msgpack.encode(goldens(Models(seal(), business), cases))
+    files[bundles.GOLDEN] = msgspec.msgpack.encode(goldens.write(Models(seal(), business), cases))
     return seal()
 
 

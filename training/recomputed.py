@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
+from zoneinfo import ZoneInfo
 
 import numpy as np
 
@@ -226,7 +227,7 @@ class Recomputed:
                     direction=question.direction,
                     assurance=question.assurance,
                     now=weighed.now,
-                    zone=past.pipeline.policies.zone,
+                    zone=ZoneInfo(past.pipeline.business.definitions.time_zone),
                 ).get(field)
             case "journey":
                 found = variables.of_journey(situation.facts).get(field)

@@ -27,7 +27,7 @@ from features.kernels import Integers
 from features.plan import Plan, rows_of
 from features.record import EMPTY
 from service.bundle import UpliftCalibration
-from service.models import nothing, presented
+from service.uplift import nothing, presented
 from training import calibrate, evaluate
 from training.labels import UpliftTarget
 from training.slates import Slates

@@ -23,15 +23,17 @@ from service import sight
 from service.arbitration import Arbiter
 from service.business import Business
 from service.causes import Cause, Filtered, rows_of, union
+from service.circumstances import Circumstances
 from service.declared import IntentMatch
 from service.exploration import Fate
 from service.models import Models
 from service.pipeline import Pipeline
-from service.policies import STAGES, Circumstances, Policies
+from service.policies import Policies
 from service.reasons import Reasons
 from service.rules import Answers
 from service.sight import Layout, Seen, Sight
 from service.situation import holds
+from service.stages import STAGES
 from service.weighed import Weighed
 
 _FILTERS: Final = {

@@ -11,7 +11,7 @@ from features.plan import Plan
 from service import config
 from service.bundle import Bundle
 from service.business import Business
-from service.policies import described
+from service.usual import described
 from training import archive, dataset, decisions, publish, replay, slates, train, uplift
 from training.dataset import Dataset
 from training.labels import IntentTarget, Targets, UpliftTarget

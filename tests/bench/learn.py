@@ -22,7 +22,7 @@ from features.kernels import Integers
 from features.plan import Context, Plan, rows_of
 from service.bundle import AcceptanceCalibration, Bundle, IntentCalibration
 from service.business import Business
-from service.policies import described
+from service.usual import described
 from tests.bench import people as peoples
 from tests.bench import reference
 from tests.bench.people import People

@@ -24,7 +24,7 @@ from features.record import decode
 from service import bundle as bundles
 from service import business as businesses
 from service import keys
-from service.policies import described
+from service.usual import described
 from tests.bench.people import TENANT
 from tests.bench.reference import CHANNEL, SLOTS
 

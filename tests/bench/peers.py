@@ -31,8 +31,8 @@ from features.plan import Context, rows_of
 from service import bundle as bundles
 from service import reading
 from service.models import Models
-from service.policies import described
 from service.redis_store import RedisStore
+from service.usual import described
 from tests.bench import stand as stands
 from tests.bench.load import Job
 from tests.bench.people import TENANT

@@ -23,7 +23,7 @@ from features.vocabulary import Outcome
 from service import keys
 from service.business import Business
 from service.declared import OUTCOME_TYPE
-from service.policies import counted_outcomes
+from service.limits import counted_outcomes
 
 COUNT: Final = 10_000
 EVENTS: Final = 256

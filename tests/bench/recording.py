@@ -28,7 +28,7 @@ from service import intake, keys
 from service.business import Business
 from service.callers import EVERYBODY
 from service.intake import Taken
-from service.policies import counted_outcomes
+from service.limits import counted_outcomes
 from service.store import BATCH
 from tests.bench.load import RECORD, Job
 from tests.bench.people import TENANT, People

@@ -31,7 +31,7 @@ from service.bundle import Bundle
 from service.business import Business
 from service.catalogue import Action
 from service.declared import Limit, Suppression, When, outcome_code
-from service.policies import described
+from service.usual import described
 from tests.bench.learn import EVIDENCE
 from tests.bench.reference import CHANNEL, PLACEMENT
 

@@ -35,7 +35,7 @@ STAGES: Final[dict[str, tuple[str, ...]]] = {
     "seen and said": ("service.models:Models.look",),
     "facts told": ("service.facts:tell",),
     "rules loaded": ("service.conditions:Conditions.load",),
-    "what stands": ("service.policies:Policies.standing",),
+    "what stands": ("service.standing:Standings.of",),
     "chosen": ("service.chooser:Chooser.choose",),
     "weighed, the rest": ("service.together:Together._turn",),
     "holds packed": ("service.reserving:Reserving.holds",),

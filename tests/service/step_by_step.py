@@ -19,12 +19,13 @@ from service.arbitration import HOLD_OUT, PROBABILITY_ONLY, RANDOM, Scores
 from service.catalogue import Exploration
 from service.causes import Filtered, rows_of, union
 from service.chance import Chance
+from service.circumstances import Circumstances
 from service.experiments import group_of
 from service.exploration import Candidates, Drawn, Shape
 from service.factors import Ranked
 from service.models import Models
 from service.pipeline import Inputs, Pipeline
-from service.policies import Circumstances, Policies
+from service.policies import Policies
 from service.rooms import Room
 from service.rules import Answers
 from service.situation import Situation
@@ -84,7 +85,8 @@ def decided(pipeline: Pipeline, inputs: Inputs, models: Models | None) -> Decide
     at = Circumstances(
         question.channel, question.direction, question.assurance, now, known.profile,
         known.ledger, results, inputs.full_ceilings, question.allow, question.block,
-        interaction_hash(question.interaction_id), pipeline.policies.counted(known.ledger, now),
+        interaction_hash(question.interaction_id),
+        pipeline.policies.limits.counted(known.ledger, now),
     )  # fmt: skip
     filtered = pipeline.policies.filtered(at)
     slots = {
@@ -97,7 +99,7 @@ def decided(pipeline: Pipeline, inputs: Inputs, models: Models | None) -> Decide
     chance, taken, steps = Chance(inputs.seed), 0, []
     for name in question.placements:
         placement = of.placements[name]
-        offers = pipeline.policies.offers(name, question.channel, question.locale, relationship)
+        offers = pipeline.offering.of(name, question.channel, question.locale, relationship)
         local = union(pipeline._local(name, placement, offers, question, pb.RUNG_FULL))
         ranked = pipeline.arbiter.rank(
             offers.actions & ~(filtered.dropped | local), scores, situation, group
@@ -126,7 +128,7 @@ def rooms(policies: Policies, at: Circumstances, channel: int, most: int) -> lis
     """What is left to an answer of so many actions, of the limits that it could use up."""
     if at.counts is None:
         return []
-    own = list(policies.own(at)) if at.interaction else []
+    own = list(policies.contacts.own(at)) if at.interaction else []
     found = []
     for one in policies.shares:
         counted = int(at.counts.within[one.key])

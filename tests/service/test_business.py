@@ -22,6 +22,7 @@ from service import config
 from service.arbitration import Arbiter, Scores
 from service.business import Business, complete, conditions, load, published
 from service.catalogue import Action, Price
+from service.circumstances import Circumstances
 from service.declared import (
     Goal,
     Limit,
@@ -33,7 +34,7 @@ from service.declared import (
     Target,
 )
 from service.errors import ConfigurationError
-from service.policies import Circumstances, Policies
+from service.policies import Policies
 from service.situation import Situation
 from tests.business import ACTIONS, CALLBACK, FILES, OFFER, action, business, rule, written
 from tests.chain import NOW, Event, chained, unique
@@ -295,7 +296,7 @@ def decided(one: Business, age: float | None, ledger: Records = EMPTY, now: int 
     ranked = Arbiter(one).rank(
         (1 << len(one.actions)) - 1, Scores(), Situation("phone", {}, {}, now)
     )
-    prices = [policies.price(row, results) for row in range(len(one.actions))]
+    prices = [policies.conditions.price(row, results) for row in range(len(one.actions))]
     return policies.filtered(at).causes, prices, ranked.rows.tolist(), ranked.priority.tolist()
 
 
@@ -363,7 +364,7 @@ business = load(Path(sys.argv[1]))
 empty = {"context": {}, "journey": {}, "intent": {}}
 policies = Policies(business)
 results = policies.conditions.evaluate({**empty, "customer": {"age": 50.0, "member": True}})
-print(business.digest, list(results), policies.price(0, results).amount)
+print(business.digest, list(results), policies.conditions.price(0, results).amount)
 """
     ran = subprocess.run(
         [sys.executable, "-c", script, str(file)], capture_output=True, text=True, check=False,

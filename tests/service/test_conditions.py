@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.catalogue import Action, Price
+from features.vocabulary import Attribute
+from service.business import Business, complete, load
+from service.catalogue import ASSURANCE, Action, Price
 from service.conditions import Conditions
 from service.declared import StageRule, StageRules, Target
 from service.policies import Policies
@@ -169,3 +175,122 @@ def test_evaluating_again_answers_anew(times: int) -> None:
     for member in [True, False] * times:
         results = policies.conditions.evaluate({**NOTHING, "customer": {"member": member}})
         assert list(results) == [member]
+
+
+ROOT = Path(__file__).parents[2]
+MEMBERS = [
+    Price(5.0, "Members over 60", "customer.member && customer.age > 60.0"),
+    Price(7.0, "Members", "customer.member"),
+    Price(9.0),
+]
+PRICED = business([action(prices=MEMBERS), action("callback")], public_attributes=["member", "age"])
+
+
+@pytest.mark.parametrize(
+    ("customer", "amount"),
+    [
+        ({"member": True, "age": 61.0}, 5.0),
+        ({"member": True, "age": 60.0}, 7.0),
+        ({"member": True}, 7.0),  # the first one cannot be evaluated, so it is not met
+        ({"member": False, "age": 70.0}, 9.0),
+        ({}, 9.0),
+    ],
+)
+def test_the_first_price_whose_condition_is_met_counts(
+    customer: dict[str, RuleValue], amount: float
+) -> None:
+    policies = Policies(PRICED)
+    results = policies.conditions.evaluate({**NOTHING, "customer": customer})
+    price = policies.conditions.price(0, results)
+    assert price is not None
+    assert price.amount == amount
+    assert policies.conditions.price(1, results) is None, "it has no price"
+
+
+def valued(declared: Mapping[str, Attribute]) -> dict[str, st.SearchStrategy[Any]]:
+    return {
+        name: st.booleans()
+        if one.kind == "flag"
+        else st.sampled_from([*one.values])
+        if one.values
+        else st.floats(-1e6, 1e6)
+        for name, one in declared.items()
+    }
+
+
+@cache
+def _priced() -> Mapping[str, tuple[Business, Policies]]:
+    """The sample business, with prices where it has none, and a small one."""
+    sample = load(ROOT / "config")
+    public = dict.fromkeys([*sample.policies.public_attributes, "value_tier", "age"])
+    own_prices = [
+        Price(2.0, "Premium", "customer.value_tier == 'premium'"),
+        Price(3.0, "Older", "customer.age > 50.0 && has(customer.value_tier)"),
+        Price(4.0),
+    ]
+    sample = complete(
+        msgspec.structs.replace(
+            sample,
+            actions=[
+                one if one.prices else msgspec.structs.replace(one, prices=own_prices)
+                for one in sample.actions
+            ],
+            policies=msgspec.structs.replace(sample.policies, public_attributes=[*public]),
+        )
+    )
+    return {one: (found, Policies(found)) for one, found in (("sample", sample), ("small", PRICED))}
+
+
+@pytest.mark.parametrize("name", ["sample", "small"])
+@settings(max_examples=60)
+@given(st.data())
+def test_customers_who_agree_in_public_pay_the_same_whatever_else_differs(
+    name: str, data: st.DataObject
+) -> None:
+    one, policies = _priced()[name]
+    words, public = one.vocabulary, one.policies.public_attributes
+    attributes = valued(words.attributes)
+    shared = data.draw(
+        st.fixed_dictionaries({}, optional={each: attributes.pop(each) for each in public})
+    )
+
+    def somebody() -> list[float | None]:
+        contact = {
+            "channel": st.sampled_from([*words.channels]),
+            "direction": st.sampled_from(["inbound", "outbound"]),
+            "assurance": st.sampled_from([*ASSURANCE]),
+            "agent_id": st.text(max_size=3), "skill": st.text(max_size=3),
+            "queue": st.text(max_size=3), "locale": st.sampled_from(["nl-NL", "en-GB"]),
+            "hour_of_day": st.integers(0, 23), "day_of_week": st.integers(1, 7),
+        }  # fmt: skip
+        journey = {
+            "failed_self_service": st.integers(0, 5), "repeat_contact": st.integers(0, 5),
+            "channel_hops": st.integers(0, 5), "unresolved_contacts": st.integers(0, 5),
+            "unanswered_question": st.integers(0, 5), "sentiment_trend": st.floats(-1, 1),
+            "relationship": st.sampled_from(["friend", "enemy", "love_hate", "neutral"]),
+            "lifetime_stage": st.sampled_from(["new", "lapsed"]),
+        }  # fmt: skip
+        intents = st.dictionaries(st.sampled_from([*words.intents]), st.floats(0, 1), max_size=3)
+        values: Any = {
+            "customer": {
+                **data.draw(st.fixed_dictionaries({}, optional=attributes)),
+                **shared,
+            },
+            "context": data.draw(
+                st.fixed_dictionaries({}, optional={**valued(words.context), **contact})
+            ),
+            "journey": data.draw(st.fixed_dictionaries({}, optional=journey)),
+            "intent": {"name": "x", "probability": 0.5, "all": data.draw(intents)},
+        }
+        results = policies.conditions.evaluate(values)
+        prices = [policies.conditions.price(row, results) for row in range(len(one.actions))]
+        return [None if price is None else price.amount for price in prices]
+
+    first = somebody()
+    assert any(amount is not None for amount in first)
+    assert somebody() == first
+
+
+def test_unknown_results_are_no_prices_and_no_passes() -> None:
+    policies = Policies(PRICED)
+    assert policies.conditions.price(0, [Unknown("x"), Unknown("y")]) == MEMBERS[2]

@@ -155,8 +155,8 @@ def test_what_models_do_not_see_of_an_action_is_not_logged_as_seen(
 ) -> None:
     group, inputs, _ = of
     blind = copy.copy(models())
-    blind._hiding = frozenset(range(0, len(blind.names), 2))
-    blind._felt = np.array(sorted(felt), np.int64)
+    hiding = (np.arange(len(blind.names)) + 1) % 2
+    blind.usual = blind.usual._replace(hiding=hiding, felt=np.array(sorted(felt), np.int64))
     answer = settled(pipeline(group), inputs, blind)
     alike(Entries(tight(group)), answer, tight(group))
 

@@ -50,13 +50,13 @@ from service.catalogue import Exploration
 from service.chance import Chance
 from service.exploration import Candidates, Shape
 from service.rooms import Room
-from service.policies import Policies
+from service.limits import Limits
 from tests.chain import NOW, Event, chained
 plan = Plan(bank.definitions, bank.vocabulary)
 _, records = decode(encode(LogId(1, 0), chained([Event(NOW)])))
 facts = journey.read(records, NOW, plan.lens)
 vector = plan.customer(timeline.as_of(records, NOW), EMPTY, Context(), NOW, facts)
-Policies(bank).counted(records, NOW)
+Limits(bank).counted(records, NOW)
 plan.touched(records, NOW, rows_of(list(bank.vocabulary.actions.values())), 100)
 plan.pairs(records, NOW, rows_of(list(bank.vocabulary.actions.values())), 100)
 elementary.softmax(elementary.sigmoid(vector))

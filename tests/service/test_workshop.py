@@ -280,6 +280,6 @@ def test_a_server_imports_nothing_of_the_compiler_of_rules() -> None:
 
 def test_the_arrays_of_models_are_mapped() -> None:
     models = made(workshop(), sealed())
-    mapped = [models._rows, models.plan._of_customer.block]
+    mapped = [models.usual.rows, models.plan._of_customer.block]
     assert len(mapped) >= 2
     assert not any(one.flags.owndata for one in mapped)

@@ -27,8 +27,8 @@ from service.declared import StageRule, StageRules, Target
 from service.entries import Entries
 from service.models import Models
 from service.pipeline import Inputs, Known, Pipeline
-from service.policies import described
 from service.questions import read
+from service.usual import described
 from service.weighed import Reply
 from training import archive, publish, replay, train
 from training.archive import Entry

@@ -10,7 +10,7 @@ import pytest
 from features.definitions import Action, Count, Definitions
 from features.elementary import Floats
 from features.plan import Plan
-from service.models import nothing, presented
+from service.uplift import nothing, presented
 from tests.chain import VOCABULARY
 from training import uplift
 from training.labels import UpliftTarget
