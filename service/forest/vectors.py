@@ -2,7 +2,8 @@
 
 Vectors of LLVM's own, which it translates for any processor, with the same result: where there is
 AVX-512, 64 look-ups in a table of 128 bytes are two instructions, and a sum over a set of rows is
-one for eight of them. Whoever calls vouches for the addresses.
+one for eight of them. Only shuffles of AVX2 are named, since LLVM does not find them. Whoever calls
+vouches for the addresses.
 """
 
 from __future__ import annotations
@@ -26,16 +27,21 @@ WORD_ROW: Final = 10 * WIDE
 """Bytes of 64 tests of :data:`remains`: lanes, places, what is kept if failed, if passed."""
 
 _PERMUTES: Final = "+avx512vbmi"
+_SHUFFLES: Final = "+avx2"
+_SIXTEEN: Final = 16  # bytes that a shuffle looks up in
+_HALF: Final = WIDE // 2
 _INT32: Final = ir.IntType(32)
 _INT64: Final = ir.IntType(64)
 _BYTES: Final = ir.VectorType(ir.IntType(8), WIDE)
 _FLAGS: Final = ir.VectorType(ir.IntType(1), WIDE)
 _MASKS: Final = ir.VectorType(_INT32, WIDE)
 _SUMS: Final = ir.VectorType(_INT64, WIDE)
+_SHUFFLED: Final = ir.VectorType(ir.IntType(8), _HALF)
 
 Build = Callable[[Any, Any, Any], None]
 
 _variable: Final[Any] = cgutils.alloca_once_value
+_function: Final[Any] = cgutils.get_or_insert_function
 
 
 def _loaded(builder: Any, address: Any, kind: Any, offset: int = 0) -> Any:
@@ -57,6 +63,11 @@ def _everywhere(builder: Any, value: Any, kind: Any) -> Any:
     return builder.shuffle_vector(one, kind(ir.Undefined), places)
 
 
+def _can(context: Any, feature: str) -> bool:
+    """Whether the processor that is compiled for has some instructions."""
+    return feature in context.codegen().magic_tuple()[2].split(",")
+
+
 def _permuted(builder: Any, table: Any, places: Any) -> Any:
     """Elements of a table at 64 places: said one by one, which LLVM knows for a permutation."""
     found = _BYTES(ir.Undefined)
@@ -66,18 +77,46 @@ def _permuted(builder: Any, table: Any, places: Any) -> Any:
     return found
 
 
+def _shuffled(builder: Any, table: Any, places: Any) -> Any:
+    """The bytes of a table of ``TABLED``, at 32 places: looked up in each 16, then chosen by bits.
+
+    A shuffle looks at the lowest four bits of a place, in the same 16 bytes for either half.
+    """
+    kind = ir.FunctionType(_SHUFFLED, [_SHUFFLED, _SHUFFLED])
+    shuffle = _function(builder.module, kind, "llvm.x86.avx2.pshuf.b")
+    sixteen = ir.VectorType(ir.IntType(8), _SIXTEEN)
+    twice = ir.VectorType(_INT32, _HALF)([*range(_SIXTEEN)] * 2)
+    found = []
+    for begin in range(0, TABLED, _SIXTEEN):
+        part = _loaded(builder, table, sixteen, begin)
+        both = builder.shuffle_vector(part, sixteen(ir.Undefined), twice)
+        found.append(builder.call(shuffle, [both, places]))
+    pairs = ir.VectorType(ir.IntType(16), _HALF // 2)  # there is no shift of single bytes
+    for bit in (4, 5, 6):  # to where the sign is
+        moved = builder.shl(builder.bitcast(places, pairs), pairs([7 - bit] * pairs.count))
+        signs = builder.bitcast(moved, _SHUFFLED)
+        set_ = builder.icmp_signed("<", signs, _SHUFFLED([0] * _HALF))
+        found = [builder.select(set_, *found[i : i + 2][::-1]) for i in range(0, len(found), 2)]
+    return found[0]
+
+
 def _looked_up(context: Any, builder: Any, table: Any, lanes: Any) -> Any:
     """The bytes of a table of ``TABLED``, at 64 places.
 
-    Where the processor has no permutation of 64 bytes, each is fetched from memory: that takes
-    twice the time of all else, and a permutation spelt out ten times.
+    Where the processor can neither permute 64 bytes nor shuffle 16, each is fetched from memory.
     """
-    if _PERMUTES in context.codegen().magic_tuple()[2]:
+    if _can(context, _PERMUTES):
         places = _loaded(builder, lanes, _BYTES)
         inside = builder.and_(places, _BYTES([WIDE - 1] * WIDE))
         low = _permuted(builder, _loaded(builder, table, _BYTES), inside)
         high = _permuted(builder, _loaded(builder, table, _BYTES, WIDE), inside)
         return builder.select(builder.icmp_unsigned("<", places, _BYTES([WIDE] * WIDE)), low, high)
+    if _can(context, _SHUFFLES):
+        halves = [
+            _shuffled(builder, table, _loaded(builder, lanes, _SHUFFLED, begin))
+            for begin in (0, _HALF)
+        ]
+        return builder.shuffle_vector(*halves, ir.VectorType(_INT32, WIDE)([*range(WIDE)]))
     found = _BYTES(ir.Undefined)
     for i in range(WIDE):
         lane = builder.zext(_loaded(builder, lanes, _BYTES.element, i), _INT64)
@@ -86,11 +125,22 @@ def _looked_up(context: Any, builder: Any, table: Any, lanes: Any) -> Any:
     return found
 
 
+def _bits(context: Any, builder: Any, word: Any) -> Any:
+    """The bits of a word as flags; where these are bytes, each is spread over eight of them."""
+    if _can(context, _PERMUTES):
+        return builder.bitcast(word, _FLAGS)
+    bytes_ = ir.VectorType(ir.IntType(8), 8)
+    spread = ir.VectorType(_INT32, WIDE)([i // 8 for i in range(WIDE)])
+    each = builder.shuffle_vector(builder.bitcast(word, bytes_), bytes_(ir.Undefined), spread)
+    own = builder.and_(each, _BYTES([1 << i % 8 for i in range(WIDE)]))
+    return builder.icmp_unsigned("!=", own, _BYTES([0] * WIDE))
+
+
 def _failed(context: Any, builder: Any, tests: Any, table: Any, flips: Any) -> Any:
     """Who fails: the customer's rank in the test's lane is above its place, or a flip says so."""
     ranks = _looked_up(context, builder, table, tests)
     places = _loaded(builder, tests, _BYTES, WIDE)
-    flipped = builder.bitcast(_loaded(builder, flips, _INT64), _FLAGS)
+    flipped = _bits(context, builder, _loaded(builder, flips, _INT64))
     return builder.xor(builder.icmp_unsigned(">", ranks, places), flipped)
 
 

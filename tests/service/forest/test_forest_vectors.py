@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import platform
+import subprocess
+import sys
+
+import llvmlite.binding as llvm
 import numba
 import numpy as np
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -129,3 +136,28 @@ def test_a_set_of_few_rows_becomes_a_list_where_there_is_room(
         return
     numbers = records[5, 1:].view(np.uint16)[: told + 1].tolist()
     assert numbers == [told, *chosen.tolist(), *[rows] * (told - len(chosen))]
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="features of other processors")
+@pytest.mark.parametrize("features", ["+ssse3,+sse4.2", "+avx,+avx2,+popcnt"])
+def test_a_processor_that_can_less_gives_the_same(features: str) -> None:
+    mine = llvm.get_host_cpu_features()
+    if not all(mine.get(one[1:]) for one in features.split(",")):
+        pytest.skip("this one cannot do as much itself")
+    words = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-rA",
+        "-p",
+        "no:cacheprovider",
+        "-k",
+        "moves or keeps",
+    ]
+    variables = {"NUMBA_CPU_NAME": "x86-64", "NUMBA_CPU_FEATURES": features}
+    done = subprocess.run(
+        [*words, __file__], capture_output=True, text=True, check=False, timeout=100,
+        env={**os.environ, **variables},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.count("PASSED") == 2
