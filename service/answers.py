@@ -17,8 +17,8 @@ from service.business import Business
 from service.catalogue import Price, Treatment
 from service.facts import Fact
 from service.models import Models
-from service.pipeline import Answer, Shown, Slate
 from service.reasons import Reason
+from service.slates import Answer, Shown, Slate
 from service.weighed import Weighed
 from service.wire import Memory, amounts, nested, text, whole
 

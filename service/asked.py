@@ -13,8 +13,8 @@ from rapport.v1 import decision_pb2 as pb
 from service.business import Business
 from service.callers import Caller
 from service.checks import parsed
+from service.inputs import Question
 from service.intake import Named
-from service.pipeline import Question
 from service.questions import NO_CONTACT, USUAL, read
 
 _REMEMBERED: Final = 1_000

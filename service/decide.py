@@ -22,11 +22,13 @@ from service.chance import Entropy
 from service.crowd import Crowd
 from service.deadlines import Deadlines
 from service.entries import Entries
+from service.inputs import Inputs, Known, Question
 from service.leases import Leases
 from service.models import Models
-from service.pipeline import Answer, Inputs, Known, Pipeline, Question
+from service.pipeline import Pipeline
 from service.reasons import Reason
 from service.reserving import Reserving
+from service.slates import Answer
 from service.store import Snapshot, Store
 from service.together import Steps, Together
 from service.weighed import Reply, Want, Weighed

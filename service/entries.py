@@ -20,8 +20,8 @@ from service.business import Business
 from service.dropping import UNKNOWN
 from service.entering import SCORED
 from service.models import Models
-from service.pipeline import Answer
 from service.reasons import Reason
+from service.slates import Answer
 from service.spans import Spans
 from service.wire import Kept, amounts, double, nested, text, whole
 

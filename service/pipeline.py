@@ -8,8 +8,8 @@ and replies, so nothing here may look at a clock, a queue or chance by itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from typing import Final, NamedTuple
+from collections.abc import Iterable, Sequence, Set
+from typing import Final
 
 import numpy as np
 
@@ -17,22 +17,22 @@ from features import journey, timeline
 from features import profile as profiles
 from features.journey import Lens, Relationship
 from features.plan import Context
-from features.profile import Profile, Value
-from features.record import EMPTY, NEVER, LogId, Records, interaction_hash
+from features.profile import Profile
+from features.record import EMPTY, Records, interaction_hash
 from rapport.v1 import decision_pb2 as pb
 from service import exploration, facts, sight
 from service.arbitration import HOLD_OUT, PROBABILITY_ONLY, RANDOM, Arbiter
 from service.business import Business
 from service.caps import Caps
-from service.catalogue import ASSURANCE, Exploration, Placement, Price, Treatment
+from service.catalogue import ASSURANCE, Exploration, Placement
 from service.causes import Cause, rows_of, union
 from service.checks import SKEW
 from service.choice import Chosen, Placing, Placings
 from service.chooser import Chooser, Choosing
 from service.circumstances import Circumstances
 from service.experiments import group_of
-from service.factors import Factors
 from service.fallbacks import Fallbacks
+from service.inputs import Inputs, Known, Question
 from service.models import Models
 from service.offers import Offering, Offers
 from service.policies import Policies
@@ -40,131 +40,10 @@ from service.reasons import Reason, Reasons
 from service.rules import Answers
 from service.sight import Sight
 from service.situation import Situation
+from service.slates import Answer, Shown, Slate
 from service.together import Steps, finished
 from service.variables import Subject
 from service.weighed import Reply, Want, Weighed, Weighing
-
-
-class Question(NamedTuple):
-    """What the caller asks; all names are declared and all numbers in range."""
-
-    customer_id: str
-    channel: str
-    direction: int
-    placements: Sequence[str]
-    assurance: int = 1
-    locale: str = ""
-    utterance: str = ""
-    context: Mapping[str, Value] = {}
-    contact: Mapping[str, str] = {}  # agent_id, skill, queue
-    interaction_id: str = ""
-    max_actions: int | None = None
-    as_of: int | None = None  # milliseconds
-    allow: Sequence[str] = ()
-    block: Sequence[str] = ()
-    hold_for: int | None = None  # milliseconds
-    dry_run: bool = False
-    seed: int | None = None
-
-    @property
-    def recorded(self) -> bool:
-        """Whether anything of the decision is kept."""
-        return self.as_of is None and not self.dry_run
-
-
-class MemberKnown(NamedTuple):
-    """State of the timeline of a customer who was merged into this one."""
-
-    customer_id: str
-    timeline_id: LogId
-
-
-class Known(NamedTuple):
-    """What the store told of the customer; None for what could not be read."""
-
-    records: Records | None
-    ledger: Records | None
-    profile: Profile | None
-    timeline_id: LogId = NEVER
-    ledger_id: LogId = NEVER
-    profile_id: LogId = NEVER
-    members: Sequence[MemberKnown] = ()
-    unread: Reason | None = None  # why nothing could be read in time; None: it could
-    unreadable: Sequence[Reason] = ()  # parts that were read and made no sense
-
-
-class Inputs(NamedTuple):
-    """All that a decision depends on, configuration and models aside."""
-
-    question: Question
-    known: Known
-    clock: int  # milliseconds
-    seed: int
-    unscored: Reason | None = None  # why the models may not score; None: they may
-    prices: Mapping[str, float] = {}  # shadow prices by resource
-    full_ceilings: frozenset[str] = frozenset()
-    greedy: bool = False  # the server was told to leave nothing to chance
-
-
-class Shown(NamedTuple):
-    """One action of an answer."""
-
-    row: int
-    treatment: Treatment
-    factors: Factors
-    reasons: Sequence[Reason]
-    probability: float  # of what was drawn for the slot
-    price: Price | None
-    instead_of: int | None = None  # row that was drawn and could not be reserved
-
-
-class Slate(NamedTuple):
-    """The answer for one placement."""
-
-    placement: str
-    shown: Sequence[Shown]
-    held_back: bool
-    probability: float
-
-
-class Answer:
-    """A whole decision.
-
-    Args:
-        weighed: What was drawn.
-        slates: What is shown; or what makes that of what was drawn, where all of it is shown.
-        replies: What the store said of each want.
-        advisories: What the caller should know.
-    """
-
-    __slots__ = ("_slates", "advisories", "as_drawn", "replies", "weighed")
-
-    def __init__(
-        self,
-        weighed: Weighed,
-        slates: Sequence[Slate] | Callable[[Weighed], Sequence[Slate]],
-        replies: Sequence[tuple[Want, Reply]],
-        advisories: Sequence[Reason],
-    ) -> None:
-        self.weighed, self._slates = weighed, slates
-        self.replies, self.advisories = replies, advisories
-        self.as_drawn = callable(slates)
-        """Whether all is shown that was drawn, and nothing else."""
-
-    @property
-    def slates(self) -> Sequence[Slate]:
-        """What is shown at each placement; made when it is asked for."""
-        if callable(self._slates):
-            self._slates = self._slates(self.weighed)
-        return self._slates
-
-    @property
-    def rows(self) -> list[int]:
-        """All that is shown, in order."""
-        if self.as_drawn:
-            return [row for one in self.weighed.weighings for row in one.rows]
-        return [one.row for slate in self.slates for one in slate.shown]
-
 
 _RELATIONSHIPS: Final = [one.name for one in sorted(Relationship)]
 _PLACINGS: Final = 10_000  # as many ways to ask are kept

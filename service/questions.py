@@ -13,8 +13,8 @@ from service import intake
 from service.business import Business
 from service.callers import Caller
 from service.checks import SHORT, Checks
+from service.inputs import Question
 from service.intake import Named
-from service.pipeline import Question
 
 _MAX_PLACEMENTS: Final = 8
 _MAX_CONTEXT: Final = 64

@@ -11,7 +11,7 @@ from features import profile as profiles
 from features.record import NEVER, Records, decode, decode_both
 from features.timeline import LIMIT
 from service.errors import Unreadable
-from service.pipeline import Known, MemberKnown
+from service.inputs import Known, MemberKnown
 from service.reasons import Reason
 from service.store import Snapshot
 

@@ -22,7 +22,8 @@ from service.chance import Chance
 from service.declared import Policies, Ranking
 from service.entries import Entries
 from service.exploration import Candidates, Shape
-from service.pipeline import Inputs, Known, Pipeline, Question
+from service.inputs import Inputs, Known, Question
+from service.pipeline import Pipeline
 from service.rules import Environment, Program
 from service.sight import Compiled, Layout, Seer
 from service.situation import Situation

@@ -7,7 +7,7 @@ for.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from features.elementary import Floats
 from rapport.v1 import decision_pb2 as pb
@@ -18,6 +18,7 @@ from service.circumstances import Circumstances
 from service.exploration import Drawn, Slot
 from service.factors import Ranked
 from service.facts import Fact
+from service.inputs import Inputs
 from service.models import Models
 from service.offers import Offers
 from service.placing import CHANCE_OF_SLOT, FILLED, HELD_BACK, PLACED, PROBABILITY, SLOT
@@ -29,9 +30,6 @@ from service.sight import Seen, Sight
 from service.situation import Situation
 from service.standing import Standing
 from service.store import Cap
-
-if TYPE_CHECKING:
-    from service.pipeline import Inputs
 
 
 class Want(NamedTuple):

@@ -49,6 +49,7 @@ TRAINING_MAY_USE = {
     "service.weighed": "what was decided, up to what the store says",
     "service.answers": "writes an answer as the log has it",
     "service.entries": "writes a decision as the log has it",
+    "service.inputs": "what a logged decision was made of",
     "service.pipeline": "decides again what was decided",
     "service.questions": "reads a logged request again",
     "service.reading": "the timeline of customers who are one",

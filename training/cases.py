@@ -24,9 +24,10 @@ from service import bundle as bundles
 from service.business import Business, published
 from service.catalogue import ASSURANCE
 from service.errors import NotFound, RapportError
+from service.inputs import Inputs, Known, Question
 from service.limits import counted_outcomes
 from service.models import Models
-from service.pipeline import Inputs, Known, Pipeline, Question
+from service.pipeline import Pipeline
 from training import archive, reproduce
 from training.archive import Entry
 from training.replay import History

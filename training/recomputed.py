@@ -15,8 +15,8 @@ from features.record import EMPTY
 from service import variables
 from service.arbitration import Scores
 from service.business import Business
+from service.inputs import Inputs
 from service.models import Models
-from service.pipeline import Inputs
 from service.weighed import Weighed
 from training import without
 from training.cases import Case

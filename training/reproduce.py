@@ -23,8 +23,9 @@ from service.business import Business
 from service.callers import EVERYBODY
 from service.entries import Entries
 from service.errors import Precondition
+from service.inputs import Inputs, Known, MemberKnown
 from service.models import Models
-from service.pipeline import Inputs, Known, MemberKnown, Pipeline
+from service.pipeline import Pipeline
 from service.reasons import Reason
 from service.weighed import Reply
 from training import replay

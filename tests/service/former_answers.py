@@ -11,8 +11,8 @@ from service.business import Business
 from service.catalogue import Price
 from service.factors import Factors
 from service.facts import Fact
-from service.pipeline import Answer, Shown
 from service.reasons import Reason
+from service.slates import Answer, Shown
 from service.weighed import Weighed, Weighing
 
 _INTENTS_SHOWN = 5

@@ -23,8 +23,9 @@ from service.circumstances import Circumstances
 from service.experiments import group_of
 from service.exploration import Candidates, Drawn, Shape
 from service.factors import Ranked
+from service.inputs import Inputs
 from service.models import Models
-from service.pipeline import Inputs, Pipeline
+from service.pipeline import Pipeline
 from service.policies import Policies
 from service.rooms import Room
 from service.rules import Answers

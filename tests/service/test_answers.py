@@ -17,10 +17,12 @@ from service.catalogue import Exploration, Price, Treatment
 from service.declared import ControlGroups, Limit, Release, Resource
 from service.factors import Factors
 from service.facts import Fact
+from service.inputs import Known, MemberKnown
 from service.models import Models
-from service.pipeline import Answer, Known, MemberKnown, Pipeline
+from service.pipeline import Pipeline
 from service.reasons import Reason
 from service.rooms import Room
+from service.slates import Answer
 from service.weighed import Reply, Weighed, Weighing
 from tests.chain import NOW, Event, chained
 from tests.service import former_answers

@@ -19,8 +19,9 @@ from service.catalogue import Exploration
 from service.causes import rows_of
 from service.chooser import Chooser
 from service.declared import ControlGroups, Limit
+from service.inputs import Inputs, Known, Question
 from service.models import Models
-from service.pipeline import Inputs, Known, Pipeline, Question
+from service.pipeline import Pipeline
 from service.sight import Layout
 from service.spans import Spans
 from service.weighed import Weighed

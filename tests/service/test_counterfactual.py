@@ -16,8 +16,9 @@ from service.declared import (
     Target,
     When,
 )
+from service.inputs import Inputs
 from service.models import Models
-from service.pipeline import Answer, Inputs
+from service.slates import Answer
 from tests.service.test_explain import explained, held_back, held_out, not_drawn, told
 from tests.service.test_pipeline import businesses, decide, given_, names, scoring, shop, thing
 

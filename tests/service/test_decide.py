@@ -27,10 +27,11 @@ from service.catalogue import Exploration
 from service.decide import Decider, Decision, World
 from service.declared import Ceiling, ContextWeight, Limit, Resource, Target, When
 from service.errors import StoreUnavailable
+from service.inputs import Question
 from service.leases import Leases
 from service.models import Models
-from service.pipeline import Answer, Question
 from service.reasons import Reason
+from service.slates import Answer
 from service.store import Hold, Snapshot, Store
 from tests.chain import NOW, Event, chained
 from tests.integration.serving import business as bank

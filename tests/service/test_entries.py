@@ -25,9 +25,11 @@ from service.business import Business, complete
 from service.catalogue import Exploration, Placement, Rule
 from service.declared import ControlGroups, Limit, Policies, Ranking, Suppression
 from service.entries import Entries
+from service.inputs import Inputs, Known
 from service.models import Models
-from service.pipeline import Answer, Inputs, Known, Pipeline
+from service.pipeline import Pipeline
 from service.reasons import Reason
+from service.slates import Answer
 from service.weighed import Reply
 from tests.chain import NOW, Event, chained
 from tests.service import former_answers

@@ -29,9 +29,11 @@ from service.declared import (
     Suppression,
 )
 from service.errors import Precondition
+from service.inputs import Inputs, Known
 from service.models import Models
-from service.pipeline import Answer, Inputs, Known, Pipeline
+from service.pipeline import Pipeline
 from service.reasons import Reason
+from service.slates import Answer
 from tests.chain import NOW, chained
 from tests.integration.serving import business as bank
 from tests.integration.serving import sealed

@@ -41,11 +41,13 @@ from service.declared import (
     When,
 )
 from service.entries import Entries
+from service.inputs import Inputs, Known, Question
 from service.models import Models
-from service.pipeline import Answer, Inputs, Known, Pipeline, Question
+from service.pipeline import Pipeline
 from service.reasons import Reason
 from service.rooms import full
 from service.sight import Layout, Seen
+from service.slates import Answer
 from service.usual import Usual
 from service.weighed import Reply, Want, Weighed
 from tests.chain import NOW, VOCABULARY, Event, chained

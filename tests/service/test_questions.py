@@ -15,8 +15,8 @@ from rapport.v1 import event_pb2
 from service import questions
 from service.callers import EVERYBODY, Caller, Scope
 from service.errors import Denied, InvalidRequest, RapportError
+from service.inputs import Question
 from service.intake import Named
-from service.pipeline import Question
 from tests.business import business
 from tests.chain import NOW
 from tests.integration.serving import key, named, stamp, value

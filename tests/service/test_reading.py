@@ -10,7 +10,7 @@ from features.profile import Consent, Profile
 from features.record import NEVER, LogId, encode
 from service import reading
 from service.errors import Unreadable
-from service.pipeline import Known, MemberKnown
+from service.inputs import Known, MemberKnown
 from service.reasons import Reason
 from service.store import Member, Snapshot
 from tests.chain import NOW, Event, chained, events, unique

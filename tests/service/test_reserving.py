@@ -12,7 +12,7 @@ from features.record import RESERVED, interaction_hash, pack, reservation_hash
 from features.vocabulary import Direction
 from rapport.v1 import log_pb2
 from service.declared import OUTCOME_TYPE
-from service.pipeline import Inputs, Known, Question
+from service.inputs import Inputs, Known, Question
 from service.reserving import Reserving
 from service.store import Cap, Hold
 from service.weighed import Want, Weighed

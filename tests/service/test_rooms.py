@@ -19,8 +19,10 @@ from service.catalogue import Action
 from service.causes import rows_of
 from service.declared import Limit
 from service.exploration import Fate
-from service.pipeline import Answer, Inputs, Known, Pipeline
+from service.inputs import Inputs, Known
+from service.pipeline import Pipeline
 from service.rooms import Room, full
+from service.slates import Answer
 from service.weighed import Reply, Weighed
 from tests.chain import NOW, chained
 from tests.service.test_pipeline import (

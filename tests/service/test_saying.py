@@ -30,8 +30,9 @@ from service.declared import (
     When,
 )
 from service.facts import LIKELY
+from service.inputs import Inputs, Known
 from service.models import Models
-from service.pipeline import Inputs, Known, Pipeline
+from service.pipeline import Pipeline
 from service.printing import HEAD
 from service.sight import Layout
 from service.weighed import Reply, Weighed

@@ -18,8 +18,9 @@ from features.record import EMPTY, decode
 from service import bundle as bundles
 from service.bundle import Golden
 from service.crowd import Crowd
+from service.inputs import Inputs, Known, Question
 from service.models import Models
-from service.pipeline import Inputs, Known, Pipeline, Question
+from service.pipeline import Pipeline
 from service.together import LONGEST_SECONDS, MOST, Steps, Together, finished
 from service.weighed import Reply
 from tests.integration.serving import business, sealed

@@ -16,9 +16,11 @@ from service.catalogue import Exploration, Treatment
 from service.declared import Limit
 from service.exploration import Fate
 from service.factors import Factors
-from service.pipeline import Answer, Inputs, Pipeline
+from service.inputs import Inputs
+from service.pipeline import Pipeline
 from service.reasons import Reason
 from service.rooms import Room
+from service.slates import Answer
 from tests.service.test_pipeline import (
     WORDS,
     advised,

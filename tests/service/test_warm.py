@@ -71,7 +71,8 @@ for known in (False, True):
 from rapport.v1 import decision_pb2 as pb
 from service import deliberation
 from service.entries import Entries
-from service.pipeline import Inputs, Known, Pipeline, Question
+from service.inputs import Inputs, Known, Question
+from service.pipeline import Pipeline
 from service.weighed import Reply
 whole = Pipeline(bank)
 for used in (models, None):

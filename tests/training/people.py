@@ -25,8 +25,9 @@ from service.callers import EVERYBODY
 from service.catalogue import Rule
 from service.declared import StageRule, StageRules, Target
 from service.entries import Entries
+from service.inputs import Inputs, Known
 from service.models import Models
-from service.pipeline import Inputs, Known, Pipeline
+from service.pipeline import Pipeline
 from service.questions import read
 from service.usual import described
 from service.weighed import Reply

@@ -18,7 +18,8 @@ from service.catalogue import Placement
 from service.causes import Cause
 from service.declared import ContextWeight, Goal, Limit, QuietHours, StageRule, StageRules, When
 from service.declared import Target as About
-from service.pipeline import Inputs, Known, Pipeline, Question
+from service.inputs import Inputs, Known, Question
+from service.pipeline import Pipeline
 from service.weighed import Weighed
 from tests.business import ACTIONS, action, business, rule
 from tests.chain import NOW, Event, chained
