@@ -16,7 +16,7 @@ from pathlib import Path
 from rich.console import Console
 
 from service import bundle as bundles
-from tests.bench import firsts, growth, recording, report, space, verify
+from tests.bench import firsts, growth, machine, recording, report, space, verify
 from tests.bench.logbook import Logbook
 from tests.bench.measure import BRIEF, QUICK, Scale, Turns
 from tests.bench.processes import WORK, cores
@@ -54,6 +54,7 @@ def main() -> int:
 
 def _measured(*, quick: bool) -> Found:
     """Everything that was asked for."""
+    here = machine.here()
     with Bars() as bars, stand(bars, WAYS[:1] if quick else WAYS) as at:
         series, peaks, verified = {}, {}, {}
         books = {way: Logbook(pair.store.url) for way, pair in at.pairs.items()}
@@ -98,6 +99,7 @@ def _measured(*, quick: bool) -> Found:
                 unix.store.url, at.people, lambda done, of: bars("lengths of timelines", done, of)
             ),
             [],
+            here,
         )
         if not quick:
             found.curves += [

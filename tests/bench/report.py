@@ -14,6 +14,7 @@ from rich.table import Table
 from tests.bench import plot, space
 from tests.bench.firsts import Firsts
 from tests.bench.growth import Curve
+from tests.bench.machine import Machine
 from tests.bench.measure import QUANTILES, SHARES, Series
 from tests.bench.processes import Memory
 from tests.bench.recording import SPREADS, Recorded
@@ -70,6 +71,7 @@ class Found(msgspec.Struct):
     memory: Memory
     space: space.Bytes
     curves: list[Curve]
+    machine: Machine
 
 
 def keys(found: Found) -> dict[str, float]:
@@ -146,6 +148,7 @@ def written(found: Found) -> bytes:
             "worst_bytes_per_event": _number(found.space.worst_per_event),
         },
         "growth": [msgspec.to_builtins(curve) for curve in found.curves],
+        "machine": msgspec.to_builtins(found.machine),
     }
     return msgspec.json.format(msgspec.json.encode(everything), indent=1) + b"\n"
 
@@ -171,6 +174,7 @@ def curve(found: Found) -> str:
 
 def show(found: Found, console: Console) -> None:
     """Print everything."""
+    console.print(f"Machine: {found.machine}", highlight=False)
     for way, series in found.ways.items():
         console.print(_pairs(way, series, found.peaks[way]))
     console.print(steps(found.stages, found.stages_cpu_us))

@@ -15,6 +15,7 @@ from rich.console import Console
 from tests.bench import plot, report, space
 from tests.bench.firsts import Firsts
 from tests.bench.growth import Curve, Point
+from tests.bench.machine import Machine
 from tests.bench.measure import SHARES, Series
 from tests.bench.processes import Memory
 from tests.bench.recording import Recorded
@@ -64,6 +65,7 @@ def found() -> Found:
             Curve("actions", [Point(100, 1, 1, 1, 50.0), Point(1_000, 1, 1, 1, 125.0)]),
             Curve("workers", [], "there is one core"),
         ],
+        machine=Machine("znver3", "AVX2", {1024: 20.0, 4096: 180.4}),
     )
 
 
@@ -91,6 +93,7 @@ def test_what_was_not_measured_is_null_and_no_number(found: Found) -> None:
     found.curves = []
     written = json.loads(report.written(found))
     assert written["forest_growth_1000"] is None
+    assert written["machine"]["load_ns"] == {"1024": 20.0, "4096": 180.4}
     assert set(report.TARGETS) <= set(written)
     assert math.isnan(report.keys(found)["forest_growth_1000"])
 
@@ -113,7 +116,8 @@ def test_everything_is_printed(found: Found) -> None:
     report.show(found, console)
     told = console.export_text()
     for text in ("p99.9 ms, 80% of peak, 2,000/s", "not found: drawn: gone", "workers: skipped",
-                 "1,000 of them came out alike", "throughput_ratio_16"):  # fmt: skip
+                 "1,000 of them came out alike", "throughput_ratio_16",
+                 "Machine: znver3, AVX2; ns for a load after another: 20 in 1 MiB"):  # fmt: skip
         assert text in told
 
 
