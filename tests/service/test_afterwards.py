@@ -12,12 +12,15 @@ from service import afterwards as module
 from service.afterwards import Afterwards
 from tests.integration.serving import until
 
+SEVERAL = module.ENOUGH
+
 
 @pytest.fixture(autouse=True)
 def long(monkeypatch: pytest.MonkeyPatch) -> None:
     """So long that a machine that is busy with other tests makes no difference."""
     monkeypatch.setattr(module, "LONGEST_SECONDS", 0.5)
     monkeypatch.setattr(module, "AT_ONCE_SECONDS", 0.2)
+    monkeypatch.setattr(module, "ENOUGH", 1)
 
 
 async def test_what_was_added_is_done_in_order_once_nobody_waits_for_an_answer() -> None:
@@ -32,6 +35,27 @@ async def test_what_was_added_is_done_in_order_once_nobody_waits_for_an_answer()
     await until(lambda: bool(done))
     assert done == [0, 1, 2]
     assert time.monotonic() - start < 0.4, "long before it was due"
+
+
+async def test_it_does_not_look_for_a_moment_for_less_than_several_things(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "ENOUGH", SEVERAL)
+    afterwards, done = Afterwards(), list[int]()
+
+    def work(number: int) -> None:
+        time.sleep(0.001)  # a turn is over then
+        done.append(number)
+
+    start = time.monotonic()
+    for number in range(SEVERAL - 1):
+        afterwards.add(partial(work, number))
+    await asyncio.sleep(0.1)
+    assert not done
+    afterwards.add(partial(work, SEVERAL - 1))
+    await until(lambda: len(done) == SEVERAL)
+    assert done == [*range(SEVERAL)], "all of it, turn by turn, once it has begun"
+    assert time.monotonic() - start < 0.4
 
 
 async def test_nothing_waits_for_longer_than_that_however_many_wait_for_answers() -> None:
