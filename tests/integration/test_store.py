@@ -676,17 +676,17 @@ async def test_a_full_call_on_a_full_timeline_takes_at_most_half_a_millisecond(
 ) -> None:
     store = RedisStore(store_url, tenant=f"test-{os.urandom(8).hex()}")
     best, floor, round = math.inf, math.inf, 0
-    while round < 6 or (best > _allowed(floor) and round < 40):  # its core has other users
+    while round < 6 or (best > 500 and round < 40):  # the server shares its core with others
         floor = min(floor, await _floor(redis))
         best = min(best, await _microseconds(store, redis, case, round))
         round += 1
-        await asyncio.sleep(0.05 if best > _allowed(floor) else 0)  # until they have done with it
+        await asyncio.sleep(0.05 if best > 500 else 0)  # until they have done with it
     async for key in redis.scan_iter(match=f"*{store.tenant}*", count=10_000):
         await redis.delete(key)
     await store.close()
     record_property("usec_per_call", best)
     print(f"record.lua, 32 events on {timeline.LIMIT}, {case}: {best:.0f} us, floor {floor:.0f} us")
-    assert best <= _allowed(floor)
+    assert best <= 500, f"a script that only reads took {floor:.0f} us; it has taken 160"
 
 
 _READ_ALL = """
@@ -696,7 +696,6 @@ for round = 1, 4 do
 end
 return 0
 """
-_FLOOR_US = 160.0  # of _READ_ALL where half a millisecond was asked for, with nothing beside it
 
 
 async def _floor(redis: Redis) -> float:
@@ -706,11 +705,6 @@ async def _floor(redis: Redis) -> float:
         await redis.eval(_READ_ALL, 1, "floor", bytes(40 * timeline.LIMIT))
     after = await _spent(redis, "eval")
     return (after[1] - before[1]) / 8
-
-
-def _allowed(floor: float) -> float:
-    """Half a millisecond; more where the machine takes longer for whatever a script does."""
-    return 500 * max(1.0, floor / _FLOOR_US)
 
 
 async def _microseconds(store: RedisStore, redis: Redis, case: str, round: int) -> float:
