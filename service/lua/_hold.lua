@@ -19,11 +19,11 @@ end
 -- already.
 local function superseded(records, record)
   if sub(record, 21, 24) == ALONE then return records end
-  local outcome_at = find(records, HELD, 1 + OUTCOME, true)
+  local outcome_at = find(records, HELD, FIRST + OUTCOME, true)
   while outcome_at do
     local from = outcome_at + 1
     local at = outcome_at - OUTCOME
-    if at % SIZE == 1 and same_contact(record, records, at) then
+    if (at - FIRST) % SIZE == 0 and same_contact(record, records, at) then
       if held_until(records, at) >= held_until(record, 1) then return nil end
       records = sub(records, 1, at - 1) .. sub(records, at + SIZE)
       from = from - SIZE
@@ -35,8 +35,7 @@ end
 
 local function inserted(records, record)
   local at = #records + 1
-  if at == 1 or not precedes(record, 1, records, at - SIZE) then return records .. record end
-  at = at - SIZE
-  while at > 1 and precedes(record, 1, records, at - SIZE) do at = at - SIZE end
+  while at > FIRST and precedes(record, 1, records, at - SIZE) do at = at - SIZE end
+  if at > #records then return records .. record end
   return sub(records, 1, at - 1) .. record .. sub(records, at)
 end

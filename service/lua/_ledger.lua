@@ -1,5 +1,7 @@
--- What every script that writes a ledger has in common.
+-- What every script that writes a ledger has in common. A ledger is handled with its header before
+-- it: Lua hashes every string that it makes, so a copy without one takes longer than most scripts.
 local SIZE, HEADER, MAGIC = 40, 24, 'rapport1'
+local FIRST, EMPTY = HEADER + 1, string.rep('\0', HEADER) -- where the first record begins
 local OUTCOME, PRESENTED, RESERVED, ALONE = 38, 2, 255, '\0\0\0\0'
 local HELD = '\255\128' -- outcome and mood of a reservation, see features/record.py
 local MANY, STEP = 128, 32 -- from how many records on, and after how many more, some are dropped
@@ -24,7 +26,7 @@ local function day(records, at) return floor(unpack('<i8', records, at) / 864000
 -- what one interaction presented more than once only the newest: it counts once.
 local function newest(records, keep)
   local seen, told, pieces, stop = {}, {}, {}, #records
-  for at = #records - SIZE + 1, 1, -SIZE do
+  for at = #records - SIZE + 1, FIRST, -SIZE do
     local low, high, _, _, channel, _, outcome = byte(records, at + 32, at + OUTCOME)
     local kind = ((high * 256 + low) * 256 + channel) * 256 + outcome
     local interaction, again = sub(records, at + 20, at + 23), false
@@ -48,16 +50,16 @@ end
 
 -- What a ledger keeps at a moment: nothing past the horizon, and no reservation that has ended or
 -- whose time is up.
-local function settled(records, count_before, ms, horizon, keep, ended)
-  local start = 1
+local function settled(records, length_before, ms, horizon, keep, ended)
+  local start = FIRST
   while start < #records and unpack('<i8', records, start) < ms - horizon do start = start + SIZE end
-  local pieces, from = {}, start + OUTCOME
+  local pieces, from = {sub(records, 1, HEADER)}, start + OUTCOME
   while true do
     -- A search in C: a reservation holds no mood, so its last two bytes are these.
     local outcome_at = find(records, HELD, from, true)
     if not outcome_at then break end
     from = outcome_at + 1
-    if (outcome_at - 1) % SIZE == OUTCOME then
+    if (outcome_at - FIRST) % SIZE == OUTCOME then
       local at = outcome_at - OUTCOME
       if ended[sub(records, at + 8, at + 15)] or not (ms < held_until(records, at)) then
         pieces[#pieces + 1] = sub(records, start, at - 1)
@@ -65,12 +67,12 @@ local function settled(records, count_before, ms, horizon, keep, ended)
       end
     end
   end
-  if start > 1 then -- else all of it stays as it is
+  if start > FIRST then -- else all of it stays as it is
     pieces[#pieces + 1] = sub(records, start)
     records = table.concat(pieces)
   end
-  local count = #records / SIZE
-  if keep > 0 and count > MANY and floor(count / STEP) > floor(count_before / STEP) then
+  local count, before = (#records - HEADER) / SIZE, (length_before - HEADER) / SIZE
+  if keep > 0 and count > MANY and floor(count / STEP) > floor(before / STEP) then
     return newest(records, keep)
   end
   return records

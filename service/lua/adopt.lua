@@ -24,15 +24,15 @@ end
 if not joins and not is_member then return {'stranger'} end
 if joins and is_member then return {'done', ''} end
 
-local stored = sub(redis.call('GET', KEYS[1]) or '', HEADER + 1)
-local count, statuses, taken, ended, changed = #stored / SIZE, {}, {}, {}, joins
+local stored = redis.call('GET', KEYS[1]) or EMPTY
+local statuses, taken, ended, changed = {}, {}, {}, joins
 local known = {}
 if #added / SIZE > 8 then
-  for at = 1, #stored, SIZE do known[sub(stored, at + 8, at + 15)] = at end
+  for at = FIRST, #stored, SIZE do known[sub(stored, at + 8, at + 15)] = at end
 else
   for at = 1, #added, SIZE do
     local hash = sub(added, at + 8, at + 15)
-    known[hash] = place(stored, hash)
+    known[hash] = place(stored, hash, FIRST)
   end
 end
 for at = 1, #added, SIZE do
@@ -53,21 +53,18 @@ for at = 1, #added, SIZE do
 end
 
 if changed then
-  local pieces, from = {}, 1
+  local pieces, from = {}, FIRST
   for _, at in ipairs(taken) do
-    local low, high = floor((from - 1) / SIZE), count
-    while low < high do
-      local middle = floor((low + high) / 2)
-      if precedes(added, at, stored, middle * SIZE + 1) then high = middle else low = middle + 1 end
-    end
-    pieces[#pieces + 1] = sub(stored, from, low * SIZE)
+    local to = rank(stored, added, at, from)
+    pieces[#pieces + 1] = sub(stored, from, to - 1)
     pieces[#pieces + 1] = sub(added, at, at + SIZE - 1)
-    from = low * SIZE + 1
+    from = to
   end
   pieces[#pieces + 1] = sub(stored, from)
   if joins then redis.call('SET', KEYS[4], ARGV[2]) end
   local id = redis.call('XADD', KEYS[2], '*', 'e', ARGV[7])
-  local left = settled(table.concat(pieces), count, milliseconds(id), horizon, keep, ended)
-  redis.call('SET', KEYS[1], header(id) .. left, 'PX', ttl)
+  local left = header(id) .. table.concat(pieces)
+  left = settled(left, #stored, milliseconds(id), horizon, keep, ended)
+  redis.call('SET', KEYS[1], left, 'PX', ttl)
 end
 return {'done', table.concat(statuses)}

@@ -15,18 +15,18 @@
 
 local now, ttl, horizon, keep = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local found = redis.call('MGET', KEYS[1], KEYS[3], KEYS[4])
-local stored, erased, moved = found[1] or '', refused_until(found[2]), found[3]
-if sub(stored, 1, HEADER) ~= ARGV[5] then return false end
-local records = sub(stored, HEADER + 1)
-local before = #records / SIZE
-if before > 0 and unpack('<i8', records, #records - SIZE + 1) > now then return false end
+local erased, moved = refused_until(found[2]), found[3]
+if sub(found[1] or '', 1, HEADER) ~= ARGV[5] then return false end
+local records = found[1] or EMPTY
+local before = #records
+if before > HEADER and unpack('<i8', records, #records - SIZE + 1) > now then return false end
 
 local granted, last = {}, ''
 for i = 6, #ARGV, 2 do
   local record, allowed = ARGV[i], 0
   if not moved and unpack('<i8', record) > erased then
     allowed = 1
-    if not place(records, sub(record, 9, 16)) then
+    if not place(records, sub(record, 9, 16), FIRST) then
       local left = superseded(records, record)
       if left then
         records = inserted(left, record)
@@ -38,7 +38,7 @@ for i = 6, #ARGV, 2 do
 end
 
 if last ~= '' then
-  local left = settled(records, before, milliseconds(last), horizon, keep, {})
-  redis.call('SET', KEYS[1], header(last) .. left, 'PX', ttl)
+  records = settled(records, before, milliseconds(last), horizon, keep, {})
+  redis.call('SET', KEYS[1], header(last) .. sub(records, FIRST), 'PX', ttl)
 end
 return granted

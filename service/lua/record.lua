@@ -11,174 +11,166 @@
 -- was forgotten. Where the third is not "", nothing was stored: the ledger's part goes there first.
 --
 -- The layout is that of features/record.py; features/timeline.py and features/ledger.py are the
--- reference. What is stored stays one string, and what this call adds a short sorted list; they are
--- merged once, at the end: copying the string for every event took most of the time.
+-- reference. What is stored stays one string, and what this call adds a short list; they are merged
+-- once, at the end: Lua hashes every string that it makes, so a copy of a timeline takes as long as
+-- 30 comparisons.
 -- include _ledger
 
+-- include _search
+
 local limit, ttl, horizon, keep = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local MOST = 32 -- events of a call, as service/store.py has it
 
--- A set of records: those at first .. count - 1 of the stored string, and those added.
-local function open(key)
-  local stored = redis.call('GET', key) or string.rep('\0', HEADER)
-  return {
-    stored = stored, first = 0, count = (#stored - HEADER) / SIZE, added = {}, by_hash = {},
-  }
+local needs_ledger = false
+for i = 6, #ARGV, 4 do
+  needs_ledger = needs_ledger or ARGV[i + 1] ~= '0' or ARGV[i + 3] ~= ''
 end
+local found = needs_ledger and redis.call('MGET', KEYS[1], KEYS[4], KEYS[5], KEYS[2])
+  or redis.call('MGET', KEYS[1], KEYS[4], KEYS[5])
+local erased, moved = tonumber(found[2] or '-1'), found[3] or ''
+local here, elsewhere = moved == '', moved ~= '' and moved == ARGV[5]
+local refused = needs_ledger and not here and not elsewhere
 
-local function size(set) return set.count - set.first + #set.added end
-
-local function parse(record)
-  local t, low, high, sequence = unpack('<i8I4I4I2', record)
-  return {
-    t = t, sequence = sequence, high = high, low = low, record = record, hash = sub(record, 9, 16),
-  }
-end
+local timeline, ledger = found[1] or EMPTY, found[4] or EMPTY
+local added, by_hash = {}, {} -- events that one of the two takes
+local size, first = (#timeline - HEADER) / SIZE, FIRST -- what the timeline keeps begins there
+-- The earliest moments that the timeline keeps: of what is stored, and of what is added.
+local oldest_stored = size > 0 and unpack('<i8', timeline, first) or math.huge
+local oldest_added = math.huge
 
 local function earlier(a, b)
   if a.t ~= b.t then return a.t < b.t end
-  if a.sequence ~= b.sequence then return a.sequence < b.sequence end
-  if a.high ~= b.high then return a.high < b.high end
-  return a.low < b.low
+  return precedes(a.record, 1, b.record, 1)
 end
 
-local function earlier_than_stored(event, set, index)
-  local at = HEADER + index * SIZE + 1
-  local t = unpack('<i8', set.stored, at)
-  if event.t ~= t then return event.t < t end
-  local low, high, sequence = unpack('<I4I4I2', set.stored, at + 8)
-  if event.sequence ~= sequence then return event.sequence < sequence end
-  if event.high ~= high then return event.high < high end
-  return event.low < low
-end
-
--- The record with this hash, or nil.
-local function held(set, hash)
-  if set.by_hash[hash] then return set.by_hash[hash] end
-  local from = HEADER + set.first * SIZE + 9
-  while true do
-    local at = find(set.stored, hash, from, true)
-    if not at then return nil end
-    if (at - HEADER - 9) % SIZE == 0 then return sub(set.stored, at - 8, at + 31) end
-    from = at + 1
+local function first_added()
+  local oldest
+  for _, event in ipairs(added) do
+    if event.kept and not (oldest and earlier(oldest, event)) then oldest = event end
   end
+  return oldest
 end
 
-local function comes_first(set, event)
-  return (set.first == set.count or earlier_than_stored(event, set, set.first))
-    and (not set.added[1] or earlier(event, set.added[1]))
+local function before_stored(event)
+  return event.t < oldest_stored
+    or event.t == oldest_stored and precedes(event.record, 1, timeline, first)
 end
 
-local function add(set, event)
-  local added = set.added
-  local low, high = 1, #added + 1
-  if high > 1 and not earlier(event, added[high - 1]) then low = high end
-  while low < high do
-    local middle = floor((low + high) / 2)
-    if earlier(event, added[middle]) then high = middle else low = middle + 1 end
-  end
-  table.insert(added, low, event)
-  set.by_hash[event.hash] = event.record
+local function comes_first(event)
+  if event.t > oldest_stored or event.t > oldest_added then return false end
+  return before_stored(event) and (event.t < oldest_added or earlier(event, first_added()))
 end
 
-local function drop_first(set)
-  local event = set.added[1]
-  if set.first < set.count and not (event and earlier_than_stored(event, set, set.first)) then
-    set.first = set.first + 1
+local function drop_first()
+  size = size - 1
+  local event = oldest_added <= oldest_stored and first_added()
+  if event and before_stored(event) then
+    event.kept = false
+    event = first_added()
+    oldest_added = event and event.t or math.huge
   else
-    set.by_hash[event.hash] = nil
-    table.remove(set.added, 1)
+    first = first + SIZE
+    oldest_stored = first < #timeline and unpack('<i8', timeline, first) or math.huge
   end
 end
 
--- How many stored records come before the event; most events are new, so the end is tried first.
-local function rank(set, event, from)
-  local stored, t, to = set.stored, event.t, set.count
-  if from == to or not earlier_than_stored(event, set, to - 1) then return to end
-  to = to - 1
-  while from < to do
-    local middle = floor((from + to) / 2)
-    local t2 = unpack('<i8', stored, HEADER + middle * SIZE + 1)
-    if t < t2 or (t == t2 and earlier_than_stored(event, set, middle)) then
-      to = middle
-    else
-      from = middle + 1
+-- The record with this hash, or nil: of the timeline, and of the ledger where that counts.
+local function known(hash, counted)
+  local event = by_hash[hash]
+  if event and (event.kept or counted and event.counted) then return event.record end
+  local at = place(timeline, hash, first)
+  if at then return sub(timeline, at, at + SIZE - 1) end
+  at = counted and place(ledger, hash, FIRST)
+  return at and sub(ledger, at, at + SIZE - 1)
+end
+
+-- Sorted as numbers, which takes a fraction of what a function to compare them does; few events are
+-- of one moment. Moments end with the year 9999, so that the numbers are exact.
+local function in_order()
+  local keys, order = {}, {}
+  for n, event in ipairs(added) do keys[n] = event.t * MOST + n - 1 end
+  table.sort(keys)
+  for n, key in ipairs(keys) do
+    local event = added[key % MOST + 1]
+    while n > 1 and earlier(event, order[n - 1]) do
+      order[n] = order[n - 1]
+      n = n - 1
+    end
+    order[n] = event
+  end
+  return order
+end
+
+-- All records of a set as one string, after a header: those stored from `from` on, and what it takes
+-- of those added.
+local function merged(id, stored, from, order, takes)
+  local untouched, pieces, n = '', {}, 0
+  for _, event in ipairs(order) do
+    if event[takes] then
+      local to = rank(stored, event.record, 1, from)
+      if n == 0 then
+        untouched = sub(stored, from, to - 1)
+      elseif to > from then
+        n = n + 1
+        pieces[n] = sub(stored, from, to - 1)
+      end
+      n = n + 1
+      pieces[n] = event.record
+      from = to
     end
   end
-  return from
+  pieces[n + 1] = sub(stored, from)
+  return header(id) .. untouched .. table.concat(pieces)
 end
 
--- All records as one string, after what comes before them.
-local function merged(set, head)
-  local pieces, from = {head}, set.first
-  for _, event in ipairs(set.added) do
-    local to = rank(set, event, from)
-    if to > from then
-      pieces[#pieces + 1] = sub(set.stored, HEADER + from * SIZE + 1, HEADER + to * SIZE)
-    end
-    pieces[#pieces + 1] = event.record
-    from = to
-  end
-  pieces[#pieces + 1] = sub(set.stored, HEADER + from * SIZE + 1)
-  return table.concat(pieces)
-end
-
-local moved = redis.call('GET', KEYS[5]) or ''
-local elsewhere = moved ~= '' and moved == ARGV[5]
-local refused = false
-if moved ~= '' and not elsewhere then
-  for i = 6, #ARGV, 4 do refused = refused or ARGV[i + 1] ~= '0' or ARGV[i + 3] ~= '' end
-end
-
-local timeline, ledger = open(KEYS[1]), nil
-local erased = tonumber(redis.call('GET', KEYS[4]) or '-1')
 local statuses, last, last_of_ledger, ended = {}, '', '', {}
 
 for i = 6, #ARGV, 4 do
-  local event, counted, releases = parse(ARGV[i]), ARGV[i + 1] ~= '0', ARGV[i + 3]
-  local here = moved == ''
-  if here and (counted or releases ~= '') and not ledger then ledger = open(KEYS[2]) end
-  local known = held(timeline, event.hash) or (here and counted and held(ledger, event.hash))
-  local status
-  if event.t <= erased then
+  local record, counted, releases = ARGV[i], here and ARGV[i + 1] ~= '0', ARGV[i + 3]
+  local t, hash, status = unpack('<i8', record), sub(record, 9, 16), 1
+  local maybe = by_hash[hash] or find(timeline, hash, first + 8, true)
+    or counted and find(ledger, hash, FIRST + 8, true)
+  local same = maybe and known(hash, counted)
+  if t <= erased then
     status = 5
-  elseif known then
-    status = known == event.record and 2 or 3
+  elseif same then
+    status = same == record and 2 or 3
   else
-    if size(timeline) >= limit and comes_first(timeline, event) then
-      status = 4
+    local event = {t = t, record = record, kept = true, counted = counted}
+    if size >= limit and t <= oldest_stored and comes_first(event) then
+      status, event.kept = 4, false
     else
-      add(timeline, event)
-      while size(timeline) > limit do drop_first(timeline) end
-      status = 1
+      size = size + 1
+      if t < oldest_added then oldest_added = t end
     end
+    added[#added + 1] = event
+    by_hash[hash] = event
+    while size > limit do drop_first() end
     if elsewhere and status == 4 and ARGV[i + 1] == '2' then
       status = 2
     elseif not refused then
       last = redis.call('XADD', KEYS[3], '*', 'e', ARGV[i + 2])
-      if here and counted then
-        add(ledger, event)
-        last_of_ledger = last
-      end
+      if event.counted then last_of_ledger = last end
       if here and releases ~= '' then
-        local reservation = held(ledger, releases)
-        if reservation and byte(reservation, OUTCOME + 1) == RESERVED then
+        local at = place(ledger, releases, FIRST)
+        if at and byte(ledger, at + OUTCOME) == RESERVED then
           ended[releases] = true
           last_of_ledger = last
         end
       end
     end
   end
-  statuses[#statuses + 1] = status
+  statuses[(i - 2) / 4] = status
 end
 
 if refused then return {'', statuses, moved} end
 if last ~= '' then
-  redis.call('SET', KEYS[1], merged(timeline, header(last)), 'PX', ttl)
-end
-if last_of_ledger ~= '' then
-  local left = settled(
-    merged(ledger, ''), ledger.count, milliseconds(last_of_ledger), horizon, keep, ended
-  )
-  redis.call('SET', KEYS[2], header(last_of_ledger) .. left, 'PX', ttl)
+  local order = in_order()
+  redis.call('SET', KEYS[1], merged(last, timeline, first, order, 'kept'), 'PX', ttl)
+  if last_of_ledger ~= '' then
+    local left = merged(last_of_ledger, ledger, FIRST, order, 'counted')
+    left = settled(left, #ledger, milliseconds(last_of_ledger), horizon, keep, ended)
+    redis.call('SET', KEYS[2], left, 'PX', ttl)
+  end
 end
 return {last, statuses, ''}

@@ -18,18 +18,19 @@
 local now, ttl, horizon, keep = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local found = redis.call('MGET', KEYS[1], KEYS[3], KEYS[4])
 local erased, moved = refused_until(found[2]), found[3]
-local records = sub(found[1] or '', HEADER + 1)
-local before = #records / SIZE
+local records = found[1] or EMPTY
+local before = #records
 
--- What counts, by action: moments and channels. A reservation that is open may be presented any time
--- from now on, so it counts in every window. What an interaction shows more than once a day on a
--- channel is one contact: an open reservation counts, or else the newest presentation.
+-- What counts, by the code of its action: moments, and the channel after each. A reservation that is
+-- open may be presented any time from now on, so it counts in every window. What an interaction shows
+-- more than once a day on a channel is one contact: an open reservation counts, or else the newest
+-- presentation.
 local shown, contacts = {}, {}
-local function count_in(action, t, channel, of)
-  local of_action = shown[action]
+local function count_in(code, t, channel, of)
+  local of_action = shown[code]
   if not of_action then
     of_action = {}
-    shown[action] = of_action
+    shown[code] = of_action
   end
   local at = #of_action + 1
   of_action[at], of_action[at + 1] = t, channel
@@ -44,19 +45,22 @@ local function contact(records, at)
 end
 
 local function look()
-  for at = #records - SIZE + 1, 1, -SIZE do
-    local outcome, t = byte(records, at + OUTCOME), nil
+  for at = #records - SIZE + 1, FIRST, -SIZE do
+    local low, high, _, _, channel, _, outcome = byte(records, at + 32, at + OUTCOME)
+    local t
     if outcome == PRESENTED then
       t = unpack('<i8', records, at)
     elseif outcome == RESERVED and now < held_until(records, at) then
       t = math.huge
     end
-    local of = t and contact(records, at)
-    local known = of and contacts[of]
-    if known then
-      if t == math.huge then known.moments[known.at] = t end
-    elseif t then
-      count_in(sub(records, at + 32, at + 33), t, byte(records, at + 36), of)
+    if t then
+      local of = contact(records, at)
+      local known = of and contacts[of]
+      if not known then
+        count_in(256 * high + low, t, channel, of)
+      elseif t == math.huge then
+        known.moments[known.at] = t
+      end
     end
   end
 end
@@ -79,12 +83,12 @@ local function used(within, channel, actions)
   if cap then return cap.count end
   local since, count = now - tonumber(within), 0
   channel = tonumber(channel)
-  for code, of_action in pairs(shown) do
-    if listed(actions, code) then
-      for j = 1, #of_action, 2 do
-        if of_action[j] > since and (channel == 0 or of_action[j + 1] == channel) then
-          count = count + 1
-        end
+  for at = 1, #actions, 2 do
+    local low, high = byte(actions, at, at + 1)
+    local of_action = shown[256 * high + low] or {}
+    for j = 1, #of_action, 2 do
+      if of_action[j] > since and (channel == 0 or of_action[j + 1] == channel) then
+        count = count + 1
       end
     end
   end
@@ -103,13 +107,19 @@ local function room(first, caps, own)
 end
 
 -- Count a reservation that is open in what was counted already, and in what will be.
-local function hold(code, channel, of)
+local function hold(record, of)
+  local low, high, _, _, channel = byte(record, 33, 37)
   local known = of and contacts[of]
   local before = known and known.moments[known.at]
-  if known then known.moments[known.at] = math.huge else count_in(code, math.huge, channel, of) end
+  if known then
+    known.moments[known.at] = math.huge
+  else
+    count_in(256 * high + low, math.huge, channel, of)
+  end
   for _, cap in pairs(counted) do
     local told = before and before > cap.since
-    if not told and (cap.channel == 0 or cap.channel == channel) and listed(cap.actions, code) then
+    if not told and (cap.channel == 0 or cap.channel == channel)
+      and listed(cap.actions, sub(record, 33, 34)) then
       cap.count = cap.count + 1
     end
   end
@@ -120,7 +130,7 @@ while i <= #ARGV do
   local record, caps = ARGV[i], tonumber(ARGV[i + 2])
   local t, allowed = unpack('<i8', record), 0
   if not moved and t > erased then
-    if place(records, sub(record, 9, 16)) then
+    if place(records, sub(record, 9, 16), FIRST) then
       allowed = 1
     else
       if not looked then
@@ -135,7 +145,7 @@ while i <= #ARGV do
         if left then
           records = inserted(left, record)
           if now < held_until(record, 1) then
-            hold(sub(record, 33, 34), byte(record, 37), of)
+            hold(record, of)
           end
           last = redis.call('XADD', KEYS[2], '*', 'e', ARGV[i + 1])
         end
@@ -147,7 +157,7 @@ while i <= #ARGV do
 end
 
 if last ~= '' then
-  local left = settled(records, before, milliseconds(last), horizon, keep, {})
-  redis.call('SET', KEYS[1], header(last) .. left, 'PX', ttl)
+  records = settled(records, before, milliseconds(last), horizon, keep, {})
+  redis.call('SET', KEYS[1], header(last) .. sub(records, FIRST), 'PX', ttl)
 end
 return granted
