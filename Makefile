@@ -11,8 +11,9 @@ help:  ## what can be made
 demo: .venv/ready  ## simulate a bank, learn from it, serve, and let a few customers call in
 	$(BIN)/rapport demo
 
-test: .venv/ready  ## every test
-	$(BIN)/pytest -n 2 --dist loadfile
+test: .venv/ready  ## every test; those that hold a script to its microseconds by themselves
+	$(BIN)/pytest -n 2 --dist loadfile -m "not alone"
+	$(BIN)/pytest -m alone
 
 check: .venv/ready  ## style, types, configuration, API, stubs
 	$(BIN)/ruff check .

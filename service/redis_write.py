@@ -227,3 +227,4 @@ def _granted(answer: asyncio.Future[list[bool]], reply: Any) -> None:
 
 
 assert SIZE == 40  # noqa: S101  as the scripts know it
+assert BATCH == 32  # noqa: S101  as record.lua sorts them

@@ -241,6 +241,7 @@ async def test_all_that_the_same_contact_holds_for_less_long_gives_way(
     assert (await stored(store, "ann"))["value"].tolist() == [900.0]
 
 
+@pytest.mark.alone
 async def test_five_holds_on_256_records_that_were_counted_take_at_most_a_quarter_of_a_millisecond(
     store: RedisStore, redis: Any, store_url: str, record_property: Callable[[str, object], None]
 ) -> None:

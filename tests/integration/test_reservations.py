@@ -430,6 +430,7 @@ async def microseconds(redis: Any, call: Callable[[], Any]) -> float:
     return await spent() - before
 
 
+@pytest.mark.alone
 async def test_five_holds_on_256_records_take_at_most_half_a_millisecond(
     store_url: str, redis: Any, record_property: Callable[[str, object], None]
 ) -> None:
@@ -470,6 +471,7 @@ async def test_five_holds_on_256_records_take_at_most_half_a_millisecond(
     assert best <= 500
 
 
+@pytest.mark.alone
 async def test_after_sixty_thousand_presentations_a_call_takes_less_than_a_millisecond(
     store_url: str, redis: Any, record_property: Callable[[str, object], None]
 ) -> None:

@@ -670,6 +670,7 @@ def test_a_stopped_store_leaves_no_process_and_no_folder() -> None:
 # Speed, by the server's own clock
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("case", ["in order", "late", "in order, counted", "late, counted"])
 async def test_a_full_call_on_a_full_timeline_takes_at_most_half_a_millisecond(
     store_url: str, redis: Redis, case: str, record_property: Callable[[str, object], None]
