@@ -48,7 +48,7 @@ class Cost:
 
     def fits(self, budget: Budget) -> bool:
         """Whether the step would be done in time, with half as much again for bad luck."""
-        return self.spare(budget) > 0
+        return budget.left > 1.5 * self._seconds
 
     def spare(self, budget: Budget) -> float:
         """Seconds that are left beside the step, were it as unlucky; negative where it is late."""

@@ -111,7 +111,7 @@ class Decider:
                 found = await self._in_time(asking, budget.read)
             drafted = await self._together.run(
                 self._draft(question, found, budget, models),
-                self._scoring.spare(budget) * _PATIENCE,
+                lambda: self._scoring.spare(budget) * _PATIENCE,
             )
             decision, weighed = drafted.decision, drafted.decision.answer.weighed
             if drafted.reserved is None:
@@ -153,12 +153,12 @@ class Decider:
         """
         start = time.perf_counter()
         inputs = self._inputs(question, found, budget, models)
-        yield
+        yield False
         weighed = yield from self.pipeline.weighing(inputs, models)
         question = inputs.question
         decision_id = self._name(question.customer_id, weighed.now) if question.recorded else ""
         reserved = self._reserve(weighed, decision_id) if weighed.wants else None
-        yield
+        yield reserved is not None
         expected = [] if reserved is None else [*reserved.replies]
         answer = self.pipeline.settle(weighed, expected)
         written = self.answers.written(answer, decision_id)
@@ -178,9 +178,8 @@ class Decider:
             known = reading.known(found)
             if found.customer_id and found.customer_id != question.customer_id:
                 question = question._replace(customer_id=found.customer_id)
-        unscored = None if models is None else self._unscored(budget)
-        if models is None and budget.left <= 0:
-            unscored = _OUT_OF_TIME
+        fits = models is not None and self._scoring.fits(budget)
+        unscored = None if fits else self._unscored(budget, models)
         clock = self._world.clock()
         return Inputs(
             question,
@@ -193,13 +192,13 @@ class Decider:
             self._world.greedy,
         )
 
-    def _unscored(self, budget: Budget) -> Reason | None:
-        """Why there is no time for the models; None: there is."""
+    def _unscored(self, budget: Budget, models: Models | None) -> Reason | None:
+        """What there is no time for; None: there are no models to take any."""
         if budget.left <= 0:
             return _OUT_OF_TIME
-        if not self._scoring.fits(budget):
-            return Reason("MODELS_SKIPPED", "No time was left for the models")
-        return None
+        if models is None:
+            return None
+        return Reason("MODELS_SKIPPED", "No time was left for the models")
 
     def _name(self, customer_id: str, now: int) -> str:
         """Partition, time, worker and chance: an outcome finds its slot by the id alone."""

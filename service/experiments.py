@@ -15,14 +15,15 @@ from service.situation import NOBODY
 
 def group_of(customer_id: str, declared: ControlGroups) -> str:
     """Name of the control group that a customer belongs to; empty for none."""
+    of = declared
+    if not (of.random or of.probability_only or of.no_model or of.hold_out):
+        return NOBODY  # as for most configurations, at every decision
     shares = (
         (RANDOM, declared.random),
         (PROBABILITY_ONLY, declared.probability_only),
         (NO_MODEL, declared.no_model),
         (HOLD_OUT, declared.hold_out),
     )
-    if not any(share for _, share in shares):
-        return NOBODY
     written = f"{declared.salt}\0{customer_id}".encode()
     place = int.from_bytes(hashlib.blake2b(written, digest_size=8).digest(), "little") / 2**64
     for name, share in shares:

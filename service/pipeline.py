@@ -98,7 +98,7 @@ class Pipeline:
         now, known = _as_of(inputs)
         records = EMPTY if known.records is None else known.records
         rung, seen = self._look(models, inputs, known, records, now, advisories)
-        yield
+        yield False
         if (
             models is not None and seen.layout.actions
             and self.arbiter.ranks_by_uplift and models.scores_uplift
@@ -139,7 +139,7 @@ class Pipeline:
         weighings = [
             Weighing(choice, number, placing) for number, placing in enumerate(placings.each)
         ]
-        yield
+        yield False
         wants = list(self._wants(question, weighings)) if question.recorded else []
         return Weighed(
             inputs, now, rung, group, advisories, segment, chain_known, weighings, wants, models,

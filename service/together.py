@@ -19,8 +19,9 @@ from typing import Final, TypeVar
 from service.crowd import Crowd
 
 T = TypeVar("T")
-Steps = Generator[None, None, T]
-"""A computation that yields where another may take its turn, and returns its result."""
+Steps = Generator[bool, None, T]
+"""A computation that yields where another may take its turn, and returns its result. What it yields is
+whether it has asked others for something since it did so last."""
 
 MOST: Final = 8
 """Computations that run together: the loop is not kept for longer than a few milliseconds."""
@@ -30,22 +31,23 @@ LONGEST_SECONDS: Final = 0.002
 
 
 def finished(steps: Steps[T], stepped: Callable[[], None] = lambda: None) -> T:
-    """Run a computation alone; ``stepped`` is called after each step but the last."""
+    """Run a computation alone; ``stepped`` is called after each step that has asked for something."""
     while True:
         try:
-            next(steps)
+            asked = next(steps)
         except StopIteration as end:
             found: T = end.value
             return found
-        stepped()
+        if asked:
+            stepped()
 
 
 class Together:
     """Runs computations step by step; the error of one is its own.
 
     Args:
-        stepped: Called when all have taken a step, so that what they asked of others is on its way
-            before the next.
+        stepped: Called when all have taken a step, if one of them has asked for something, so that
+            this is on its way before the next.
         crowd: Knows whether it gains to wait, and for how many.
     """
 
@@ -59,12 +61,12 @@ class Together:
         self._alarm: asyncio.Handle | None = None
         self._due = 0.0  # when it rings; uvloop's cannot always say
 
-    async def run(self, steps: Steps[T], patience: float = 0.0) -> T:
+    async def run(self, steps: Steps[T], patience: Callable[[], float] = lambda: 0.0) -> T:
         """Run a computation together with others that wait by the end of this turn of the loop.
 
         Args:
             steps: The computation.
-            patience: Seconds that it may wait for others to come, if that gains anything.
+            patience: Gives the seconds that it may wait for others to come, if that gains anything.
         """
         if self._crowd.inside == 1 and not self._waiting:
             return finished(steps, self._stepped)  # nobody comes by the end of this turn
@@ -73,10 +75,12 @@ class Together:
         self._waiting.append((steps, result))  # type: ignore[arg-type]
         if not self._turn_comes:
             # Where as many wait as there were of late, nobody else is likely to come.
-            if patience <= 0 or len(self._waiting) >= min(self._crowd.size, MOST):
+            enough = len(self._waiting) >= min(self._crowd.size, MOST)
+            seconds = 0.0 if enough else min(patience(), LONGEST_SECONDS)
+            if seconds <= 0:
                 self._soon(loop)
             else:
-                self._within(loop, min(patience, LONGEST_SECONDS))
+                self._within(loop, seconds)
         return await result
 
     def _soon(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -102,13 +106,13 @@ class Together:
         if self._waiting:  # they have waited for others
             self._soon(asyncio.get_running_loop())
         while running:
-            going = []
+            going, any_asked = [], False
             for steps, result in running:
                 if result.cancelled():  # whoever asked is gone
                     steps.close()
                     continue
                 try:
-                    next(steps)
+                    any_asked |= next(steps)
                 except StopIteration as end:
                     result.set_result(end.value)
                 except Exception as error:  # noqa: BLE001  whoever asked is told
@@ -116,4 +120,5 @@ class Together:
                 else:
                     going.append((steps, result))
             running = going
-            self._stepped()
+            if any_asked:
+                self._stepped()

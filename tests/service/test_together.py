@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -30,7 +31,7 @@ from tests.service.test_pipeline import written
 def counting(name: str, steps: int, seen: list[str]) -> Steps[str]:
     for _ in range(steps):
         seen.append(name)
-        yield
+        yield True  # it has asked for something
     return name
 
 
@@ -40,6 +41,26 @@ async def test_the_same_step_of_all_comes_before_the_next_of_any() -> None:
     found = await asyncio.gather(*map(together.run, asked))
     assert found == ["a", "b", "c"]
     assert seen == ["a", "c", "a", "c", "c"]
+
+
+def asking(asks: Sequence[bool], seen: list[str]) -> Steps[None]:
+    for each in asks:
+        seen.append("step")
+        yield each
+
+
+async def test_what_was_asked_of_others_leaves_before_the_next_step_and_only_then() -> None:
+    seen = list[str]()
+    together = Together(lambda: seen.append("sent"))
+    one, other = asking([False, True, False], seen), asking([False, False, True], seen)
+    await asyncio.gather(together.run(one), together.run(other))
+    assert seen == [*["step"] * 4, "sent", *["step"] * 2, "sent"]
+
+
+def test_alone_too() -> None:
+    seen = list[str]()
+    finished(asking([False, True, True, False], seen), lambda: seen.append("sent"))
+    assert seen == ["step", "step", "sent", "step", "sent", "step"]
 
 
 async def test_not_more_than_a_few_keep_the_loop() -> None:
@@ -61,7 +82,7 @@ async def test_not_more_than_a_few_keep_the_loop() -> None:
 
 async def test_the_error_of_one_is_its_own_and_whoever_leaves_is_not_computed_for() -> None:
     def broken() -> Steps[str]:
-        yield
+        yield False
         raise ZeroDivisionError
 
     together, seen = Together(), list[str]()
@@ -109,13 +130,13 @@ def in_time_of(loop: Timed, main: Coroutine[Any, Any, None]) -> None:
 
 
 def numbered(number: int) -> Steps[int]:
-    yield
+    yield False
     return number
 
 
 def started(at: list[float], loop: asyncio.AbstractEventLoop) -> Steps[float]:
     at.append(loop.time())
-    yield
+    yield False
     return loop.time()
 
 
@@ -141,7 +162,7 @@ def test_nobody_waits_for_longer_than_they_can_and_nobody_is_lost(
         assert waited <= max(0.0, min(patience, LONGEST_SECONDS)) + 1e-6
         if size <= 1:
             assert waited == 0
-        yield
+        yield False
         if what == "breaks":
             raise ZeroDivisionError
         return asked
@@ -152,7 +173,7 @@ def test_nobody_waits_for_longer_than_they_can_and_nobody_is_lost(
             if seconds:
                 await asyncio.sleep(seconds)
             asked = loop.time()
-            task = asyncio.create_task(together.run(one(asked, patience, what), patience))
+            task = asyncio.create_task(together.run(one(asked, patience, what), partial(float, patience)))
             if what == "leaves":
                 loop.call_later(0.0005, task.cancel)
             tasks.append((asked, what, task))
@@ -179,7 +200,7 @@ def test_as_many_as_there_were_of_late_run_at_once_and_together(size: int) -> No
         for number in range(min(size, MOST)):
             if number:
                 await asyncio.sleep(0.0001)
-            asked.append(asyncio.create_task(together.run(started(at, loop), 1.0)))
+            asked.append(asyncio.create_task(together.run(started(at, loop), partial(float, 1.0))))
         await asyncio.gather(*asked)
         last = 1_000.0 + 0.0001 * (min(size, MOST) - 1)
         assert at == [pytest.approx(last, abs=1e-6)] * len(asked)
@@ -192,9 +213,9 @@ def test_whoever_can_wait_least_is_not_kept_by_the_others() -> None:
     loop, together, at = Timed(), Together(crowd=Crowded(8)), list[float]()
 
     async def main() -> None:
-        patient = asyncio.create_task(together.run(started(at, loop), 1.0))
+        patient = asyncio.create_task(together.run(started(at, loop), partial(float, 1.0)))
         await asyncio.sleep(0.0002)
-        hasty = asyncio.create_task(together.run(started(at, loop), 0.0005))
+        hasty = asyncio.create_task(together.run(started(at, loop), partial(float, 0.0005)))
         await asyncio.gather(patient, hasty)
         assert at == [pytest.approx(1_000.0007, abs=1e-6)] * 2
 
@@ -207,12 +228,12 @@ def test_whoever_comes_after_others_have_run_is_not_hurried_by_them(hasty: float
 
     async def main() -> None:
         await asyncio.gather(
-            *(together.run(started(at, loop), patience) for patience in (1.0, hasty))
+            *(together.run(started(at, loop), partial(float, patience)) for patience in (1.0, hasty))
         )
         await asyncio.sleep(0.0001)
         assert len(at) == 2
         asked = loop.time()
-        await together.run(started(at, loop), 1.0)
+        await together.run(started(at, loop), partial(float, 1.0))
         assert at[2] == pytest.approx(asked + LONGEST_SECONDS, abs=1e-6)
 
     in_time_of(loop, main())
@@ -229,7 +250,7 @@ def test_the_loop_that_serves_keeps_to_it_too() -> None:
     async def main() -> list[int]:
         together = Together(crowd=Crowded(8))
         patience = [0.0015, 0.0012, 0.0004, 0.0001, 0.0, -1.0]  # to uvloop, some of it is no time
-        asked = [together.run(numbered(n), some) for n, some in enumerate(patience)]
+        asked = [together.run(numbered(n), partial(float, some)) for n, some in enumerate(patience)]
         return await asyncio.wait_for(asyncio.gather(*asked), 1.0)
 
     assert uvloop.run(main()) == [*range(6)]
@@ -240,7 +261,7 @@ def test_without_a_crowd_nobody_waits_though_all_could() -> None:
 
     async def main() -> None:
         for _ in range(20):
-            await together.run(started(at, loop), 1.0)
+            await together.run(started(at, loop), partial(float, 1.0))
         assert at == [1_000.0] * 20
 
     in_time_of(loop, main())
@@ -299,5 +320,5 @@ async def test_whoever_is_alone_waits_for_no_turn_of_the_loop() -> None:
 
 
 def _broken() -> Steps[int]:
-    yield
+    yield False
     raise ZeroDivisionError
