@@ -293,7 +293,7 @@ class _Writer:
             case Count(value=value) | Flag(value=value) | Text(value=value):
                 return f"({value!r})"
             case Many(items=items):
-                return "(" + "".join(f"{self._text(one, failing)}, " for one in items) + ")"
+                return "(" + "".join(f"{one}, " for one in self._arguments(items, failing)) + ")"
             case Table():
                 return self._bind(node, fold.value(node))
             case Field(root=root, name=name):
@@ -314,6 +314,17 @@ class _Writer:
         self._line(f"{outcome} = {self._careful(node)}")
         failing[f"{outcome}.__class__ is Unknown"] = outcome
         return outcome
+
+    def _arguments(self, args: Sequence[Node], failing: dict[str, str] | None) -> list[str]:
+        """Several, one after the other: the first that fails says why, though a later is unset."""
+        texts = []
+        for at, arg in enumerate(args):
+            if failing is None or parts.certain(arg) or all(map(fold.is_constant, args[at + 1 :])):
+                texts.append(self._text(arg, failing))
+            else:
+                texts.append(outcome := self._careful(arg))
+                failing[f"{outcome}.__class__ is Unknown"] = outcome
+        return texts
 
     def _guard(self, node: Node, failing: dict[str, str] | None) -> None:
         if failing is not None:
@@ -337,5 +348,5 @@ class _Writer:
                 return f"({self._text(one, failing)} in {among})"
             case Call(op="divide_numbers", args=(one, Number(text=text))) if float(text):
                 return f"({self._text(one, failing)} / {self._text(node.args[1], failing)})"
-        args = [self._text(arg, failing) for arg in node.args]
+        args = self._arguments(node.args, failing)
         return f"({OPERATIONS[node.op].python.format(*args, name=repr(fold.name(node.args[0])))})"

@@ -137,7 +137,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "size": Operation("length({0})"),
     "starts_with": Operation("{0}.startswith({1})"),
     "ends_with": Operation("{0}.endswith({1})"),
-    "contains": Operation("{1} in {0}"),
+    "contains": Operation("{0}.find({1}) >= 0"),  # `in` would look at the other one first
     "number_to_count": Operation("truncated({0})", partial=True),
     "count_to_number": Operation("number({0})"),
     "count_to_text": Operation("text({0})"),

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from service.errors import ConfigurationError
@@ -26,8 +26,17 @@ def checked(*texts: str) -> list[Checked]:
     return check([Source(text, "test") for text in texts], ENVIRONMENT)
 
 
+NOT_OPEN: Roots = {"customer": {"visits": 1, "segment": "b", "tags": []}}
+
+
 @settings(MANY, max_examples=400)
 @given(st.lists(RULES, min_size=1, max_size=6), st.lists(inputs(), min_size=1, max_size=3))
+@example(['(customer.visits < {"a": 1}[customer.segment]) == customer.open'], [NOT_OPEN])
+@example(
+    ["customer.tags[0].contains(customer.tags[1])", "customer.tags[1] in [customer.tags[0]]"],
+    [NOT_OPEN],
+)
+@example(['customer.open == (customer.visits < {"a": 1}[customer.segment])'], [NOT_OPEN])
 def test_a_program_answers_as_the_function_and_the_engine_do(
     texts: list[str], customers: list[Roots]
 ) -> None:
