@@ -23,12 +23,13 @@ from service.catalogue import Exploration
 from service.causes import Cause, Rows
 from service.chance import signed
 from service.choice import Choice, Extent, Placing, Placings
+from service.layout import Layout
 from service.loader import sources
 from service.offers import Offers
 from service.pieces import Pieces
 from service.policies import Policies
 from service.printing import MOST, UNTOLD
-from service.sight import Layout, Sight
+from service.sight import Sight
 from service.spans import Spans
 
 _NONE: Final = np.empty(0)

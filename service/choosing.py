@@ -41,9 +41,9 @@ from service.given import (
     VERDICTS,
     WIDTH,
 )
+from service.layout import FACTS, LIKELY
 from service.printing import UNTOLD
 from service.rules import kernel as rules
-from service.sight import FACTS, LIKELY
 from service.spans import span
 from service.writing import address
 
@@ -82,7 +82,7 @@ def choose(  # noqa: PLR0913, PLR0917  a kernel takes what it reads
         about: Of :class:`service.spans.Spans`: what does not depend on the customer.
         program: Of the rules; what comes from beside the events is in its registers.
         ledger: Words of it.
-        sight: What was seen, see :class:`service.sight.Layout`.
+        sight: What was seen, see :class:`service.layout.Layout`.
         placings: [placements, :data:`service.placing.PLACING` + width + actions] what each asks for
             and could show.
         before: [2, width] rows that are dropped already, and those of them that drop a bundle.

@@ -15,7 +15,7 @@ from numba import carray  # type: ignore[attr-defined]
 from features.elementary import Floats
 from service import dropping, placing, ranking
 from service.drawing import Bytes
-from service.sight import AT_TOUCHED, FACTS, TOUCHED
+from service.layout import AT_TOUCHED, FACTS, TOUCHED
 from service.spans import pointer
 from service.writing import (
     address,
@@ -79,7 +79,7 @@ def entry(given: Bytes, sight: Floats, choice: Floats, out: Bytes) -> int:
 
     Args:
         given: Numbers of :data:`ASKED`, and the parts behind them.
-        sight: What was seen, see :class:`service.sight.Layout`.
+        sight: What was seen, see :class:`service.layout.Layout`.
         choice: What was chosen, see :func:`service.choosing.choose`.
         out: Overwritten from its beginning.
 

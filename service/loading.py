@@ -22,7 +22,7 @@ from service.given import (
     SCORED,
     TABLES,
 )
-from service.sight import LIKELY
+from service.layout import LIKELY
 from service.spans import span
 
 LOAD: Final = 6

@@ -28,7 +28,8 @@ from service.business import Business
 from service.contributions import Contributions
 from service.errors import BundleRefused
 from service.intents import Intents
-from service.sight import Compiled, Layout, Seen, Seer, Sight
+from service.layout import Layout
+from service.sight import Compiled, Seen, Seer, Sight
 from service.uplift import Uplift
 from service.usual import Usual, laid_out
 

@@ -17,12 +17,13 @@ from features.duration import DAY, HOUR, MINUTE, SECOND, spoken
 from features.journey import Relationship, Stage
 from features.kernels import Integers
 from rapport.v1 import decision_pb2 as pb
-from service import facts, printing, saying, sight, telling
+from service import facts, printing, saying, telling
 from service.arbitration import Arbiter
 from service.business import Business
 from service.catalogue import Action, Price, Treatment
 from service.conditions import Conditions
 from service.facts import Fact
+from service.layout import LIKELY
 from service.reasons import LIKELY_TEXT, MANDATORY, MATCH_TEXT, UPLIFT_TEXT, WORTH_TEXT, Reason
 from service.spans import Spans
 from service.wire import double, moment, nested, text
@@ -75,7 +76,7 @@ class Pieces:
         channels = self._of_channels(vocabulary.channels)
         told = fixed + sum(map(len, self._pieces[first:])) + _NUMBERS
         told += len(_BETWEEN) * len(vocabulary.channels)  # the one piece that comes many times
-        self.most_told = told + (sight.LIKELY + 2) * (longest + _FACTORS)
+        self.most_told = told + (LIKELY + 2) * (longest + _FACTORS)
         self.placements = {name: self._piece(text(1, name)) for name in business.placements}
         said = sum(map(len, self._pieces[: saying.TITLES])) + longest + _FACTORS + _NUMBERS
         actions, most = self._of_actions(conditions, arbiter)

@@ -7,7 +7,7 @@ way into a kernel and out of it, and each array made on the way, is paid for wit
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple, Protocol
 
 import numba
@@ -23,12 +23,8 @@ from features.record import Records
 from service.forest import layout as forest
 from service.forest.kernels import score
 from service.forest.memory import array
+from service.layout import AT_TOUCHED, FACTS, JOURNEY, LIKELY, NO_LAYOUT, TOUCHED, Layout
 from service.spans import Spans, span
-
-LIKELY: Final = 5
-"""Intents that are told of a decision."""
-
-FACTS: Final = len(journey.FACTS)
 
 _LENS, _CUSTOMER, _PAIR, _ROWS, _SCALARS, _ORDER = range(6)
 _NUMBERS: Final = 12
@@ -36,8 +32,6 @@ _NUMBERS: Final = 12
     _INTENT, _INTENT_SCRATCH, _CLASSES, _ACCEPTANCE, _ACCEPTANCE_SCRATCH, _ACTIONS, _FEATURES,
     _PAIRS, _ACTIONS_SAID,
 ) = range(_NUMBERS, _NUMBERS + 9)  # fmt: skip
-TOUCHED, _JOURNEY, AT_TOUCHED = 2 * LIKELY, 2 * LIKELY + 1, 2 * LIKELY + 2
-"""Whole numbers behind places and chances of the likeliest intents: how many of both follow."""
 
 
 class Seen(NamedTuple):
@@ -46,41 +40,6 @@ class Seen(NamedTuple):
     vector: Floats  # [customer features]
     touched: Integers  # [n] rows of actions whose pair features differ from the usual ones
     pairs: Floats  # [n, pair features] these
-
-
-class Layout(NamedTuple):
-    """Where a :class:`Sight` holds what.
-
-    Facts, features, probabilities of intents and of actions, places and probabilities of the
-    likeliest intents; then whole numbers: how many rows were touched and how many numbers of the
-    journey follow, and the touched rows; then their pair features, and the numbers of the journey.
-
-    One object for all decisions with the same models, so that what is worked out for a layout can
-    be kept.
-    """
-
-    names: Sequence[str] = ()  # of the intents, class by class
-    places: Mapping[str, int] = {}  # of the classes, by name
-    order: Sequence[int] = ()  # of the classes, by code
-    features: int = 0
-    actions: int = 0  # 0: nothing is said of them
-    rows: int = 0  # of the catalogue
-    pairs: int = 0
-
-    @property
-    def at_chances(self) -> int:
-        """Where the probabilities of the intents begin."""
-        return FACTS + self.features
-
-    @property
-    def at_acceptance(self) -> int:
-        """Where the probabilities of the actions begin."""
-        return self.at_chances + len(self.names)
-
-    @property
-    def at_numbers(self) -> int:
-        """Where the whole numbers begin."""
-        return self.at_acceptance + self.actions
 
 
 class Sight:
@@ -165,13 +124,13 @@ class Sight:
     @property
     def at_journey(self) -> int:
         """Where the numbers of the journey begin, beside its facts."""
-        return self.layout.at_numbers + _at_journey(self.layout, self.events)
+        return self.layout.at_journey(self.events)
 
     @property
     def journey(self) -> Journey:
         """The facts, with what they were read off."""
         numbers, begin = self.block.view(np.int64), self.at_journey
-        count = numbers.item(self.layout.at_numbers + _JOURNEY)
+        count = numbers.item(self.layout.at_numbers + JOURNEY)
         told = numbers[begin : begin + count].tolist()
         return journey.told(self.block[:FACTS], told)
 
@@ -208,16 +167,8 @@ def _chance(one: tuple[str, float]) -> float:
     return one[1]
 
 
-def _at_journey(layout: Layout, events: int) -> int:
-    """Where the numbers of the journey begin, among the whole numbers."""
-    return AT_TOUCHED + layout.rows + min(layout.rows, events) * layout.pairs
-
-
-NO_LAYOUT: Final = Layout()
-
-
 def _empty(layout: Layout, events: int) -> Floats:
-    return np.empty(layout.at_numbers + _at_journey(layout, events) + journey.room(events))
+    return np.empty(layout.at_journey(events) + journey.room(events))
 
 
 def unscored(records: Records, now: int, lens: journey.Lens) -> Sight:
@@ -237,8 +188,8 @@ def _read(block: Floats, layout: Layout, records: Records, now: int, lens: journ
     """Read the facts into a block in which nobody is touched."""
     numbers = block[layout.at_numbers :].view(np.int64)
     numbers[TOUCHED] = 0
-    told = numbers[_at_journey(layout, len(records)) :]
-    numbers[_JOURNEY] = journey.read_into(
+    told = block[layout.at_journey(len(records)) :].view(np.int64)
+    numbers[JOURNEY] = journey.read_into(
         fields.words(records), now, lens.words, block[:FACTS], told
     )
 
@@ -356,7 +307,7 @@ def see(models: Integers, words: Integers, now: int, beside: Floats, out: Floats
     facts, vector = out[:FACTS], out[FACTS:at_chances]
     numbers = out[at_numbers:].view(np.int64)
     lens = span(models, _LENS, np.int64)
-    numbers[_JOURNEY] = journey.read_into(words, now, lens, facts, out[at_journey:].view(np.int64))
+    numbers[JOURNEY] = journey.read_into(words, now, lens, facts, out[at_journey:].view(np.int64))
     kernels.customer(words, now, span(models, _CUSTOMER, np.int64), beside, facts, vector)
     scalars = span(models, _SCALARS, np.float64)
     nobody, nothing = np.empty(0, np.int64), np.empty((0, 0))

@@ -59,7 +59,7 @@ def scores(at: int, pieces: int, of_class: Integers, likely: Floats, count: int)
         at: Address to write to; there is room.
         pieces: Address of the words of :class:`service.pieces.Pieces`.
         of_class: [classes] number of each intent.
-        likely: [2 LIKELY] classes and their probabilities, see :class:`service.sight.Layout`.
+        likely: [2 LIKELY] classes and their probabilities, see :class:`service.layout.Layout`.
         count: How many of them are told.
     """
     half = likely.shape[0] // 2

@@ -20,8 +20,8 @@ from service.crowd import Crowd
 
 T = TypeVar("T")
 Steps = Generator[bool, None, T]
-"""A computation that yields where another may take its turn, and returns its result. What it yields is
-whether it has asked others for something since it did so last."""
+"""A computation that yields where another may take its turn, and returns its result. What it
+yields is whether it has asked others for something since it did so last."""
 
 MOST: Final = 8
 """Computations that run together: the loop is not kept for longer than a few milliseconds."""
@@ -31,7 +31,7 @@ LONGEST_SECONDS: Final = 0.002
 
 
 def finished(steps: Steps[T], stepped: Callable[[], None] = lambda: None) -> T:
-    """Run a computation alone; ``stepped`` is called after each step that has asked for something."""
+    """Run a computation alone; ``stepped`` is called after each step that asked for something."""
     while True:
         try:
             asked = next(steps)

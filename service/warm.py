@@ -23,9 +23,10 @@ from service.declared import Policies, Ranking
 from service.entries import Entries
 from service.exploration import Candidates, Shape
 from service.inputs import Inputs, Known, Question
+from service.layout import Layout
 from service.pipeline import Pipeline
 from service.rules import Environment, Program
-from service.sight import Compiled, Layout, Seer
+from service.sight import Compiled, Seer
 from service.situation import Situation
 from service.weighed import Reply
 

@@ -44,6 +44,7 @@ TRAINING_MAY_USE = {
     "service.exploration": "what became of a candidate",
     "service.reasons": "reasons, which are part of a decision's inputs",
     "service.rules": "what conditions say, without one of them",
+    "service.layout": "where a sight holds what",
     "service.sight": "what models see and say, without one feature",
     "service.situation": "whether a context weight holds",
     "service.weighed": "what was decided, up to what the store says",

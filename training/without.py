@@ -26,12 +26,13 @@ from service.causes import Cause, Filtered, rows_of, union
 from service.circumstances import Circumstances
 from service.declared import IntentMatch
 from service.exploration import Fate
+from service.layout import Layout
 from service.models import Models
 from service.pipeline import Pipeline
 from service.policies import Policies
 from service.reasons import Reasons
 from service.rules import Answers
-from service.sight import Layout, Seen, Sight
+from service.sight import Seen, Sight
 from service.situation import holds
 from service.stages import STAGES
 from service.weighed import Weighed
@@ -175,7 +176,7 @@ class Recalled(Models):
         layout = models.layout
         self.__dict__.update(models.__dict__)
         del self.__dict__["layout"]
-        self._layouts = layout, layout._replace(actions=0)
+        self._layouts = layout, layout.without_actions()
         self._said: dict[tuple[str, int], Floats | None] = {}
         self._at = 0
         self._blind: tuple[int, float] | None = None

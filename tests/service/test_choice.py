@@ -20,9 +20,9 @@ from service.causes import rows_of
 from service.chooser import Chooser
 from service.declared import ControlGroups, Limit
 from service.inputs import Inputs, Known, Question
+from service.layout import Layout
 from service.models import Models
 from service.pipeline import Pipeline
-from service.sight import Layout
 from service.spans import Spans
 from service.weighed import Weighed
 from tests.bench.people import People

@@ -42,11 +42,12 @@ from service.declared import (
 )
 from service.entries import Entries
 from service.inputs import Inputs, Known, Question
+from service.layout import Layout
 from service.models import Models
 from service.pipeline import Pipeline
 from service.reasons import Reason
 from service.rooms import full
-from service.sight import Layout, Seen
+from service.sight import Seen
 from service.slates import Answer
 from service.usual import Usual
 from service.weighed import Reply, Want, Weighed

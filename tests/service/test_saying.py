@@ -31,10 +31,10 @@ from service.declared import (
 )
 from service.facts import LIKELY
 from service.inputs import Inputs, Known
+from service.layout import Layout
 from service.models import Models
 from service.pipeline import Pipeline
 from service.printing import HEAD
-from service.sight import Layout
 from service.weighed import Reply, Weighed
 from tests.chain import NOW, VOCABULARY, Event, chained, events, unique
 from tests.integration.serving import business as bank

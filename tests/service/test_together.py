@@ -173,7 +173,9 @@ def test_nobody_waits_for_longer_than_they_can_and_nobody_is_lost(
             if seconds:
                 await asyncio.sleep(seconds)
             asked = loop.time()
-            task = asyncio.create_task(together.run(one(asked, patience, what), partial(float, patience)))
+            task = asyncio.create_task(
+                together.run(one(asked, patience, what), partial(float, patience))
+            )
             if what == "leaves":
                 loop.call_later(0.0005, task.cancel)
             tasks.append((asked, what, task))
@@ -228,7 +230,10 @@ def test_whoever_comes_after_others_have_run_is_not_hurried_by_them(hasty: float
 
     async def main() -> None:
         await asyncio.gather(
-            *(together.run(started(at, loop), partial(float, patience)) for patience in (1.0, hasty))
+            *(
+                together.run(started(at, loop), partial(float, patience))
+                for patience in (1.0, hasty)
+            )
         )
         await asyncio.sleep(0.0001)
         assert len(at) == 2
