@@ -248,9 +248,10 @@ def _draw(
         best = asked.priorities[fitting[0]]
         for i in range(1, fits):
             best = max(best, asked.priorities[fitting[i]])
-        warm = temperature > 0 and best > 0
+        unit = temperature * best
+        warm = unit > 0  # not where the best is nothing, nor so little that a part of it is
         if warm and best != highest:
-            _soften(asked, fitting[:fits], temperature * best, best, soft)
+            _soften(asked, fitting[:fits], unit, best, soft)
             highest = best
         at, probability = _drawn(fitting[:fits], soft, floor, warm, numbers[filled - first])
         place = fitting[at]
