@@ -204,12 +204,12 @@ _facts: Final = _Facts(pieces.fact, _FACTS)
 def _read(weighed: Weighed) -> bytes:
     """What a :class:`pb.ReadIds` holds."""
     known = weighed.inputs.known
-    parts = [
-        _log_id(1, known.timeline_id),
-        _log_id(2, known.ledger_id),
-        _log_id(3, known.profile_id),
-        whole(4, weighed.events),
-    ]
+    parts = []
+    for number, id in enumerate((known.timeline_id, known.ledger_id, known.profile_id), 1):
+        if id != NEVER:  # as in _log_id, without three calls
+            named = b"%d-%d" % id
+            parts.append(bytes((number << 3 | 2, len(named))) + named)
+    parts.append(whole(4, weighed.events))
     for one in known.members:
         parts.append(nested(5, text(1, one.customer_id) + _log_id(2, one.timeline_id)))
     return b"".join(parts)

@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Awaitable
 from functools import partial
 from heapq import heappop, heappush
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, TypeVar
 
 from service.errors import StoreUnavailable
 from service.reasons import Reason
@@ -40,17 +40,19 @@ class Deadlines:
                 which goes on then.
             seconds: How long.
         """
-        if asyncio.isfuture(asking) and not isinstance(asking, asyncio.Task):
-            own = cast("asyncio.Future[T | Reason]", asking)
+        own: asyncio.Future[Any]
+        if type(asking) is asyncio.Future:  # as a loop makes them; a task would be another's work
+            own = asking
         else:
             own = asyncio.get_running_loop().create_future()
             # A call in flight is shared and never cancelled.
             asyncio.ensure_future(asking).add_done_callback(partial(_pass_on, own))
         self._expect(own, seconds)
         try:
-            return await own
+            answer: T | Reason = await own
         except StoreUnavailable as error:
-            return Reason("STORE_UNAVAILABLE", str(error))
+            answer = Reason("STORE_UNAVAILABLE", str(error))
+        return answer
 
     def _expect(self, own: asyncio.Future[Any], seconds: float) -> None:
         waiting, loop = self._waiting, asyncio.get_running_loop()

@@ -163,6 +163,7 @@ class _Method:
 
     def _tell(self, call: logs.Call) -> None:
         """Count a call, and write its line."""
+        call.complete()
         self._metrics.call(self._name, call.status, call.seconds)
         if "rung" in call.noted:
             self._metrics.decision(call.noted["rung"])

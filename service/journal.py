@@ -142,7 +142,8 @@ class Journal:
             told = e.summary
             summary = msgspec.msgpack.encode(told)
             rows.append((told.customer_id, e.decision_id, summary, e.build()))
-            await turn.pause()
+            if turn.over:
+                await turn.pause()
         written = await self._store.journal(rows)
         for entry, done in zip(some, written, strict=True):
             self._waiting.pop(entry.decision_id, None)

@@ -45,6 +45,12 @@ class Call(msgspec.Struct, frozen=True):
     noted: dict[str, Any]
     at: int  # nanoseconds since 1970-01-01 UTC
 
+    def complete(self) -> None:
+        """Work out what was left for later, see :func:`note_later`."""
+        later = self.noted.pop(_LATER, None)
+        if later is not None:
+            self.noted.update(later())
+
     def told(self) -> Event:
         """The line, level and time aside."""
         return {
@@ -65,6 +71,7 @@ def fresh_id() -> str:
 
 _chance: Final = random.Random()  # noqa: S311  an id is no secret
 
+_LATER: Final = ""  # the name of no field
 _noted: ContextVar[dict[str, Any] | None] = ContextVar("noted", default=None)
 
 
@@ -75,9 +82,11 @@ def begin() -> dict[str, Any]:
     return fields
 
 
-def noted() -> dict[str, Any] | None:
-    """What the canonical line of the call that is being answered will say; None: there is none."""
-    return _noted.get()
+def note_later(told: Callable[[], Event]) -> None:
+    """Add to the canonical line of the call that is being answered what nobody has to wait for."""
+    noted = _noted.get()
+    if noted is not None:
+        noted[_LATER] = told
 
 
 def note(**fields: Any) -> None:

@@ -276,9 +276,12 @@ class Pipeline:
     def settle(self, weighed: Weighed, replies: Sequence[Reply]) -> Answer:
         """Make the answer of what was drawn, and of what the store said of each want, in order."""
         advisories = [*weighed.advisories]
-        answered = list(zip(weighed.wants, replies, strict=True))
-        refused = {(want.placement, want.row) for want, reply in answered if reply.refused}
-        fallbacks = Fallbacks(self.business, self._caps, weighed, answered) if refused else None
+        answered, refused, fallbacks = [], set[tuple[str, int]](), None
+        if weighed.wants or replies:  # nothing has to be reserved of most
+            answered = list(zip(weighed.wants, replies, strict=True))
+            refused = {(want.placement, want.row) for want, reply in answered if reply.refused}
+            if refused:
+                fallbacks = Fallbacks(self.business, self._caps, weighed, answered)
         slates = []
         for weighing in weighed.weighings:
             filled = len(weighing.rows)

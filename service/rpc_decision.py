@@ -58,17 +58,14 @@ _RESULTS: Final = {code: _result(pb.EventResult(status=one)) for code, one in _S
 class _Kept:
     """A decision for the journal."""
 
-    __slots__ = ("_asked", "_caller", "_decision", "_serving")
+    __slots__ = ("_asked", "_caller", "_decision", "_serving", "decision_id")
 
     def __init__(
         self, serving: Serving, asked: Asked, decision: Decision, caller: callers.Caller
     ) -> None:
         self._serving, self._asked, self._decision = serving, asked, decision
         self._caller = caller
-
-    @property
-    def decision_id(self) -> str:
-        return self._decision.decision_id
+        self.decision_id = decision.decision_id
 
     @property
     def summary(self) -> Summary:
@@ -87,21 +84,19 @@ class _Kept:
         )
 
 
-def _note(noted: dict[str, Any] | None, decision: Decision, *, lost: bool) -> None:
-    """Note what the line of a decision tells."""
-    if noted is None:
-        return
+def _told(decision: Decision, *, lost: bool) -> logs.Event:
+    """What the line of a decision tells."""
     answer = decision.answer
     advisories = [one.code for one in answer.advisories]
     if lost:
         advisories.append(_UNJOURNALED.code)
-    noted.update(
-        customer=logs.Hidden(decision.customer_id),
-        decision_id=decision.decision_id,
-        rung=_RUNGS[answer.weighed.rung],
-        events=answer.weighed.events,
-        advisories=advisories,
-    )
+    return {
+        "customer": logs.Hidden(decision.customer_id),
+        "decision_id": decision.decision_id,
+        "rung": _RUNGS[answer.weighed.rung],
+        "events": answer.weighed.events,
+        "advisories": advisories,
+    }
 
 
 class Decisions(decision_pb2_grpc.DecisionServiceServicer):
@@ -156,7 +151,7 @@ class Decisions(decision_pb2_grpc.DecisionServiceServicer):
             lost = not self._journal.append(_Kept(serving, asked, decision, caller))
             if lost:
                 response += answers.advisory(_UNJOURNALED)
-        self._afterwards.add(partial(_note, logs.noted(), decision, lost=lost))
+        logs.note_later(partial(_told, decision, lost=lost))
         if asked.include_trace:
             response += await asyncio.to_thread(_traced, decision, serving.business)
         if asked.include_features:

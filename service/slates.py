@@ -42,7 +42,7 @@ class Answer:
         advisories: What the caller should know.
     """
 
-    __slots__ = ("_slates", "advisories", "as_drawn", "replies", "weighed")
+    __slots__ = ("_rows", "_slates", "advisories", "as_drawn", "replies", "weighed")
 
     def __init__(
         self,
@@ -55,6 +55,7 @@ class Answer:
         self.replies, self.advisories = replies, advisories
         self.as_drawn = callable(slates)
         """Whether all is shown that was drawn, and nothing else."""
+        self._rows: list[int] | None = None
 
     @property
     def slates(self) -> Sequence[Slate]:
@@ -65,7 +66,11 @@ class Answer:
 
     @property
     def rows(self) -> list[int]:
-        """All that is shown, in order."""
-        if self.as_drawn:
-            return [row for one in self.weighed.weighings for row in one.rows]
-        return [one.row for slate in self.slates for one in slate.shown]
+        """All that is shown, in order; the log asks twice."""
+        if self._rows is None:
+            self._rows = (
+                [row for one in self.weighed.weighings for row in one.rows]
+                if self.as_drawn
+                else [one.row for slate in self.slates for one in slate.shown]
+            )
+        return self._rows
