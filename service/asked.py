@@ -14,7 +14,6 @@ from service.business import Business
 from service.callers import Caller
 from service.checks import parsed
 from service.inputs import Question
-from service.intake import Named
 from service.questions import NO_CONTACT, USUAL, read
 
 _REMEMBERED: Final = 1_000
@@ -41,7 +40,7 @@ _END: Final = b"\xff"  # higher than what is new, and no length of one byte
 class Asked(NamedTuple):
     """A request that was read."""
 
-    who: Named
+    identifier: tuple[str, str] | None  # namespace and value that name the customer; None: the id
     question: Question
     include_trace: bool
     include_features: bool
@@ -73,13 +72,14 @@ class Reader:
                 return self._read(sent, caller, now, rest)
             question = _within(asked.question, customer_id, new)
         caller.need("decide")
-        return Asked(Named(customer_id), question, *asked[2:4], sent)
+        return Asked(None, question, *asked[2:4], sent)
 
     def _read(self, sent: bytes, caller: Caller, now: int, rest: bytes) -> Asked:
         request = parsed(sent, pb.DecideRequest.FromString)
         who, question = read(request, self._business, caller, now)
         written = request.SerializeToString(deterministic=True)
-        asked = Asked(who, question, request.include_trace, request.include_features, written)
+        trace, features = request.include_trace, request.include_features
+        asked = Asked(who.identifier, question, trace, features, written)
         # Only where the request is written as we write it do its bytes say all that it says.
         if rest and written == sent and _usual(request):
             if len(self._known) >= _REMEMBERED:  # by one who goes through all there are

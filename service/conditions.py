@@ -82,7 +82,8 @@ class Conditions:
     @property
     def program(self) -> Program:
         """All of them, compiled."""
-        return self._program or self.compile(self._drops)
+        program = self._program  # one without conditions is none the less one
+        return self.compile(self._drops) if program is None else program
 
     def load(self, subject: Subject, whole: Callable[[], Subject]) -> Sequence[str]:
         """Load what no event tells into the program, for :func:`service.choosing.choose`.

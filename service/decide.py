@@ -63,12 +63,9 @@ class _Reserved(NamedTuple):
     granted: Awaitable[list[bool]] | None  # for each of these; None: for none
 
 
-class _Draft(NamedTuple):
-    """A decision as it is if the store agrees."""
-
-    decision: Decision
-    reserved: _Reserved | None  # None: nothing was asked of it
-    expected: Sequence[Reply]
+_Draft = tuple[Decision, _Reserved | None, Sequence[Reply]]
+"""A decision as it is if the store agrees; what was asked of it (None: nothing), and what it will
+say then."""
 
 
 class Decider:
@@ -109,15 +106,15 @@ class Decider:
                 if self._crowd.inside == 1:  # nobody else asks in this turn
                     self._world.store.flush()
                 found = await self._in_time(asking, budget.read)
-            drafted = await self._together.run(
+            decision, reserved, expected = await self._together.run(
                 self._draft(question, found, budget, models),
                 lambda: self._scoring.spare(budget) * _PATIENCE,
             )
-            decision, weighed = drafted.decision, drafted.decision.answer.weighed
-            if drafted.reserved is None:
+            if reserved is None:
                 return decision
-            replies = await self._replies(weighed, drafted.reserved, budget)
-            if replies == drafted.expected:
+            weighed = decision.answer.weighed
+            replies = await self._replies(weighed, reserved, budget)
+            if replies == expected:
                 return decision
             answer = self.pipeline.settle(weighed, replies)
             written = self.answers.written(answer, decision.decision_id)
@@ -164,9 +161,8 @@ class Decider:
         written = self.answers.written(answer, decision_id)
         if inputs.unscored is None and models is not None:
             self._scoring.note(time.perf_counter() - start)
-        return _Draft(
-            Decision(answer, decision_id, question.customer_id, written), reserved, expected
-        )
+        decision = Decision(answer, decision_id, question.customer_id, written)
+        return decision, reserved, expected
 
     def _inputs(
         self, question: Question, found: Snapshot | Reason, budget: Budget, models: Models | None

@@ -141,13 +141,13 @@ class Decisions(decision_pb2_grpc.DecisionServiceServicer):
         budget = Budget(self._deadline if left is None else left, time.monotonic)
         serving = self._configuration.current
         asked = serving.questions.read(sent, caller, self._clock())
-        who, question, unread = asked.who, asked.question, None
-        if who.identifier is not None:
-            customer_id, unread = await self._whom(who.identifier, budget)
+        question, unread = asked.question, None
+        if asked.identifier is not None:
+            customer_id, unread = await self._whom(asked.identifier, budget)
             question = question._replace(customer_id=customer_id)
         decision = await serving.decider.decide(question, budget, unread)
         response, lost = decision.written, False
-        if question.recorded:
+        if decision.decision_id:  # else nothing of it is kept
             lost = not self._journal.append(_Kept(serving, asked, decision, caller))
             if lost:
                 response += answers.advisory(_UNJOURNALED)

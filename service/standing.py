@@ -74,7 +74,8 @@ class Standings:
     def of(self, at: Circumstances) -> Standing:
         """What speaks against actions before anything is counted; for many requests the same."""
         usual = self._usual(at)
-        asked, everybody = self._of_caller(at), self._quiet.causes(at)
+        asked = self._of_caller(at) if at.allow or at.block else ()
+        everybody = self._quiet.causes(at)
         if at.full_ceilings:
             everybody = [*self._of_ceilings(at), *everybody]
         if not asked and not everybody:

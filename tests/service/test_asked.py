@@ -37,7 +37,7 @@ def plainly(sent: bytes, caller: Caller, now: int) -> Asked:
     request = parsed(sent, pb.DecideRequest.FromString)
     who, question = questions.checked(request, BUSINESS, caller, now)
     logged = request.SerializeToString(deterministic=True)
-    return Asked(who, question, request.include_trace, request.include_features, logged)
+    return Asked(who.identifier, question, request.include_trace, request.include_features, logged)
 
 
 def found(way: Way, sent: bytes, scope: Scope) -> object:
