@@ -128,6 +128,18 @@ async def test_whoever_is_one_already_is_not_merged_again(store: RedisStore, red
     assert kinds == ["adopted"]
 
 
+@pytest.mark.parametrize("count", [3, 12])  # few are looked for one by one
+async def test_what_two_have_both_counted_is_counted_once(store: RedisStore, count: int) -> None:
+    a, b = people(2)
+    await store.record(
+        [event(name, NOW + n, n, PRESENTED) for name in (a, b) for n in range(count)]
+    )
+    alone = (await store.read(b)).ledger
+    assert await store.merge(a, b, "test")
+    assert (await stored(store, b)).tobytes() == decode(alone)[1].tobytes()
+    assert len(await stored(store, b)) == count
+
+
 async def test_a_chain_of_merges_ends_at_one_root_a_hop_away(store: RedisStore, redis: Any) -> None:
     names = people(6)
     for number, name in enumerate(names):
