@@ -261,3 +261,28 @@ async def test_five_holds_on_256_records_that_were_counted_take_at_most_a_quarte
     record_property("usec_per_call", best)
     print(f"hold.lua, 5 holds on 256 records: {best:.0f} us")
     assert best <= 250
+
+
+async def test_of_a_contact_the_newest_presentation_counts(store: RedisStore, redis: Any) -> None:
+    midday = NOW // DAY * DAY + DAY // 2
+    known = [packed(midday - ago, ago, 1, 1, 7, outcome=PRESENTED) for ago in (1_000, HOUR)]
+    once = [Cap(1, HOUR // 2, 0, codes(1))]
+    for number, (now, granted) in enumerate(((midday, False), (midday + HOUR, True))):
+        await put(redis, keys.ledger(store.tenant, f"c{number}"), LogId(5, 6), known)
+        asked = [Hold(packed(now, "b", 1, 1, 8, outcome=RESERVED, value=600.0), once, b"")]
+        assert await store.reserve(f"c{number}", now, asked) == [granted]
+
+
+async def test_a_cap_tells_apart_whatever_actions_there_are(store: RedisStore, redis: Any) -> None:
+    known = [packed(NOW - 5, code, code, 1, 0, outcome=PRESENTED) for code in (0x0102, 0x0201)]
+    await put(redis, keys.ledger(store.tenant, "ann"), LogId(5, 6), known)
+    for code, granted in ((0x0102, False), (0x0201, False), (0x0101, True), (0x0202, True),
+                          (2, True), (1, True)):  # fmt: skip
+        caps = [Cap(1, HOUR, 0, codes(code))]
+        asked = [Hold(packed(NOW, f"h{code}", code, 1, 0, outcome=RESERVED, value=9.0), caps, b"")]
+        assert await store.reserve("ann", NOW, asked) == [granted], code
+    twice = [
+        Hold(packed(NOW, f"t{n}", 0x0304, 1, 0, outcome=RESERVED, value=9.0), [cap], b"")
+        for n, cap in enumerate((Cap(1, HOUR, 0, codes(0x0304)), Cap(1, DAY, 0, codes(0x0304))))
+    ]
+    assert await store.reserve("ann", NOW, twice) == [True, False]

@@ -401,6 +401,33 @@ async def test_only_the_newest_of_a_kind_are_kept_and_no_cap_sees_a_difference(
     await short.close()
 
 
+async def test_of_one_kind_just_as_many_are_kept_as_are_to_be(
+    store: RedisStore, store_url: str
+) -> None:
+    short = RedisStore(store_url, tenant=store.tenant, keep=6)
+    shown = [event("ann", NOW + n, n, PRESENTED) for n in range(160)]  # the newest 6 of all
+    await short.record(shown)
+    assert (await stored(short, "ann")).tobytes() == b"".join(one.record for _, one in shown[-6:])
+    await short.close()
+
+
+async def test_what_only_looks_like_a_reservation_stays(store: RedisStore, redis: Any) -> None:
+    looks = [
+        (0xFFFF_FFFF_FFFF_FFFF & ~(0x7F << 8 * n)) ^ rest for n in range(1, 8) for rest in (0, 1)
+    ]
+    packed = [
+        record.pack(occurred_at=NOW + n, hash=one, type=1, action=1, channel=1, outcome=PRESENTED)
+        for n, one in enumerate(looks)
+    ]
+    assert b"\xff\x80" in packed[0]
+    for one in packed:
+        logged = log_pb2.LogEntry(customer_id="ann", event=log_pb2.EventLogged(record=one))
+        await store.record([("ann", Write(one, True, logged.SerializeToString(), b""))])
+    assert (await stored(store, "ann")).tobytes() == b"".join(packed)
+    assert await store.reserve("ann", NOW + 99, [hold("ann", NOW + 99, "held", [])]) == [True]
+    assert (await stored(store, "ann")).tobytes()[: -record.SIZE] == b"".join(packed)
+
+
 async def test_reservations_are_never_trimmed(store: RedisStore, store_url: str) -> None:
     short = RedisStore(store_url, tenant=store.tenant, keep=2)
     for n in range(200):
