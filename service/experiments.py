@@ -15,18 +15,12 @@ from service.situation import NOBODY
 
 def group_of(customer_id: str, declared: ControlGroups) -> str:
     """Name of the control group that a customer belongs to; empty for none."""
-    of = declared
-    if not (of.random or of.probability_only or of.no_model or of.hold_out):
-        return NOBODY  # as for most configurations, at every decision
-    shares = (
-        (RANDOM, declared.random),
-        (PROBABILITY_ONLY, declared.probability_only),
-        (NO_MODEL, declared.no_model),
-        (HOLD_OUT, declared.hold_out),
-    )
+    shares = declared.random, declared.probability_only, declared.no_model, declared.hold_out
+    if shares == (0, 0, 0, 0):
+        return NOBODY
     written = f"{declared.salt}\0{customer_id}".encode()
     place = int.from_bytes(hashlib.blake2b(written, digest_size=8).digest(), "little") / 2**64
-    for name, share in shares:
+    for name, share in zip((RANDOM, PROBABILITY_ONLY, NO_MODEL, HOLD_OUT), shares, strict=True):
         if place < share:
             return name
         place -= share
