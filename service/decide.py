@@ -174,22 +174,22 @@ class Decider:
             known = reading.known(found)
             if found.customer_id and found.customer_id != question.customer_id:
                 question = question._replace(customer_id=found.customer_id)
-        fits = models is not None and self._scoring.fits(budget)
-        unscored = None if fits else self._unscored(budget, models)
         clock = self._world.clock()
         return Inputs(
             question,
             known,
             clock,
             int.from_bytes(self._entropy.bytes(8)) if question.seed is None else question.seed,
-            unscored,
+            self._unscored(budget, models),
             self._prices(),
             self._full(clock),
             self._world.greedy,
         )
 
     def _unscored(self, budget: Budget, models: Models | None) -> Reason | None:
-        """What there is no time for; None: there are no models to take any."""
+        """What there is no time for; None: for everything there is."""
+        if models is not None and self._scoring.fits(budget):
+            return None
         if budget.left <= 0:
             return _OUT_OF_TIME
         if models is None:

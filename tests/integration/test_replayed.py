@@ -15,6 +15,7 @@ from features.record import LogId
 from rapport.v1 import customer_pb2, decision_pb2, event_pb2, log_pb2
 from service.budget import Budget
 from service.decide import Decider
+from service.models import Models
 from service.reasons import Reason
 from service.store import Hold, Snapshot
 from tests.integration.serving import (
@@ -137,7 +138,9 @@ async def test_a_thousand_decisions_under_concurrent_writes_merges_and_late_inpu
                 return snapshot._replace(ledger=b"nonsense")
             return snapshot
 
-        def hurried_now_and_then(decider: Decider, budget: Budget) -> Reason | None:
+        def hurried_now_and_then(
+            decider: Decider, budget: Budget, models: Models | None
+        ) -> Reason | None:
             return chance.choice(HURRIES)
 
         async def beaten_now_and_then(
