@@ -60,10 +60,10 @@ lock: .venv/ready  ## exact versions of everything, newest that fit
 	  --no-header --no-annotate --no-emit-index-url --quiet --output-file requirements.lock
 
 .venv/ready: requirements.lock pyproject.toml
-	@echo "Setting up .venv: about a minute, once."
+	@echo "Setting up .venv: two to three minutes, once."
 	@$(PYTHON) -m venv .venv
 	@$(PIP) --requirement requirements.lock
 	@$(PIP) --no-deps --no-build-isolation --editable .
-	@echo "Compiling the kernels."
+	@echo "Compiling the kernels: half of that."
 	@$(BIN)/python -m service.warm
 	@touch $@
