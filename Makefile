@@ -64,6 +64,6 @@ lock: .venv/ready  ## exact versions of everything, newest that fit
 	@$(PYTHON) -m venv .venv
 	@$(PIP) --requirement requirements.lock
 	@$(PIP) --no-deps --no-build-isolation --editable .
-	@echo "Compiling the kernels: half of that."
+	@echo "Compiling the kernels: about a minute."
 	@$(BIN)/python -m service.warm
 	@touch $@
