@@ -32,7 +32,7 @@ local here, elsewhere = moved == '', moved ~= '' and moved == ARGV[5]
 local refused = needs_ledger and not here and not elsewhere
 
 local timeline, ledger = found[1] or EMPTY, found[4] or EMPTY
-local added, by_hash = {}, {} -- events that one of the two takes
+local added, recent, counting = {}, {}, {} -- what one of the two takes; by hash, what each does
 local size, first = (#timeline - HEADER) / SIZE, FIRST -- what the timeline keeps begins there
 -- The earliest moments that the timeline keeps: of what is stored, and of what is added.
 local oldest_stored = size > 0 and unpack('<i8', timeline, first) or math.huge
@@ -76,11 +76,12 @@ end
 
 -- The record with this hash, or nil: of the timeline, and of the ledger where that counts.
 local function known(hash, counted)
-  local event = by_hash[hash]
-  if event and (event.kept or counted and event.counted) then return event.record end
+  if recent[hash] and recent[hash].kept then return recent[hash].record end
   local at = place(timeline, hash, first)
   if at then return sub(timeline, at, at + SIZE - 1) end
-  at = counted and place(ledger, hash, FIRST)
+  if not counted then return nil end
+  if counting[hash] then return counting[hash].record end
+  at = place(ledger, hash, FIRST)
   return at and sub(ledger, at, at + SIZE - 1)
 end
 
@@ -128,8 +129,8 @@ local statuses, last, last_of_ledger, ended = {}, '', '', {}
 for i = 6, #ARGV, 4 do
   local record, counted, releases = ARGV[i], here and ARGV[i + 1] ~= '0', ARGV[i + 3]
   local t, hash, status = unpack('<i8', record), sub(record, 9, 16), 1
-  local maybe = by_hash[hash] or find(timeline, hash, first + 8, true)
-    or counted and find(ledger, hash, FIRST + 8, true)
+  local maybe = recent[hash] or find(timeline, hash, first + 8, true)
+    or counted and (counting[hash] or find(ledger, hash, FIRST + 8, true))
   local same = maybe and known(hash, counted)
   if t <= erased then
     status = 5
@@ -144,8 +145,9 @@ for i = 6, #ARGV, 4 do
       if t < oldest_added then oldest_added = t end
     end
     added[#added + 1] = event
-    by_hash[hash] = event
-    while size > limit do drop_first() end
+    if event.kept then recent[hash] = event end
+    if counted then counting[hash] = event end
+    while status == 1 and size > limit do drop_first() end
     if elsewhere and status == 4 and ARGV[i + 1] == '2' then
       status = 2
     elseif not refused then

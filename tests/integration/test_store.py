@@ -190,6 +190,24 @@ async def test_a_late_event_goes_in_its_place_and_one_below_the_floor_only_to_th
     assert last == logged[-1][0], "also where the last entry was too old for the timeline"
 
 
+async def test_what_the_ledger_took_is_known_to_it_whatever_the_timeline_did_with_the_id(
+    store: RedisStore,
+) -> None:
+    full = [write("ann", NOW + n, n) for n in range(LIMIT)]
+    old = [
+        write("ann", NOW - 2, "old", counted=True),  # too old, and counted
+        write("ann", NOW - 2, "old"),  # too old once more
+        write("ann", NOW - 2, "old", counted=True, value=1),
+        write("ann", NOW + 99, "old"),  # of another moment: the timeline knows nothing of it
+        write("ann", NOW + 99, "old"),
+        write("ann", NOW - 2, "old", counted=True),
+    ]
+    found = await store.record([*full, *old])
+    assert found[LIMIT:] == [TOO_OLD, TOO_OLD, CONFLICT, STORED, DUPLICATE, CONFLICT]
+    _, ledger = decode((await store.read("ann")).ledger)
+    assert ledger["occurred_at"].tolist() == [NOW - 2]
+
+
 async def test_what_changes_nothing_writes_nothing(store: RedisStore, redis: Redis) -> None:
     await store.record([write("ann", NOW, "a", counted=True, value=1)])
     before = await store.read("ann")
