@@ -490,6 +490,7 @@ async def test_five_holds_on_256_records_take_at_most_half_a_millisecond(
         best = min(best, taken)
         assert len(await stored(store, customer)) == 261
         round += 1
+        await asyncio.sleep(0.05 if best > 500 else 0)  # until they have done with it
     keys_left = [key async for key in redis.scan_iter(match=f"*{store.tenant}*", count=10_000)]
     await redis.delete(*keys_left)
     await store.close()
