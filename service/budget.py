@@ -11,6 +11,9 @@ ANSWER_SECONDS: Final = 0.002
 READ_SHARE: Final = 0.6
 """Of what is left when the read starts; scoring needs the rest."""
 
+_UNLUCKY: Final = 1.5
+"""Times what a step usually takes, for bad luck."""
+
 
 class Budget:
     """How long a decision may still take.
@@ -48,8 +51,8 @@ class Cost:
 
     def fits(self, budget: Budget) -> bool:
         """Whether the step would be done in time, with half as much again for bad luck."""
-        return budget.left > 1.5 * self._seconds
+        return budget.left > _UNLUCKY * self._seconds
 
     def spare(self, budget: Budget) -> float:
         """Seconds that are left beside the step, were it as unlucky; negative where it is late."""
-        return budget.left - 1.5 * self._seconds
+        return budget.left - _UNLUCKY * self._seconds

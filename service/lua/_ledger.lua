@@ -1,5 +1,5 @@
 -- What every script that writes a ledger has in common. A ledger is handled with its header before
--- it: Lua hashes every string that it makes, so a copy without one takes longer than most scripts.
+-- it: a string without one would be one more to make, and Lua hashes every byte of each.
 local SIZE, HEADER, MAGIC = 40, 24, 'rapport1'
 local FIRST, EMPTY = HEADER + 1, string.rep('\0', HEADER) -- where the first record begins
 local OUTCOME, PRESENTED, RESERVED, ALONE = 38, 2, 255, '\0\0\0\0'

@@ -48,6 +48,7 @@ from service import logs, registry
 from service.bundle import Bundle
 from service.business import load
 from service.embedded import EmbeddedStore
+from service.errors import BundleRefused
 from service.interceptors import Edge
 from service.job import Settings
 from service.redis_store import RedisStore
@@ -56,6 +57,7 @@ from tests.bench.people import People
 from tests.bench.watch import LIMIT_MS, Stall, Watch
 
 WORK: Final = Path("build/bench")
+BUNDLES: Final = Path("build/bundles")
 SECONDS: Final = 4.0
 CUSTOMERS: Final = 1_000
 RATE: Final = 60
@@ -298,7 +300,7 @@ def serve(url: str, address: str, config: str, output: str) -> None:
 
 def versioned(version: str) -> Bundle:
     """The newest bundle under another version."""
-    newest = bundles.read(Path("build/bundles"))
+    newest = bundles.read(BUNDLES)
     manifest = newest.manifest
     return bundles.seal(
         {name: data for name, data in newest.files.items() if name != bundles.MANIFEST},
@@ -463,6 +465,10 @@ def _of(scene: Scene, stalls: list[Stall], kind: str) -> list[Stall]:
 
 def main() -> None:
     """Play, and print the tables."""
+    try:
+        bundles.read(BUNDLES)  # which the server will serve
+    except BundleRefused as error:
+        raise SystemExit(str(error)) from error
     WORK.mkdir(parents=True, exist_ok=True)
     cores = sorted(os.sched_getaffinity(0))
     with EmbeddedStore() as store:
